@@ -62,18 +62,16 @@ class ToSparsity:
         """
         sizes = [layer.alive.numel() for layer in synapses.layers]
         gone = [size - layer.count for size, layer in zip(sizes, synapses.layers, strict=True)]
-        room = [max(0, int(self.max_layer_sparsity * size) - dead) for size, dead in zip(sizes, gone, strict=True)]
+        most = [max(dead, int(self.max_layer_sparsity * size)) for size, dead in zip(sizes, gone, strict=True)]
         target = self.schedule(progress)
+        wanted = min(max(sum(gone), round(target * synapses.total)), sum(most))
         scores = layer_scores(synapses, self.score)
         if self.scope == "global":
-            wanted = round(target * synapses.total) - sum(gone)
-            dying = lowest(scores, min(max(0, wanted), sum(room)), most=room)
+            room = [limit - dead for limit, dead in zip(most, gone, strict=True)]
+            dying = lowest(scores, wanted - sum(gone), most=room)
         else:
-            shares = _shares(target, sizes)
-            dying = [
-                lowest([score], min(max(0, share - dead), space))[0]
-                for score, share, dead, space in zip(scores, shares, gone, room, strict=True)
-            ]
+            shares = _shares(wanted, [target * size for size in sizes], gone, most)
+            dying = [lowest([score], share - dead)[0] for score, share, dead in zip(scores, shares, gone, strict=True)]
         return survivors(synapses, dying)
 
 
@@ -104,12 +102,11 @@ def _scores(layer: Layer, place: int, score: Score) -> Scores:
     return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive)
 
 
-def _shares(target: float, sizes: Sequence[int]) -> list[int]:
-    """Split ``round(target · total)`` over the layers by size, the largest remainders rounded up."""
-    exact = [target * size for size in sizes]
-    shares = [int(value) for value in exact]
-    missing = round(target * sum(sizes)) - sum(shares)
-    by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])
-    for i in by_remainder[:missing]:
-        shares[i] += 1
+def _shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Round the exact shares to whole numbers between ``least`` and ``most`` that sum to ``total``, nearest first."""
+    shares = [min(max(low, int(share)), high) for share, low, high in zip(exact, least, most, strict=True)]
+    while sum(shares) != total:
+        step = 1 if sum(shares) < total else -1
+        movable = [i for i, limit in enumerate(most if step > 0 else least) if shares[i] != limit]
+        shares[max(movable, key=lambda i: step * (exact[i] - shares[i]))] += step
     return shares
