@@ -9,6 +9,7 @@ from .models import LSTMForecaster as LSTMForecaster
 from .models import PatchTSTForecaster as PatchTSTForecaster
 from .models import RNNForecaster as RNNForecaster
 from .models import build_model as build_model
+from .readers import read_csv as read_csv
 from .series import DataError as DataError
 from .series import Series as Series
 from .training import Training as Training
