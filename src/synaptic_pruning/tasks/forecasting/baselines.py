@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .windows import Array, ForecastingTask, Windows
+from .series import Array
+from .windows import ForecastingTask, Windows
 
 
 def persistence(task: ForecastingTask, windows: Windows) -> Array:

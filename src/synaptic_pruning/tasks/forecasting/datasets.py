@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from statsmodels.datasets import co2, elnino, sunspots
 
-from .series import Series
+from .series import Array, Series, Times
 
 
 def embedded() -> list[Series]:
@@ -29,5 +29,5 @@ def embedded() -> list[Series]:
     ]
 
 
-def _series(name: str, times: np.ndarray, values: np.ndarray, season: int) -> Series:
+def _series(name: str, times: Times, values: Array, season: int) -> Series:
     return Series(name, name, (name,), times, values.astype(np.float64)[:, None], season)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .baselines import persistence
-from .windows import Array, ForecastingTask
+from .series import Array
+from .windows import ForecastingTask
 
 
 def score(task: ForecastingTask, forecasts: Array) -> dict[str, float]:

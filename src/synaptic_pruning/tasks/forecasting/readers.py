@@ -12,10 +12,9 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from .series import Array, Series
 from .series import DataError as DataError
-from .series import Series
 from .timestamps import Gaps, check_order, parse_times, regularise
-from .windows import Array
 
 _TIME_NAMES = {"date", "datetime", "ds", "index", "time", "timestamp", "year"}
 

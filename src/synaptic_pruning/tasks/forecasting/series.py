@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+Times = NDArray[Any]
+
 
 class DataError(ValueError):
     """The data cannot be used as asked; the message is one sentence that names the fix."""
@@ -35,8 +38,8 @@ class Series:
     name: str
     target: str
     columns: tuple[str, ...]
-    times: NDArray[Any]
-    values: NDArray[np.float64]
+    times: Times
+    values: Array
     season: int
 
     def __post_init__(self) -> None:

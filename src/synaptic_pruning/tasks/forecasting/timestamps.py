@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .series import DataError
-from .windows import Array
+from .series import Array, DataError, Times
 
-Times = NDArray[Any]
 Gaps = Literal["error", "fill", "ignore"]
 _DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
 
@@ -70,8 +68,8 @@ def _day_first(parts: pd.DataFrame, column: str) -> bool:
         if increasing[0] != increasing[1]:
             return increasing[0]
     raise DataError(
-        f"time column {column!r} does not tell whether {'/'.join(parts.iloc[0, :3])} starts with the day or the "
-        "month; write dates as YYYY-MM-DD."
+        f"time column {column!r} does not tell whether {'/'.join(parts.iloc[0, :3])} starts with the "
+        "day or the month; write dates as YYYY-MM-DD."
     )
 
 
@@ -91,11 +89,9 @@ def regular_grid(times: Times) -> Grid:
     >>> regular_grid(np.array([3, 5, 9])).times.tolist()
     [3, 5, 7, 9]
     """
-    step = _most_common(np.diff(times))
-    if (times[-1] - times[0]) // step > 100 * len(
-        times
-    ):  # no step at all: keep the grid small, it will not fit
-        step = (times[-1] - times[0]) // (len(times) - 1)
+    step, span = _most_common(np.diff(times)), times[-1] - times[0]
+    if span // step > 100 * len(times):  # no common step: keep the grid small, it will not fit
+        step = span // (len(times) - 1)
     if times.dtype.kind == "i":
         return Grid(np.arange(times[0], times[-1] + 1, step), 1)
     if step >= 28 * _DAY and (monthly := _monthly(times)) is not None:
@@ -143,15 +139,15 @@ def check_order(
         spare = [other for other in header if other.lower() == "time" and other not in time_columns]
         fix = f"pass time='{label},{spare[0]}' if the hours stand there" if spare else "keep one of them"
         raise DataError(
-            f"series {name!r}: timestamp {_show(times[second])} of {label!r} stands in rows {rows[first]} and "
-            f"{rows[second]}; {fix}."
+            f"series {name!r}: timestamp {_show(times[second])} of {label!r} stands in rows "
+            f"{rows[first]} and {rows[second]}; {fix}."
         )
     back = times[1:] < times[:-1]
     if back.any():
         row = int(back.argmax()) + 1
         raise DataError(
-            f"series {name!r}: timestamp {_show(times[row])} of {label!r} in row {rows[row]} is earlier than "
-            "the one above it; sort the file by time."
+            f"series {name!r}: timestamp {_show(times[row])} of {label!r} in row {rows[row]} is earlier "
+            "than the one above it; sort the file by time."
         )
 
 
@@ -165,13 +161,14 @@ def regularise(name: str, times: Times, values: Array, gaps: Gaps) -> tuple[Time
         return times, values, season
     if len(stray):
         raise DataError(
-            f"series {name!r}: {len(stray)} timestamps are off the regular step of {_show(grid[1] - grid[0])}, "
-            f"the first {_show(stray[0])}; resample the file, or pass gaps='ignore' to take the rows as they come."
+            f"series {name!r}: {len(stray)} timestamps are off the regular step of "
+            f"{_show(grid[1] - grid[0])}, the first {_show(stray[0])}; resample the file, or pass "
+            "gaps='ignore' to take the rows as they come."
         )
     if gaps == "error":
         raise DataError(
-            f"series {name!r} lacks {len(absent)} timestamp(s), the first {_show(absent[0])}; close the gaps with "
-            "gaps='fill' (rows inserted as missing) or pass gaps='ignore' to take the rows as they come."
+            f"series {name!r} lacks {len(absent)} timestamp(s), the first {_show(absent[0])}; close the gaps "
+            "with gaps='fill' (rows inserted as missing) or pass gaps='ignore' to take the rows as they come."
         )
     filled = np.full((len(grid), values.shape[1]), np.nan)
     filled[np.searchsorted(grid, times)] = values

@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .series import DataError, Series
+from .series import Array, DataError, Series
 
-Array = NDArray[np.float64]
 Target = Literal["delta", "level"]
 
 
