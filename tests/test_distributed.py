@@ -1,73 +1,261 @@
-"""Real processes, talking over gloo."""
+"""Real processes, talking over gloo: their masks are those of one process, bit for bit."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import synaptic_pruning as sp
+from synaptic_pruning.shards import Shard as Layout
+from synaptic_pruning.shards import whole
 from synaptic_pruning.threshold import kth_smallest, lowest
 
-
-def _join(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+STEPS = 20
 
 
-def _tensors() -> list[torch.Tensor]:
+@contextmanager
+def _group(rank: int, world: int, folder: str, meeting: str = "meet") -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/{meeting}", rank=rank, world_size=world)
+    yield
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _tensors() -> list[Tensor]:
     generator = torch.Generator().manual_seed(4)
-    ties = torch.randint(-2, 3, (24,), generator=generator).float()
-    return [torch.randn(36, generator=generator), ties, torch.randn(12, generator=generator).half()]
+    ties = torch.randint(-2, 3, (3, 8), generator=generator).float()
+    return [torch.randn(5, 7, generator=generator), ties, torch.randn(4, 3, generator=generator).half()]
 
 
-def _shards(rank: int, world: int, folder: str) -> None:
-    _join(rank, world, folder)
-    mine = [tensor.chunk(world)[rank] for tensor in _tensors()]
-    answers = []
-    for k in range(73):
-        most = [20, 24, 12] if k < 57 else None
-        answers.append(lowest(mine, k, most=most, group=dist.group.WORLD))
-        if k:
-            answers[-1].append(torch.tensor(kth_smallest(mine, k, group=dist.group.WORLD), dtype=torch.float64))
-    torch.save(answers, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+# Sizes 5, 7 and 3 leave uneven and, on four ranks, empty shards.
+LAYOUTS = {"rows": Shard(0), "columns": Shard(1), "replicas": Replicate()}
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_shards_on_several_ranks_are_ranked_as_one(tmp_path: Path, world: int):
-    mp.spawn(_shards, (world, str(tmp_path)), world)
-    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
-    for k in range(73):
-        whole = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
-        for layer in range(3):
-            assert torch.equal(torch.cat([part[k][layer] for part in parts]), whole[layer])
-        if k:
-            assert all(part[k][3].item() == kth_smallest(_tensors(), k) for part in parts)
+def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
+    with _group(rank, world, folder):
+        mesh = init_device_mesh("cpu", (world,))
+        parts = [distribute_tensor(t, mesh, [LAYOUTS[name]]) for t, name in zip(_tensors(), layouts, strict=True)]
+        answers = []
+        for k in range(72):
+            marks = lowest(parts, k, most=[20, 24, 12] if k < 57 else None)
+            shaped = [mark.view_as(part.to_local()) for mark, part in zip(marks, parts, strict=True)]
+            full = [Layout.of(part).wrap(mark).full_tensor() for mark, part in zip(shaped, parts, strict=True)]
+            answers.append((full, kth_smallest(parts, k) if k else None))
+        torch.save(answers, f"{folder}/{rank}.pt")
 
 
-def _ddp(rank: int, world: int, folder: str, score: str) -> None:
-    _join(rank, world, folder)
-    torch.manual_seed(rank)  # DDP broadcasts rank 0's weights
-    net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
-    model = nn.parallel.DistributedDataParallel(net)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+@pytest.mark.parametrize(
+    ("world", "layouts"),
+    [
+        (2, ["rows", "columns", "replicas"]),
+        pytest.param(4, ["columns", "rows", "columns"], marks=pytest.mark.slow),
+        pytest.param(4, ["rows", "columns", "rows"], marks=pytest.mark.slow),
+    ],
+)
+def test_shards_on_several_ranks_are_ranked_as_one(tmp_path: Path, world: int, layouts: list[str]):
+    mp.spawn(_ranked, (world, str(tmp_path), layouts), world)
+    for rank in range(world):
+        for k, (marks, value) in enumerate(torch.load(tmp_path / f"{rank}.pt")):
+            expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+            assert all(torch.equal(a.flatten(), b) for a, b in zip(marks, expected, strict=True)), k
+            assert value is None or value == kth_smallest(_tensors(), k)
+
+
+def _not_a_number(rank: int, world: int, folder: str) -> None:
+    with _group(rank, world, folder):
+        tensor = torch.zeros(4)
+        tensor[3] = float("nan")  # on the last rank only
+        part = distribute_tensor(tensor, init_device_mesh("cpu", (world,)), [Shard(0)])
+        with pytest.raises(ValueError, match="holds NaN"):
+            lowest([part], 2)
+
+
+def test_nan_on_one_rank_stops_every_rank(tmp_path: Path):
+    mp.spawn(_not_a_number, (2, str(tmp_path)), 2)
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3, dtype=torch.bfloat16), nn.Tanh(), nn.Linear(3, 9))
+    for parameter in net.parameters():
+        parameter.data = (parameter.data * 8).round() / 8  # many ties
+    return net
+
+
+def _tensor_parallel(net: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    return parallelize_module(net, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel(), "4": ColwiseParallel()})
+
+
+def _fsdp_of_tensor_parallel(net: nn.Module, world: int) -> nn.Module:
+    mesh = init_device_mesh("cpu", (world // 2, 2), mesh_dim_names=("data", "tensor"))
+    return fully_shard(_tensor_parallel(net, mesh["tensor"]), mesh=mesh["data"])
+
+
+def _replicas_of_shards(net: nn.Module, world: int) -> nn.Module:
+    return fully_shard(net, mesh=init_device_mesh("cpu", (world // 2, 2), mesh_dim_names=("replicate", "shard")))
+
+
+def _partly(net: nn.Sequential, world: int) -> nn.Module:
+    fully_shard(net[4], mesh=init_device_mesh("cpu", (world,)))
+    return net
+
+
+SHARDINGS: dict[str, Callable[[nn.Module, int], nn.Module]] = {
+    "whole": lambda net, world: net,
+    "fsdp": lambda net, world: fully_shard(net, mesh=init_device_mesh("cpu", (world,))),
+    "fsdp by columns": lambda net, world: fully_shard(
+        net, mesh=init_device_mesh("cpu", (world,)), shard_placement_fn=lambda p: Shard(p.dim() - 1)
+    ),
+    "tensor parallel": lambda net, world: _tensor_parallel(net, init_device_mesh("cpu", (world,))),
+    "fsdp of tensor parallel": _fsdp_of_tensor_parallel,
+    "replicas of shards": _replicas_of_shards,
+    "partly": _partly,
+}
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Take a step with gradients that depend on nothing but its number, so that every layout computes the same bits."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in net.parameters():
+        gradient = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+        layout = Layout.of(parameter)
+        parameter.grad = gradient if layout is None else layout.wrap(layout.take(gradient))
+    optimizer.step()
+
+
+def _pruned(net: nn.Module, score: str) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
     rule = sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
-    pruner = sp.SynapticPruner(model, optimizer, rule, total_steps=20)
-    for _ in range(20):
-        optimizer.zero_grad()
-        model(torch.randn(8, 6)).square().mean().backward()  # every rank its own data
-        optimizer.step()
-    torch.save({**pruner.masks(), "net": net.state_dict()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=STEPS, every=1)
 
 
-@pytest.mark.parametrize("score", ["magnitude", "gradient"])
-def test_two_processes_under_ddp_end_with_the_same_masks(tmp_path: Path, score: str):
-    mp.spawn(_ddp, (2, str(tmp_path), score), 2)
+def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> dict[str, Tensor]:
+    state = {f"weight {name}": whole(p.detach()).clone() for name, p in net.named_parameters()}
+    state |= {f"mask {name}": whole(mask) for name, mask in pruner.masks().items()}
+    state |= {
+        f"{key} {name}": whole(value).clone()
+        for name, p in net.named_parameters()
+        for key, value in optimizer.state[p].items()
+    }
+    return {
+        **state,
+        "sparsity": torch.tensor(pruner.sparsity()),
+        "dead": torch.tensor(pruner.summary().total.dead_units),
+    }
+
+
+def _train(rank: int, world: int, folder: str, sharding: str, score: str, first: int, last: int) -> None:
+    """Train from step ``first``, out of the checkpoint if it is not 0, up to ``last``, and leave a checkpoint there."""
+    with _group(rank, world, folder, f"meet{first}"):
+        net = SHARDINGS[sharding](_net(), world)
+        optimizer, pruner = _pruned(net, score)
+        if first:
+            model_state, optimizer_state = get_state_dict(net, optimizer)
+            dcp.load(
+                {"model": model_state, "optimizer": optimizer_state, "pruner": pruner},
+                checkpoint_id=f"{folder}/{first}",
+            )
+            set_state_dict(net, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state)
+        for step in range(first, last):
+            _step(net, optimizer, step)
+        state = _everything(net, optimizer, pruner)
+        if rank == world - 1:
+            torch.save(state, f"{folder}/end.pt")
+        if last < STEPS:
+            model_state, optimizer_state = get_state_dict(net, optimizer)
+            dcp.save(
+                {"model": model_state, "optimizer": optimizer_state, "pruner": pruner}, checkpoint_id=f"{folder}/{last}"
+            )
+
+
+def _alone(score: str) -> dict[str, Tensor]:
+    net = _net()
+    optimizer, pruner = _pruned(net, score)
+    for step in range(STEPS):
+        _step(net, optimizer, step)
+    return _everything(net, optimizer, pruner)
+
+
+def _assert_same(folder: Path, score: str) -> None:
+    state, expected = torch.load(folder / "end.pt"), _alone(score)
+    assert state.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("world", "sharding", "score"),
+    [
+        (2, "fsdp", "magnitude"),
+        (2, "tensor parallel", "random"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (2, "fsdp", "gradient"),
+                (2, "fsdp by columns", "gradient"),
+                (2, "partly", "magnitude"),
+                (3, "fsdp", "random"),
+                (4, "fsdp", "magnitude"),  # leaves empty shards
+                (4, "fsdp of tensor parallel", "magnitude"),
+                (4, "replicas of shards", "random"),
+            ]
+        ),
+    ],
+)
+def test_sharded_training_is_that_of_one_process(tmp_path: Path, world: int, sharding: str, score: str):
+    mp.spawn(_train, (world, str(tmp_path), sharding, score, 0, STEPS), world)
+    _assert_same(tmp_path, score)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((2, "fsdp"), (1, "fsdp")), pytest.param((2, "tensor parallel"), (4, "fsdp"), marks=pytest.mark.slow)],
+)
+def test_resume_on_another_number_of_ranks(tmp_path: Path, before: tuple[int, str], after: tuple[int, str]):
+    mp.spawn(_train, (before[0], str(tmp_path), before[1], "magnitude", 0, 7), before[0])
+    mp.spawn(_train, (after[0], str(tmp_path), after[1], "magnitude", 7, STEPS), after[0])
+    _assert_same(tmp_path, "magnitude")
+
+
+def _data_parallel(rank: int, world: int, folder: str, sharding: str, score: str) -> None:
+    with _group(rank, world, folder):
+        torch.manual_seed(rank)  # DDP broadcasts rank 0's weights
+        net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+        if sharding == "ddp":
+            model = nn.parallel.DistributedDataParallel(net)
+        else:
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+            model = fully_shard(net)
+            torch.manual_seed(rank)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        rule = sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
+        pruner = sp.SynapticPruner(model, optimizer, rule, total_steps=20)
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.randn(8, 6)).square().mean().backward()  # every rank its own data
+            optimizer.step()
+        masks = {name: whole(mask) for name, mask in pruner.masks().items()}
+        weights = {name: whole(p.detach()) for name, p in net.named_parameters()}
+        torch.save({"masks": masks, "weights": weights}, f"{folder}/{rank}.pt")
+
+
+@pytest.mark.parametrize(("sharding", "score"), [("ddp", "magnitude"), ("ddp", "gradient"), ("fsdp", "gradient")])
+def test_two_processes_with_their_own_data_end_with_the_same_masks(tmp_path: Path, sharding: str, score: str):
+    mp.spawn(_data_parallel, (2, str(tmp_path), sharding, score), 2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in ("0.weight", "2.weight"):
-        assert torch.equal(first[name], second[name])
-        assert torch.equal(first["net"][name], second["net"][name])
-    assert sum(int((~first[name]).sum()) for name in ("0.weight", "2.weight")) == round(0.8 * 84)
+        assert torch.equal(first["masks"][name], second["masks"][name])
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        assert (first["weights"][name][~first["masks"][name]] == 0).all()
+    assert sum(int((~mask).sum()) for mask in first["masks"].values()) == round(0.8 * 84)

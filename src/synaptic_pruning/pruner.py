@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
+from synaptic_pruning.shards import local, total
 from synaptic_pruning.summaries import Summary
 from synaptic_pruning.synapses import Synapses, unwrap
 
@@ -38,8 +39,10 @@ class SynapticPruner:
     The model itself stays untouched: same modules, parameters, names and ``state_dict``.
 
     Args:
-        model: The network, plain or wrapped by ``torch.compile`` or DistributedDataParallel.
-        optimizer: The optimizer that trains it; it must hold every prunable parameter.
+        model: The network, plain, wrapped by ``torch.compile`` or DistributedDataParallel, or sharded by
+            ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
+        optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
+            prunable parameter.
         rule: What dies when; default `default_rule`.
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one hundredth of training.
@@ -81,6 +84,8 @@ class SynapticPruner:
             _check_steps("every", every, "the number of optimizer steps between events")
         self.rule = default_rule() if rule is None else rule
         self.synapses = Synapses(model, include, exclude)
+        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = inner  # the one whose steps are real
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.every = max(1, total_steps // _EVENTS) if every is None else every
@@ -119,14 +124,14 @@ class SynapticPruner:
         model = model.module if isinstance(model, torch.optim.swa_utils.AveragedModel) else model
         theirs = dict(unwrap(model).named_parameters(remove_duplicate=False))
         for layer in self.synapses.layers:
-            if layer.name not in theirs or theirs[layer.name].shape != layer.alive.shape:
+            if layer.name not in theirs or theirs[layer.name].shape != layer.parameter.shape:
                 raise ValueError(
-                    f"model has no parameter {layer.name} of shape {tuple(layer.alive.shape)}; give a copy"
+                    f"model has no parameter {layer.name} of shape {tuple(layer.parameter.shape)}; give a copy"
                 )
         with torch.no_grad():
             for layer in self.synapses.layers:
-                parameter = theirs[layer.name]
-                parameter.masked_fill_(~layer.alive.to(parameter.device), 0)
+                weight = local(theirs[layer.name])
+                weight.masked_fill_(~layer.alive.to(weight.device), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""
@@ -159,6 +164,31 @@ class SynapticPruner:
                 stacklevel=2,
             )
         self._silence_all()
+
+    def take_up(self, state: Mapping[str, Any]) -> bool:
+        """Start a new training with the masks of an earlier one, if this network is still zero where that one pruned.
+
+        The schedule runs anew, but removed weights stay removed, and a ramp that had ended stays ended. On a network
+        with other parameters, or with weights where the masks have none, nothing happens.
+
+        Args:
+            state: What `state_dict` returned at the end of the earlier training.
+
+        Returns:
+            Whether the masks were taken up.
+        """
+        try:
+            masks = self.synapses.read_masks(state)
+        except ValueError:
+            return False
+        pairs = zip(self.synapses.layers, masks, strict=True)
+        wrong = [(layer.weight.detach().cpu()[~mask.cpu()] != 0).sum() for layer, mask in pairs]
+        if total(torch.stack(wrong), [layer.shard for layer in self.synapses.layers]).any():
+            return False
+        self.synapses.keep(masks)
+        self._finished = bool(state["finished"])
+        self._silence_all()
+        return True
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""

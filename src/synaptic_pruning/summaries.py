@@ -45,8 +45,8 @@ class Summary:
 
     @classmethod
     def of(cls, synapses: Synapses) -> "Summary":
-        """Count what is alive now."""
-        rows = tuple(Row(x.name, x.alive.numel(), x.count, x.dead_units()) for x in synapses.layers)
+        """Count what is alive now; with sharded parameters, every rank must call it."""
+        rows = tuple(Row(x.name, x.size, x.count, x.dead_units()) for x in synapses.layers)
         return cls(rows, Row("total", synapses.total, synapses.count, sum(row.dead_units for row in rows)))
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.shards import Shard, local, local_like, total, whole
+
 _PRUNABLE = (
     nn.Linear,
     nn.Bilinear,
@@ -24,15 +26,16 @@ _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.LSTMCell: 4, nn.GRUCell: 3}
 
 @dataclass(eq=False)
 class Layer:
-    """One prunable parameter.
+    """One prunable parameter; of one that is cut into shards over several processes, this rank's part.
 
     Attributes:
         name: Its name in the model.
         parameter: The parameter itself, shape (outputs, ...).
-        alive: Bool tensor of its shape, True where the weight still is.
+        alive: Bool tensor of the shape of `weight`, True where the weight still is.
         gates: How many rows belong to one output unit: 4 in an LSTM, 3 in a GRU, else 1.
         transposed: For a transposed convolution, whose outputs are dimension 1, its groups; else 0.
-        count: How many weights are alive.
+        count: How many weights are alive, over all ranks.
+        shard: How the parameter is cut; None when all of it is here.
     """
 
     name: str
@@ -41,13 +44,35 @@ class Layer:
     gates: int
     transposed: int
     count: int
+    shard: Shard | None = None
+
+    @property
+    def size(self) -> int:
+        """How many weights the parameter has, over all ranks."""
+        return self.parameter.numel()
+
+    @property
+    def weight(self) -> Tensor:
+        """This rank's part of the parameter, sharing its storage."""
+        return local(self.parameter)
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """This rank's part of the gradient, if there is one."""
+        gradient = self.parameter.grad
+        return None if gradient is None else local_like(gradient, self.parameter)
+
+    def mask(self) -> Tensor:
+        """Return a copy of the mask in the parameter's own shape and layout."""
+        return self.alive.clone() if self.shard is None else self.shard.wrap(self.alive.clone())
 
     def dead_units(self) -> int:
-        """Count output units that no alive weight of this parameter reaches."""
+        """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
+        alive = whole(self.mask())
         if self.transposed:
-            units = self.alive.reshape(self.transposed, -1, *self.alive.shape[1:]).any(1).flatten(2).any(2)
+            units = alive.reshape(self.transposed, -1, *alive.shape[1:]).any(1).flatten(2).any(2)
         else:
-            units = self.alive.reshape(self.gates, self.alive.shape[0] // self.gates, -1).any(2).any(0)
+            units = alive.reshape(self.gates, alive.shape[0] // self.gates, -1).any(2).any(0)
         return int((~units).sum())
 
 
@@ -77,7 +102,7 @@ class Synapses:
         model = unwrap(model)
         chosen = _choose(model, _patterns("include", include), _patterns("exclude", exclude) or [])
         self.layers = [
-            Layer(name, p, torch.ones(p.shape, dtype=torch.bool, device=p.device), gates, transposed, p.numel())
+            Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, p.numel(), Shard.of(p))
             for name, p, gates, transposed in chosen
         ]
         self.total = sum(layer.count for layer in self.layers)
@@ -99,12 +124,15 @@ class Synapses:
         """Take new masks: from now on exactly the entries that are True are alive.
 
         Args:
-            masks: For each layer a bool tensor of its parameter's shape.
+            masks: For each layer a bool tensor of the shape of its ``weight``.
         """
-        for layer, mask in zip(self.layers, list(masks), strict=True):
+        masks = list(masks)
+        counts = torch.stack([mask.sum().cpu() for mask in masks])
+        counts = total(counts, [layer.shard for layer in self.layers])
+        for layer, mask, count in zip(self.layers, masks, counts.tolist(), strict=True):
             # A weight may have moved to another device since it was found.
             layer.alive = mask.to(layer.parameter.device)
-            layer.count = int(mask.sum())
+            layer.count = count
         self._zeros = [
             torch.zeros((), dtype=layer.parameter.dtype, device=layer.parameter.device) for layer in self.layers
         ]
@@ -113,45 +141,59 @@ class Synapses:
     def silence(self) -> None:
         """Set every dead weight to exactly zero, in place."""
         for layer, zero in zip(self.layers, self._zeros, strict=True):
-            if layer.count < layer.alive.numel():
-                torch.where(layer.alive, layer.parameter, zero, out=layer.parameter)
+            if layer.count < layer.size:
+                weight = layer.weight
+                torch.where(layer.alive, weight, zero, out=weight)
 
     @torch.no_grad()
     def silence_gradients(self) -> None:
         """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
         for layer, zero in zip(self.layers, self._zeros, strict=True):
             gradient = layer.parameter.grad
-            if gradient is not None and layer.count < layer.alive.numel():
+            if gradient is not None and layer.count < layer.size:
+                gradient = local(gradient)
                 torch.where(layer.alive, gradient, zero.to(gradient.dtype), out=gradient)
 
     @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
         for layer in self.layers:
-            if layer.count == layer.alive.numel():
+            if layer.count == layer.size:
                 continue
             for value in optimizer.state.get(layer.parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == layer.parameter.shape:
-                    value.masked_fill_(~layer.alive.to(value.device), 0)
+                    local(value).masked_fill_(~layer.alive.to(value.device), 0)
 
     def masks(self) -> dict[str, Tensor]:
         """Return a copy of each mask by parameter name, True where the weight is alive."""
-        return {layer.name: layer.alive.clone() for layer in self.layers}
+        return {layer.name: layer.mask() for layer in self.layers}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return masks packed to one bit a weight, with the shapes, as plain values and tensors."""
+        """Return the masks with their shapes, as plain values and tensors.
+
+        A mask is packed to one bit a weight; one of a sharded parameter is a DTensor laid out as it is, which
+        ``torch.distributed.checkpoint`` saves by parts and loads onto any number of ranks.
+        """
         return {
-            "masks": {layer.name: pack(layer.alive) for layer in self.layers},
-            "shapes": {layer.name: list(layer.alive.shape) for layer in self.layers},
+            "masks": {x.name: pack(x.alive) if x.shard is None else x.mask() for x in self.layers},
+            "shapes": {layer.name: list(layer.parameter.shape) for layer in self.layers},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the masks of a `state_dict`; the weights are not touched.
+        """Take the masks of a `state_dict`, packed, whole or sharded; the weights are not touched.
 
         Raises:
             ValueError: The prunable parameters differ by name or shape; nothing was loaded.
         """
-        mine = {layer.name: list(layer.alive.shape) for layer in self.layers}
+        self.keep(self.read_masks(state))
+
+    def read_masks(self, state: Mapping[str, Any]) -> list[Tensor]:
+        """Return the masks of a `state_dict` without taking them: for each layer one of the shape of its ``weight``.
+
+        Raises:
+            ValueError: As for `load_state_dict`.
+        """
+        mine = {layer.name: list(layer.parameter.shape) for layer in self.layers}
         theirs = {name: list(shape) for name, shape in state["shapes"].items()}
         complaints = [f"{name} is missing in the checkpoint" for name in mine if name not in theirs]
         complaints += [f"{name} is missing in the model" for name in theirs if name not in mine]
@@ -164,7 +206,7 @@ class Synapses:
             raise ValueError(
                 f"this checkpoint belongs to another model: {'; '.join(complaints)}; load the matching one"
             )
-        self.keep(unpack(state["masks"][layer.name], layer.alive.shape) for layer in self.layers)
+        return [_read(state["masks"][layer.name], layer) for layer in self.layers]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -177,6 +219,11 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model.module
         else:
             return model
+
+
+def _read(mask: Tensor, layer: Layer) -> Tensor:
+    mask = whole(mask) if mask.dtype is torch.bool else unpack(mask, layer.parameter.shape)
+    return mask if layer.shard is None else layer.shard.take(mask)
 
 
 def pack(mask: Tensor) -> Tensor:

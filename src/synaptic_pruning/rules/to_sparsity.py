@@ -60,7 +60,7 @@ class ToSparsity:
         Raises:
             ValueError: A score is NaN; its parameter is named.
         """
-        sizes = [layer.alive.numel() for layer in synapses.layers]
+        sizes = [layer.size for layer in synapses.layers]
         gone = [size - layer.count for size, layer in zip(sizes, synapses.layers, strict=True)]
         most = [max(dead, int(self.max_layer_sparsity * size)) for size, dead in zip(sizes, gone, strict=True)]
         target = self.schedule(progress)
@@ -90,16 +90,16 @@ def survivors(synapses: Synapses, dying: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _scores(layer: Layer, place: int, score: Score) -> Scores:
-    weight = layer.parameter.detach().reshape(-1)
-    gradient = None if layer.parameter.grad is None else layer.parameter.grad.reshape(-1)
+    weight = layer.weight.detach().reshape(-1)
+    gradient = None if layer.gradient is None else layer.gradient.reshape(-1)
 
     def read(start: int, stop: int) -> Tensor:
         slopes = None if gradient is None else gradient[start:stop]
-        return score(Piece(weight[start:stop], slopes, place, start))
+        return score(Piece(weight[start:stop], slopes, place, start, layer.shard))
 
-    alive = None if layer.count == layer.alive.numel() else layer.alive.reshape(-1)
-    dtype = score(Piece(weight[:0], None if gradient is None else gradient[:0], place, 0)).dtype
-    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive)
+    alive = None if layer.count == layer.size else layer.alive.reshape(-1)
+    dtype = read(0, 0).dtype
+    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive, layer.shard)
 
 
 def _shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
