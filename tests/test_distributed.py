@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,36 @@ STEPS = 20
 
 
 @contextmanager
-def _group(rank: int, world: int, folder: str, meeting: str = "meet") -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/{meeting}", rank=rank, world_size=world)
+def _group(rank: int, world: int, folder: str) -> Iterator[None]:
+    meeting = f"file://{folder}/meet{world}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     yield
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _every_case(rank: int, world: int, folder: str) -> None:
+    for case, (function, *arguments) in CASES[world].items():
+        Path(folder, case).mkdir(exist_ok=True)
+        function(rank, world, f"{folder}/{case}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Path:
+    """The folder in which two processes have left what they found in every case."""
+    mp.spawn(_every_case, (2, str(folder)), 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(folder: Path) -> Path:
+    mp.spawn(_every_case, (4, str(folder)), 4)
+    return folder
 
 
 def _tensors() -> list[Tensor]:
@@ -39,6 +65,7 @@ def _tensors() -> list[Tensor]:
 
 
 # Sizes 5, 7 and 3 leave uneven and, on four ranks, empty shards.
+RANKS = (0, 1, 9, 20, 29, 38, 45, 56, 57, 66, 71)
 LAYOUTS = {"rows": Shard(0), "columns": Shard(1), "replicas": Replicate()}
 
 
@@ -47,7 +74,7 @@ def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
         mesh = init_device_mesh("cpu", (world,))
         parts = [distribute_tensor(t, mesh, [LAYOUTS[name]]) for t, name in zip(_tensors(), layouts, strict=True)]
         answers = []
-        for k in range(72):
+        for k in RANKS:
             marks = lowest(parts, k, most=[20, 24, 12] if k < 57 else None)
             shaped = [mark.view_as(part.to_local()) for mark, part in zip(marks, parts, strict=True)]
             full = [Layout.of(part).wrap(mark).full_tensor() for mark, part in zip(shaped, parts, strict=True)]
@@ -55,21 +82,22 @@ def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
         torch.save(answers, f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize(
-    ("world", "layouts"),
-    [
-        (2, ["rows", "columns", "replicas"]),
-        pytest.param(4, ["columns", "rows", "columns"], marks=pytest.mark.slow),
-        pytest.param(4, ["rows", "columns", "rows"], marks=pytest.mark.slow),
-    ],
-)
-def test_shards_on_several_ranks_are_ranked_as_one(tmp_path: Path, world: int, layouts: list[str]):
-    mp.spawn(_ranked, (world, str(tmp_path), layouts), world)
+def _check_ranks(folder: Path, world: int) -> None:
     for rank in range(world):
-        for k, (marks, value) in enumerate(torch.load(tmp_path / f"{rank}.pt")):
+        for k, (marks, value) in zip(RANKS, torch.load(folder / f"{rank}.pt"), strict=True):
             expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
             assert all(torch.equal(a.flatten(), b) for a, b in zip(marks, expected, strict=True)), k
             assert value is None or value == kth_smallest(_tensors(), k)
+
+
+def test_shards_on_two_ranks_are_ranked_as_one(two: Path):
+    _check_ranks(two / "ranks", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["ranks by rows", "ranks by columns"])
+def test_shards_on_four_ranks_are_ranked_as_one(four: Path, case: str):
+    _check_ranks(four / case, 4)
 
 
 def _not_a_number(rank: int, world: int, folder: str) -> None:
@@ -77,12 +105,13 @@ def _not_a_number(rank: int, world: int, folder: str) -> None:
         tensor = torch.zeros(4)
         tensor[3] = float("nan")  # on the last rank only
         part = distribute_tensor(tensor, init_device_mesh("cpu", (world,)), [Shard(0)])
-        with pytest.raises(ValueError, match="holds NaN"):
+        with pytest.raises(ValueError, match="holds NaN") as caught:
             lowest([part], 2)
+        Path(folder, str(rank)).write_text(str(caught.value))
 
 
-def test_nan_on_one_rank_stops_every_rank(tmp_path: Path):
-    mp.spawn(_not_a_number, (2, str(tmp_path)), 2)
+def test_nan_on_one_rank_stops_every_rank(two: Path):
+    assert (two / "not a number/0").read_text() == (two / "not a number/1").read_text()
 
 
 def _net() -> nn.Sequential:
@@ -114,9 +143,6 @@ def _partly(net: nn.Sequential, world: int) -> nn.Module:
 SHARDINGS: dict[str, Callable[[nn.Module, int], nn.Module]] = {
     "whole": lambda net, world: net,
     "fsdp": lambda net, world: fully_shard(net, mesh=init_device_mesh("cpu", (world,))),
-    "fsdp by columns": lambda net, world: fully_shard(
-        net, mesh=init_device_mesh("cpu", (world,)), shard_placement_fn=lambda p: Shard(p.dim() - 1)
-    ),
     "tensor parallel": lambda net, world: _tensor_parallel(net, init_device_mesh("cpu", (world,))),
     "fsdp of tensor parallel": _fsdp_of_tensor_parallel,
     "replicas of shards": _replicas_of_shards,
@@ -157,7 +183,7 @@ def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.Syn
 
 def _train(rank: int, world: int, folder: str, sharding: str, score: str, first: int, last: int) -> None:
     """Train from step ``first``, out of the checkpoint if it is not 0, up to ``last``, and leave a checkpoint there."""
-    with _group(rank, world, folder, f"meet{first}"):
+    with _group(rank, world, folder):
         net = SHARDINGS[sharding](_net(), world)
         optimizer, pruner = _pruned(net, score)
         if first:
@@ -193,38 +219,34 @@ def _assert_same(folder: Path, score: str) -> None:
     assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
 
 
-@pytest.mark.parametrize(
-    ("world", "sharding", "score"),
-    [
-        (2, "fsdp", "magnitude"),
-        (2, "tensor parallel", "random"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                (2, "fsdp", "gradient"),
-                (2, "fsdp by columns", "gradient"),
-                (2, "partly", "magnitude"),
-                (3, "fsdp", "random"),
-                (4, "fsdp", "magnitude"),  # leaves empty shards
-                (4, "fsdp of tensor parallel", "magnitude"),
-                (4, "replicas of shards", "random"),
-            ]
-        ),
-    ],
-)
-def test_sharded_training_is_that_of_one_process(tmp_path: Path, world: int, sharding: str, score: str):
-    mp.spawn(_train, (world, str(tmp_path), sharding, score, 0, STEPS), world)
-    _assert_same(tmp_path, score)
+@pytest.mark.parametrize("case", ["fsdp magnitude", "tensor parallel random"])
+def test_training_sharded_over_two_is_that_of_one_process(two: Path, case: str):
+    _assert_same(two / case, case.split()[-1])
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [((2, "fsdp"), (1, "fsdp")), pytest.param((2, "tensor parallel"), (4, "fsdp"), marks=pytest.mark.slow)],
-)
-def test_resume_on_another_number_of_ranks(tmp_path: Path, before: tuple[int, str], after: tuple[int, str]):
-    mp.spawn(_train, (before[0], str(tmp_path), before[1], "magnitude", 0, 7), before[0])
-    mp.spawn(_train, (after[0], str(tmp_path), after[1], "magnitude", 7, STEPS), after[0])
-    _assert_same(tmp_path, "magnitude")
+SLOW = [
+    "fsdp magnitude",  # leaves empty shards
+    "fsdp gradient",
+    "partly magnitude",
+    "fsdp of tensor parallel magnitude",
+    "replicas of shards random",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW)
+def test_training_sharded_over_four_is_that_of_one_process(four: Path, case: str):
+    _assert_same(four / f"{case} on four", case.split()[-1])
+
+
+def test_resume_on_fewer_ranks(two: Path):
+    _train(0, 1, str(two / "half way"), "fsdp", "magnitude", 7, STEPS)
+    _assert_same(two / "half way", "magnitude")
+
+
+@pytest.mark.slow
+def test_resume_on_more_ranks(two: Path, four: Path):
+    _assert_same(four / "half way too", "magnitude")
 
 
 def _data_parallel(rank: int, world: int, folder: str, sharding: str, score: str) -> None:
@@ -250,12 +272,33 @@ def _data_parallel(rank: int, world: int, folder: str, sharding: str, score: str
         torch.save({"masks": masks, "weights": weights}, f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize(("sharding", "score"), [("ddp", "magnitude"), ("ddp", "gradient"), ("fsdp", "gradient")])
-def test_two_processes_with_their_own_data_end_with_the_same_masks(tmp_path: Path, sharding: str, score: str):
-    mp.spawn(_data_parallel, (2, str(tmp_path), sharding, score), 2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+@pytest.mark.parametrize("case", ["ddp magnitude", "ddp gradient", "fsdp own data"])
+def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, case: str):
+    first, second = (torch.load(two / case / f"{rank}.pt") for rank in range(2))
     for name in ("0.weight", "2.weight"):
         assert torch.equal(first["masks"][name], second["masks"][name])
         assert torch.equal(first["weights"][name], second["weights"][name])
         assert (first["weights"][name][~first["masks"][name]] == 0).all()
     assert sum(int((~mask).sum()) for mask in first["masks"].values()) == round(0.8 * 84)
+
+
+# What each number of processes does, in one start of them: starting takes longer than all of it.
+CASES = {
+    2: {
+        "ranks": (_ranked, ["rows", "columns", "replicas"]),
+        "not a number": (_not_a_number,),
+        "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
+        "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
+        "half way": (_train, "fsdp", "magnitude", 0, 7),
+        "half way too": (_train, "tensor parallel", "magnitude", 0, 7),
+        "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
+        "ddp gradient": (_data_parallel, "ddp", "gradient"),
+        "fsdp own data": (_data_parallel, "fsdp", "gradient"),
+    },
+    4: {
+        "ranks by rows": (_ranked, ["rows", "columns", "rows"]),
+        "ranks by columns": (_ranked, ["columns", "rows", "columns"]),
+        **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},
+        "half way too": (_train, "fsdp", "magnitude", 7, STEPS),
+    },
+}
