@@ -123,9 +123,10 @@ class SynapticPruning(Callback):
             logger.log_metrics(values, step=trainer.global_step)
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Detach; the module keeps its zeros."""
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Detach; the module keeps its zeros, also where averages of earlier weights were put into it just now."""
         if self.pruner is not None:
+            self.pruner.synapses.silence()
             self.pruner.remove()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -137,7 +138,8 @@ class SynapticPruning(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the pruner, which belongs to one optimizer, behind in copies and pickles: they take its state."""
-        return {**self.__dict__, "pruner": None, "_state": self.state_dict()}
+        own = {name: value for name, value in self.__dict__.items() if name != "log"}  # the module's, lent by Lightning
+        return {**own, "pruner": None, "_state": self.state_dict()}
 
 
 class AfterRamp:
@@ -192,7 +194,7 @@ def find_pruner(source: Any) -> SynapticPruner:
 
 def _length(trainer: pl.Trainer) -> int:
     steps = trainer.estimated_stepping_batches
-    if steps == float("inf"):
+    if not 0 < steps < float("inf"):
         raise ValueError(
             "the Trainer does not know how long it will train; give it max_steps=, "
             "or SynapticPruning the number of optimizer steps with total_steps="
