@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from synaptic_pruning.rules import Rule
 from synaptic_pruning.schedules import Schedule
 from synaptic_pruning.scores import Piece, Score, find_score
 from synaptic_pruning.synapses import Layer, Synapses
@@ -14,7 +15,7 @@ from synaptic_pruning.threshold import Scores, lowest
 
 
 @dataclass(frozen=True)
-class ToSparsity:
+class ToSparsity(Rule):
     """Remove the lowest scores for good until exactly ``round(schedule(progress) · weights)`` are gone.
 
     Args:

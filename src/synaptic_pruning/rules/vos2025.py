@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import layer_scores, survivors
 from synaptic_pruning.schedules import Schedule, cubic_ease_in
 from synaptic_pruning.synapses import Synapses
@@ -11,7 +12,7 @@ from synaptic_pruning.threshold import Scores, kth_smallest
 
 
 @dataclass(frozen=True)
-class Vos2025:
+class Vos2025(Rule):
     """The rule `vos2025` makes; see there.
 
     Attributes:
