@@ -24,6 +24,9 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "gradient": (lambda: sp.ToSparsity(CUBIC, score="gradient"), lambda p, n: round(CUBIC(p) * n)),
     "random": (lambda: sp.ToSparsity(CUBIC, score="random"), lambda p, n: round(CUBIC(p) * n)),
     "one-shot": (lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3)), lambda p, n: round(0.8 * n) if p >= 0.3 else 0),
+    "disuse": (lambda: sp.Disuse(patience=2, threshold=0.9), None),
+    "disuse-window": (lambda: sp.Disuse(patience=2, threshold=0.9, window=2, sample=1), None),
+    "survival": (lambda: sp.Survival(cost=2.0, conv_cost=2.0, initial=4.0), None),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 rules = pytest.mark.parametrize("rule", RULES)

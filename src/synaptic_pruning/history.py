@@ -67,7 +67,7 @@ class History:
         return step - sum(born * n for born, n in zip(self._born_at, counts, strict=True)) / layer.count
 
     def survival(self) -> list[dict[str, Any]]:
-        """Return a curve for every generation: ``born`` (step), ``size``, ``steps`` and the fraction ``alive`` at them."""
+        """Return a curve a generation: ``born`` (step), ``size``, ``steps`` and the fraction ``alive`` at each."""
         return [
             {
                 "born": born,
