@@ -75,7 +75,10 @@ class Cell:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that the hash covers, as plain values."""
-        return {**asdict(self), "versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
+        content = asdict(self)
+        for arm in content["arms"]:
+            del arm["meaning"]  # prose
+        return content | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
 
     @property
     def hash(self) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.statistics import average_ranks, blocks
@@ -71,7 +72,7 @@ def training(records: Sequence[Record]) -> list[Panel]:
             top.plot(mean.index, np.exp(mean["error"]), **style)
             bottom.plot(mean.index, 100 * mean["sparsity"], **style)
         top.tick_params(labelbottom=False)
-        top.set_ylabel("validation MAE")
+        top.set_ylabel("relative MAE")
         bottom.set(xlabel="epoch", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100))
         top.sharex(bottom)
         figure.align_ylabels()
@@ -127,7 +128,8 @@ def weights(results: pd.DataFrame) -> list[Panel]:
                     markeredgewidth=0.8,
                 )
         axes.axhline(1, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set(xscale="log", xlabel="alive weights", ylabel="MAE ÷ persistence")
+        _log_scale(axes)
+        axes.set(xlabel="alive weights", ylabel="MAE ÷ persistence")
         description = f"Test error on {dataset}, relative to persistence, against the number of weights that are alive."
         panels.append(Panel(str(dataset), description, _svg(figure, f"weights-{len(panels)}", description)))
     return panels
@@ -174,7 +176,7 @@ def costs(results: pd.DataFrame) -> list[Panel]:
         _dots(axes, table.astype(float))
         axes.set(xlabel=unit)
         if column.endswith("seconds"):
-            axes.set_xscale("log")
+            _log_scale(axes)
         else:
             axes.set_xlim(0, 1.15 * float(table.to_numpy().max()))
         description = f"{title}: median {unit} a run for every model and arm."
@@ -205,6 +207,16 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
     axes.tick_params(axis="y", labelcolor=_INK)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
+
+
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers: 200, 1,000, 0.05."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
 
 
 def _colour(arm: str) -> str:

@@ -14,7 +14,7 @@ from synaptic_pruning.study.cells import Plan, versions
 from synaptic_pruning.study.results import best_records, validation_error
 from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
 from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.study.verdict import ARM, change, judge, losses, lost_to_persistence
+from synaptic_pruning.study.verdict import ARM, judge, losses, lost_to_persistence, signed
 
 Record = Mapping[str, Any]
 BASELINES = ("persistence", "seasonal naive")
@@ -70,7 +70,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "change": change, "p": _p, "signed": _signed}
+    environment.filters |= {"number": _number, "p": _p, "signed": _signed}
     runs, left_out = paired(results)
     failed = results[results["status"] != "ok"]
     table = blocks(runs)
@@ -193,15 +193,7 @@ def _number(value: Any, digits: int = 4) -> str:
 
 
 def _signed(value: Any) -> str:
-    """A relative difference in percent with its sign.
-
-    Example:
-        >>> _signed(0.0312), _signed(-0.2), _signed(None)
-        ('+3.1 %', '−20.0 %', '–')
-    """
-    if value is None or pd.isna(value):
-        return "–"
-    return f"{value:+.1%}".replace("-", "−").replace("%", " %")
+    return "–" if value is None or pd.isna(value) else signed(value)
 
 
 def _p(value: float) -> str:

@@ -18,6 +18,9 @@ from synaptic_pruning.study.cells import Cell, run_cell
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
+_PRELOAD = ["synaptic_pruning.study.runner", "torch._dynamo", "safetensors.torch"]
+"""Imported once by the fork server instead of once a cell; PyTorch's optimizers import `_dynamo` when first used."""
+
 Record = dict[str, Any]
 Work = Callable[[Cell, Series, Path], Record]
 
@@ -47,7 +50,7 @@ def run(
     cells = list(cells)
     todo = sorted((c for c in cells if not _is_final(read_record(folder, c))), key=lambda cell: cell.hash)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "synaptic_pruning.study.cells"])
+    context.set_forkserver_preload(_PRELOAD)
     running: dict[int, tuple[BaseProcess, Cell]] = {}
     columns = (
         TextColumn("{task.description}"),

@@ -50,12 +50,22 @@ def change(difference: float) -> str:
     return f"{abs(difference):.1%}".replace("%", " %") + (" lower" if difference < 0 else " higher")
 
 
+def signed(difference: float) -> str:
+    """Write a relative difference in percent with its sign.
+
+    Example:
+        >>> signed(0.0312), signed(-0.2)
+        ('+3.1 %', '−20.0 %')
+    """
+    return f"{difference:+.1%}".replace("-", "−").replace("%", " %")
+
+
 def _answer(pair: Pair, family: int) -> tuple[str, str]:
     assert pair.low is not None
     assert pair.high is not None
     size = (
         f"its test error (MAE) is {change(pair.difference)} in the median over {pair.blocks} data sets "
-        f"(95 % bootstrap interval: from {change(pair.low)} to {change(pair.high)})"
+        f"(95 % bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
     )
     other = f"“{pair.other}”"
     if pair.significant:
@@ -87,7 +97,7 @@ def _single(pair: Pair, runs: pd.DataFrame, dataset: str) -> tuple[str, str]:
     return (
         f"{lean} {pair.other} on this data set",
         f"Synaptic pruning against “{pair.other}”: its mean test error (MAE) on {dataset} is {change(pair.difference)} "
-        f"({len(ratios)} paired runs, from {change(ratios.min())} to {change(ratios.max())}); one data set "
+        f"({len(ratios)} paired runs, {signed(ratios.min())} to {signed(ratios.max())}); one data set "
         "cannot show that this holds elsewhere, so no significance is claimed.",
     )
 
