@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
+
 from synaptic_pruning.study.results import COLUMNS
 
 COMMAND = [sys.executable, "-m", "synaptic_pruning"]
@@ -53,9 +54,10 @@ def refused(result, *fragments, code=2):
         (["--target", "y"], ["--target", "CSV"]),
     ],
 )
-def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments, capsys):
-    from synaptic_pruning.cli import app
+def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
     from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
 
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
     assert result.exit_code == 2
@@ -79,8 +81,9 @@ def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments, cap
     ],
 )
 def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, content, words, fragment):
-    from synaptic_pruning.cli import app
     from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
 
     if content is not None:
         csv.write_text(content)
@@ -93,7 +96,9 @@ def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, con
 
 
 def test_refusals_from_a_real_shell_have_no_traceback(csv, tmp_path):
-    refused(synaptic_pruning("compare", tmp_path / "absent.csv", "--target", "y", "--out", tmp_path / "o"), "absent.csv")
+    refused(
+        synaptic_pruning("compare", tmp_path / "absent.csv", "--target", "y", "--out", tmp_path / "o"), "absent.csv"
+    )
     file = tmp_path / "file"
     file.touch()
     line = refused(synaptic_pruning("compare", csv, "--target", "y", "--out", file / "below"), "--out", "cannot write")
@@ -143,7 +148,12 @@ def test_ctrl_c_then_the_same_command(csv, tmp_path):
     out = tmp_path / "out"
     words = [*map(str, ["compare", csv, "--target", "y", "--out", out, *QUICK]), "--seeds", "6", "--epochs", "20"]
     process = subprocess.Popen(
-        [*COMMAND, *words], env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*COMMAND, *words],
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     end = time.monotonic() + 60
     while len(list(out.glob("cells/*.json"))) < 2:

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import tensor
+
 from synaptic_pruning.study import figures
 from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import Plan, expand
-from synaptic_pruning.study.report import Dataset, render
+from synaptic_pruning.study.report import BASELINES, Dataset, render
 from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
 from synaptic_pruning.tasks.forecasting.series import Series
-from torch import tensor
 
 EVIL = "<script>alert('x')</script> & $a$"
 PLAN = Plan(models=("rnn", "lstm"), arms=tuple(ARMS), lengths=(3, 5), horizon=1, seeds=(0, 1), epochs=4)
@@ -51,7 +52,9 @@ def make_records(names, plan=PLAN):
                     for arm in cell.arms
                     for mae in [rng.uniform(0.5, 1.2)]
                 },
-                "baselines": {n: {"mae": 1.0, "rmse": 1.0, "mase": 1.0, "skill": 0.0} for n in ("persistence", "seasonal naive")},
+                "baselines": {
+                    n: {"mae": 1.0, "rmse": 1.0, "mase": 1.0, "skill": 0.0} for n in ("persistence", "seasonal naive")
+                },
                 "tail": {
                     "truth": [None, *rng.normal(size=9)],
                     "forecasts": {arm.name: rng.normal(size=10).tolist() for arm in cell.arms},

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import Cell, Plan, expand
 from synaptic_pruning.study.runner import run
@@ -51,7 +52,7 @@ def finished(folder: Path) -> set[str]:
 
 def start(folder: Path) -> subprocess.Popen:
     """Run the cells in a process group of its own, which can be killed like a terminal's."""
-    code = f"import test_study_runner as t; from pathlib import Path; t.run(t.CELLS, t.DATA, Path({str(folder)!r}), jobs=2, work=t.work)"
+    code = f"import test_study_runner as t; t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), jobs=2, work=t.work)"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", code],

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+
 from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
 
 ARMS = ["none", "dropout", "synaptic"]

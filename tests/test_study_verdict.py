@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from synaptic_pruning.study.verdict import judge, losses, lost_to_persistence
 
 ARMS = ["none", "dropout", "mc-dropout", "synaptic"]

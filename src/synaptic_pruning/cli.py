@@ -89,7 +89,8 @@ def compare(
     _prepare(out)
     command = [data, *_options(target=target, time=time), "--models", models, "--arms", arms, "--lengths", lengths]
     command += ["--horizon", horizon, "--seeds", seeds, "--epochs", epochs]
-    command += _options(separator=separator, decimal=decimal, missing=missing, gaps=gaps.value, season=season) if data else []
+    if data:
+        command += _options(separator=separator, decimal=decimal, missing=missing, gaps=gaps.value, season=season)
     command += ["--predict", predict.value, "--out", out]
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)

@@ -39,8 +39,6 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
     table = to_table(records)
     write_table(table, out)
     keep_best_networks(records, kept, out / "networks")
-    datasets = [
-        Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series
-    ]
+    datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
     write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command)
     return judge(paired(table)[0])

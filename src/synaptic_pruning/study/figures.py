@@ -25,7 +25,7 @@ COLOURS = dict(zip(ARMS, ["#5f6b7a", "#c2570c", "#8e44ad", "#0b7a75"], strict=Tr
 DASHES = dict(zip(ARMS, ["-", "--", ":", "-"], strict=True))
 MARKERS = "os^Dv"
 _INK, _FAINT, _GRID = "#1b2430", "#5f6b7a", "#e3e7ec"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: searchable, in the page's own font
     "text.parse_math": False,  # a column called $x$ is shown as it is
     "font.family": "sans-serif",
@@ -63,7 +63,7 @@ class Panel:
 def training(records: Sequence[Record]) -> list[Panel]:
     """Error and sparsity through training, one panel a model: the geometric mean over data sets, lengths and seeds."""
     curves = _curves(records)
-    panels = []
+    panels: list[Panel] = []
     for model, of_model in curves.groupby("model", sort=False):
         figure, (top, bottom) = _figure(rows=(3, 1))
         for arm, of_arm in of_model.groupby("arm", sort=False):
@@ -111,7 +111,7 @@ def _curves(records: Sequence[Record]) -> pd.DataFrame:
 
 def weights(results: pd.DataFrame) -> list[Panel]:
     """Error against alive weights, one panel a data set, one point a model and arm."""
-    panels = []
+    panels: list[Panel] = []
     for dataset, of_dataset in results.groupby("dataset", sort=False):
         figure, (axes,) = _figure()
         for marker, (_, of_model) in zip(_cycle(MARKERS), of_dataset.groupby("model", sort=False), strict=False):
@@ -142,7 +142,7 @@ def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
         records: one cell an arm and data set, the one chosen on validation data.
         shown: how many steps.
     """
-    panels = []
+    panels: list[Panel] = []
     by_dataset: dict[str, list[Record]] = {}
     for record in records:
         by_dataset.setdefault(record["cell"]["dataset"], []).append(record)
@@ -156,7 +156,7 @@ def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
                 axes.plot(steps, values[-shown:], **{**_line(arm), "linewidth": 1.2})
         axes.set(xlabel="steps before the end of the test set", ylabel="value")
         cell = of_dataset[0]["cell"]
-        description = f"The last {len(truth)} values of {dataset} and what {cell['model']} forecast for them one step ahead."
+        description = f"The last {len(truth)} values of {dataset} and one-step forecasts of {cell['model']}."
         title = f"{dataset} · {cell['model']}, window {cell['length']}"
         panels.append(Panel(title, description, _svg(figure, f"forecasts-{len(panels)}", description)))
     return panels
@@ -169,7 +169,7 @@ def costs(results: pd.DataFrame) -> list[Panel]:
         "predict_seconds": ("Forecasting the test set", "seconds"),
         "peak_memory_mb": ("Peak memory of the process", "MB"),
     }
-    panels = []
+    panels: list[Panel] = []
     for column, (title, unit) in quantities.items():
         table = results.pivot_table(index="model", columns="arm", values=column, aggfunc="median", sort=False)
         figure, (axes,) = _figure()
@@ -243,10 +243,11 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser's font draws the text
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # an HTML parser needs none, and a page without URLs is easy to trust
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML needs none; a page without URLs is easy to trust
     svg = re.sub(r'(?<=\sid=")|(?<=url\(#)|(?<=href="#)', f"{name}-", svg)
     svg = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', rf'\1 role="img" aria-labelledby="{name}-title"', svg, count=1)

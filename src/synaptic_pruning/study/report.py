@@ -88,9 +88,7 @@ def render(
         pairs=against(table, ARM) if ARM in table else [],
         arm=ARM,
         figures=_figures(runs, records),
-        legend=[
-            {"name": name, "colour": figures.COLOURS[name], "dash": figures.DASHES[name]} for name in plan.arms
-        ],
+        legend=[{"name": name, "colour": figures.COLOURS[name], "dash": figures.DASHES[name]} for name in plan.arms],
         markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
         costs=_costs(runs),
         losses=losses(runs).to_dict("records"),
@@ -132,7 +130,7 @@ def _errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any
             baselines.setdefault(record["cell"]["dataset"], {name: scores[name]["mae"] for name in BASELINES})
     rows = []
     for (dataset, model), part in runs.groupby(["dataset", "model"], sort=False):
-        maes = baselines[dataset] | part.groupby("arm", sort=False)["mae"].mean().to_dict()
+        maes = baselines[str(dataset)] | part.groupby("arm", sort=False)["mae"].mean().to_dict()
         best = min((v for v in maes.values() if v is not None), default=None)
         rows.append({"dataset": dataset, "model": model, "maes": maes, "best": best})
     return rows

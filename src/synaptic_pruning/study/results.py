@@ -45,23 +45,22 @@ def to_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Errors are in the units of the data; `skill` is 1 - MAE / MAE of persistence; `sparsity`, `prunable` and `alive`
     are counted on the evaluated weights. Arms read off one training carry the same training time and memory.
     """
-    rows = []
-    for record in records:
-        cell = record["cell"]
-        for arm in cell["arms"]:
-            rows.append(
-                {name: cell[name] for name in ("dataset", "model", "length", "horizon", "seed", "epochs", "data_hash")}
-                | {name: record.get(name) for name in _SHARED}
-                | record.get("arms", {}).get(arm["name"], {})
-                | {
-                    "arm": arm["name"],
-                    "config_hash": record["hash"],
-                    "versions": " ".join(f"{k}={v}" for k, v in record.get("versions", cell["versions"]).items()),
-                }
-            )
+    rows = [_row(record, arm["name"]) for record in records for arm in record["cell"]["arms"]]
     table = pd.DataFrame(rows, columns=COLUMNS)
     kinds = {name: "Int64" if name in _COUNTS else "float64" for name in COLUMNS[3:18]}
     return table.astype(kinds)
+
+
+def _row(record: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    cell = record["cell"]
+    return {
+        **{name: cell[name] for name in ("dataset", "model", "length", "horizon", "seed", "epochs", "data_hash")},
+        **{name: record.get(name) for name in _SHARED},
+        **record.get("arms", {}).get(arm, {}),
+        "arm": arm,
+        "config_hash": record["hash"],
+        "versions": " ".join(f"{k}={v}" for k, v in record.get("versions", cell["versions"]).items()),
+    }
 
 
 def write_table(table: pd.DataFrame, folder: Path) -> None:

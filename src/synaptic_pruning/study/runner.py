@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -72,16 +72,16 @@ def run(
                     process.start()
                     running[process.sentinel] = process, cell
                 for sentinel in wait(list(running)):
-                    process, cell = running.pop(sentinel)  # type: ignore[index]
-                    process.join()
-                    if process.exitcode != 0:
-                        _write(folder, cell, _failure(cell, _reason(process.exitcode)))
+                    done, cell = running.pop(cast(int, sentinel))
+                    done.join()
+                    if done.exitcode != 0:
+                        _write(folder, cell, _failure(cell, _reason(done.exitcode)))
                     progress.advance(bar)
         finally:
-            for process, _ in running.values():
-                process.kill()
-            for process, _ in running.values():
-                process.join()
+            for left, _ in running.values():
+                left.kill()
+            for left, _ in running.values():
+                left.join()
     return [read_record(folder, cell) or _failure(cell, "failed: left no record") for cell in cells]
 
 

@@ -132,7 +132,11 @@ def lost_to_persistence(runs: pd.DataFrame) -> list[dict[str, str]]:
     losing = skill[skill < 0].reset_index()
     count = runs["arm"].nunique()
     return [
-        {"dataset": dataset, "model": model, "arms": "every arm" if len(part) == count else ", ".join(part["arm"])}
+        {
+            "dataset": str(dataset),
+            "model": str(model),
+            "arms": "every arm" if len(part) == count else ", ".join(part["arm"]),
+        }
         for (dataset, model), part in losing.groupby(["dataset", "model"], sort=False)
     ]
 

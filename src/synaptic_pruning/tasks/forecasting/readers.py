@@ -76,9 +76,7 @@ def read_csv(
     frame.index += 2  # the header is row 1
     frame = frame.dropna(how="all")
     if len(frame) < 2:
-        raise DataError(
-            f"{path.name} has {len(frame)} row(s) below its header; give at least two, in time order."
-        )
+        raise DataError(f"{path.name} has {len(frame)} row(s) below its header; give at least two, in time order.")
     if time is None and not long and _is_time(frame[header[0]], decimal):
         time_columns = [header[0]]
 
@@ -87,8 +85,7 @@ def read_csv(
     channels = {
         name: numbers
         for name in candidates
-        if (numbers := _numbers(frame[name], decimal, marks, optional=columns is None and name != target))
-        is not None
+        if (numbers := _numbers(frame[name], decimal, marks, optional=columns is None and name != target)) is not None
     }
     values = np.column_stack(list(channels.values()))
     times = np.arange(len(frame))
@@ -102,19 +99,13 @@ def read_csv(
     if long:
         nameless = frame["unique_id"].isna()
         if nameless.any():
-            raise DataError(
-                f"column 'unique_id' is empty in row {nameless.idxmax()}; fill it or drop the row."
-            )
+            raise DataError(f"column 'unique_id' is empty in row {nameless.idxmax()}; fill it or drop the row.")
         groups = dict(frame.groupby("unique_id", sort=False).indices)
     made = []
     for name, rows in groups.items():
         check_order(name, times[rows], frame.index[rows], time_columns, header)
         filled_times, filled, inferred = regularise(name, times[rows], values[rows], gaps)
-        made.append(
-            Series(
-                name, target, tuple(channels), filled_times, filled, inferred if season is None else season
-            )
-        )
+        made.append(Series(name, target, tuple(channels), filled_times, filled, inferred if season is None else season))
     return made
 
 
@@ -144,9 +135,7 @@ def _load(path: Path, separator: str, **options: Any) -> pd.DataFrame:
             )
             return frame
     except pd.errors.EmptyDataError:
-        raise DataError(
-            f"{path.name} is empty; give a CSV file with a header row and at least two rows."
-        ) from None
+        raise DataError(f"{path.name} is empty; give a CSV file with a header row and at least two rows.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise DataError(
             f"{path.name} cannot be read as a table separated by {separator!r} ({str(error).strip()}); "
@@ -182,9 +171,7 @@ def _is_time(first: pd.Series[str], decimal: str) -> bool:
     return len(seen) > 0 and _numbers(first, decimal, [], optional=True) is None
 
 
-def _numbers(
-    cells: pd.Series[Any], decimal: str, marks: list[str | float], *, optional: bool
-) -> Array | None:
+def _numbers(cells: pd.Series[Any], decimal: str, marks: list[str | float], *, optional: bool) -> Array | None:
     """Cells as float64; None for an empty or wholly text column when it is ``optional``."""
     text, unread = cells, np.zeros(len(cells), bool)
     if not pd.api.types.is_numeric_dtype(cells.dtype):
