@@ -12,7 +12,7 @@ from torch import tensor
 from synaptic_pruning.study import figures
 from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import Plan, expand
-from synaptic_pruning.study.report import BASELINES, Dataset, render
+from synaptic_pruning.study.report import Dataset, render
 from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
 from synaptic_pruning.tasks.forecasting.series import Series
 

@@ -42,17 +42,17 @@ def runs(factors, datasets=12, models=("rnn", "lstm"), arms=ARMS, seeds=2):
 def test_a_win():
     verdict = judge(runs([0.95]))
     assert verdict.headline == "Synaptic pruning beats dropout"
-    assert "5.0 % lower in the median over 12 data sets" in verdict.answer
+    assert "5.0\u00a0% lower in the median over 12 data sets" in verdict.answer
     assert "is statistically supported" in verdict.answer
     assert "p = 0.0015" in verdict.answer  # 3 comparisons × 2 / 2^12
-    assert "90 % of their prunable weights removed" in verdict.sparsity
+    assert "90\u00a0% of their prunable weights removed" in verdict.sparsity
     assert "100 of 1,000 remain" in verdict.sparsity
 
 
 def test_a_loss():
     verdict = judge(runs([1.25]))
     assert verdict.headline == "Synaptic pruning loses to dropout"
-    assert "25.0 % higher" in verdict.answer
+    assert "25.0\u00a0% higher" in verdict.answer
     assert "is statistically supported" in verdict.answer
 
 
@@ -68,6 +68,7 @@ def test_too_few_data_sets_never_win_nor_lose(factor):
     verdict = judge(runs([factor], datasets=3))
     assert "too few data sets" in verdict.headline
     assert "no outcome can be significant with N = 3 data sets" in verdict.answer
+    assert "3 comparisons" in verdict.answer
     assert "at least 7" in verdict.answer
     assert "beats" not in verdict.headline + verdict.answer
     assert "loses" not in verdict.headline + verdict.answer
@@ -76,7 +77,7 @@ def test_too_few_data_sets_never_win_nor_lose(factor):
 def test_one_data_set_claims_nothing():
     verdict = judge(runs([0.9], datasets=1))
     assert verdict.headline == "Ahead of dropout on this data set"
-    assert "10.0 % lower (8 paired runs, −10.0 % to −10.0 %)" in verdict.answer
+    assert "10.0\u00a0% lower (8 paired runs, −10.0\u00a0% to −10.0\u00a0%)" in verdict.answer
     assert "no significance is claimed" in verdict.answer
 
 

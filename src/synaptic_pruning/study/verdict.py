@@ -8,6 +8,7 @@ from synaptic_pruning.study.statistics import Pair, against, average_ranks, bloc
 
 ARM = "synaptic"
 _RIVALS = ("dropout", "mc-dropout", "none")
+_PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def change(difference: float) -> str:
 
     Example:
         >>> change(-0.0312), change(0.2), change(0.0001)
-        ('3.1 % lower', '20.0 % higher', 'the same within 0.05 %')
+        ('3.1\xa0% lower', '20.0\xa0% higher', 'the same within 0.05\xa0%')
     """
     if abs(difference) < 0.0005:
-        return "the same within 0.05 %"
-    return f"{abs(difference):.1%}".replace("%", " %") + (" lower" if difference < 0 else " higher")
+        return f"the same within 0.05{_PERCENT}"
+    return f"{abs(difference):.1%}".replace("%", _PERCENT) + (" lower" if difference < 0 else " higher")
 
 
 def signed(difference: float) -> str:
@@ -55,9 +56,9 @@ def signed(difference: float) -> str:
 
     Example:
         >>> signed(0.0312), signed(-0.2)
-        ('+3.1 %', '−20.0 %')
+        ('+3.1\xa0%', '−20.0\xa0%')
     """
-    return f"{difference:+.1%}".replace("-", "−").replace("%", " %")
+    return f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
 
 
 def _answer(pair: Pair, family: int) -> tuple[str, str]:
@@ -65,7 +66,7 @@ def _answer(pair: Pair, family: int) -> tuple[str, str]:
     assert pair.high is not None
     size = (
         f"its test error (MAE) is {change(pair.difference)} in the median over {pair.blocks} data sets "
-        f"(95 % bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
+        f"(95{_PERCENT} bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
     )
     other = f"“{pair.other}”"
     if pair.significant:
@@ -81,22 +82,27 @@ def _answer(pair: Pair, family: int) -> tuple[str, str]:
             f"Synaptic pruning and {other} cannot be told apart here: {size}, which is not statistically supported "
             f"(Wilcoxon signed-rank test with Holm's correction, p = {pair.p_holm:.2g}).",
         )
-    lean = "Ahead of" if pair.difference < 0 else "Behind"
     return (
-        f"{lean} {pair.other} here, but too few data sets to tell",
-        f"Synaptic pruning against {other}: {size}; no outcome can be significant with N = {pair.blocks} data sets, "
-        f"since {family} comparisons at the 5 % level need at least {smallest_sample(family)}.",
+        f"{_lean(pair)} {pair.other} here, but too few data sets to tell",
+        f"Against {other}, synaptic pruning's {size.removeprefix('its ')}; no outcome can be significant "
+        f"with N = {pair.blocks} data sets "
+        f"({family} comparison{'s' if family > 1 else ''} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
     )
+
+
+def _lean(pair: Pair) -> str:
+    if abs(pair.difference) < 0.0005:
+        return "Level with"
+    return "Ahead of" if pair.difference < 0 else "Behind"
 
 
 def _single(pair: Pair, runs: pd.DataFrame, dataset: str) -> tuple[str, str]:
     keys = ["model", "length", "horizon", "seed"]
     wide = runs.pivot_table(index=keys, columns="arm", values="mae")
     ratios = wide[ARM] / wide[pair.other] - 1
-    lean = "Ahead of" if pair.difference < 0 else "Behind"
     return (
-        f"{lean} {pair.other} on this data set",
-        f"Synaptic pruning against “{pair.other}”: its mean test error (MAE) on {dataset} is {change(pair.difference)} "
+        f"{_lean(pair)} {pair.other} on this data set",
+        f"Against “{pair.other}”, synaptic pruning's mean test error (MAE) on {dataset} is {change(pair.difference)} "
         f"({len(ratios)} paired runs, {signed(ratios.min())} to {signed(ratios.max())}); one data set "
         "cannot show that this holds elsewhere, so no significance is claimed.",
     )
@@ -108,7 +114,7 @@ def _sparsity(runs: pd.DataFrame) -> str:
     return (
         f"Its evaluated networks have {own['sparsity'].median():.0%} of their prunable weights removed "
         f"(median over runs; on average {alive:,.0f} of {dense:,.0f} remain)."
-    ).replace("%", " %")
+    ).replace("%", _PERCENT)
 
 
 def _ranking(table: pd.DataFrame) -> Verdict:
