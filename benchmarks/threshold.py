@@ -73,12 +73,11 @@ def main() -> None:
     assert all(ours["digest"] == theirs["digest"] for ours, theirs in rounds), "the masks differ"
     ours, theirs = (sorted(r[i]["seconds"] for r in rounds)[1] for i in (0, 1))
     our_extra, their_extra = (max(r[i]["extra"] for r in rounds) / size for i in (0, 1))
+    count = TENSORS * SIZE / 1e6
     print(
-        f"[{ours:.2f} s against {theirs:.2f} s] {TENSORS * SIZE / 1e6:.0f} M float32 weights in {TENSORS} tensors to {SPARSITY:.0%}, CPU, same masks"
+        f"{count:.0f} M float32 weights in {TENSORS} tensors to {SPARSITY:.0%}, CPU, same masks as torch.nn.utils.prune"
     )
-    print(
-        f"time of one cold call (median of 3): {theirs / ours:.0f}x faster than torch.nn.utils.prune ({ours:.2f} s against {theirs:.2f} s)"
-    )
+    print(f"one cold call (median of 3): {theirs / ours:.0f}x faster ({ours:.2f} s against {theirs:.2f} s)")
     print(f"extra peak memory, in sizes of the weights (masks included): {our_extra:.2f} against {their_extra:.2f}")
 
 
