@@ -188,7 +188,7 @@ def _numbers(
     """Cells as float64; None for an empty or wholly text column when it is ``optional``."""
     text, unread = cells, np.zeros(len(cells), bool)
     if not pd.api.types.is_numeric_dtype(cells.dtype):
-        text = cells.map(str, na_action="ignore").str.strip()
+        text = cells.map(str, na_action="ignore").astype(object).str.strip()
         text = text.mask(text.isin([str(mark) for mark in marks]) | text.eq(""))
         cells = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce")
         unread = (cells.isna() & text.notna()).to_numpy()
