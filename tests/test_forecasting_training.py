@@ -1,13 +1,17 @@
 """The training loop: fair, deterministic, gated by the pruner, and never a crash on numbers gone wild."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from synaptic_pruning.tasks.forecasting import Series, build_model, make_task, predict, score, train
+from synaptic_pruning.tasks.forecasting import Series, build_model, make_task, predict, read_csv, score, train
+
+SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared"))
 
 
 def wave(rows=400, missing=0.0, horizon=1, length=8, predict="delta"):
@@ -211,3 +215,17 @@ def test_a_model_for_another_target_form_is_refused():
     model = build_model("patchtst", channels=1, length=8, horizon=1, predict="delta")
     with pytest.raises(ValueError, match=r"pass predict=task.predict"):
         train(model, wave(predict="level"), epochs=1, seed=0)
+
+
+def test_real_air_quality_is_forecast_better_than_by_persistence():
+    path = SHARED / "data" / "AirQualityUCI.csv"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    options = {"time": "Date,Time", "separator": ";", "decimal": ",", "missing": [-200]}
+    (series,) = read_csv(path, "CO(GT)", **options)
+    task = make_task(series, length=14)
+    torch.manual_seed(0)
+    model = build_model("lstm", channels=13, length=14, horizon=1)
+    run = train(model, task, epochs=4, seed=0)
+    assert run.status == "ok"
+    assert score(task, task.to_units(predict(model, task.test), task.test))["skill"] > 0.05
