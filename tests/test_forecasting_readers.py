@@ -1,6 +1,7 @@
 """CSV files read as they are, and every fault named."""
 
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -182,6 +183,8 @@ BAD = {
         {"gaps": "close"},
         "gaps='close' is unknown; use 'error', 'fill' or 'ignore'",
     ),
+    "separator is decimal": ("y\n1\n2\n", {"decimal": ","}, "two different single characters"),
+    "long separator": ("y\n1\n2\n", {"separator": "::"}, "two different single characters"),
     "bad season": ("y\n1\n2\n", {"season": 0}, "season is 0"),
     "id lacking": ("unique_id,ds,y\nA,1,1\n,2,2\n", {}, "'unique_id' is empty in row 3"),
     "one row an id": ("unique_id,ds,y\nA,1,1\nB,1,2\n", {}, "series 'A' has one row"),
@@ -193,6 +196,16 @@ def test_bad_input_is_named_with_its_fix_in_one_sentence(write, text, options, m
     with pytest.raises(DataError, match=message) as caught:
         read_csv(write(text), **({"target": "y"} | options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["data.csv.gz", "data.csv.xz"])
+@pytest.mark.parametrize("damage", ["cut", "foreign"])
+def test_damaged_compressed_files(tmp_path, name, damage):
+    path = tmp_path / name
+    packed = (gzip if name.endswith("gz") else lzma).compress(b"y\n1\n2\n" * 1000)
+    path.write_bytes(b"no archive" if damage == "foreign" else packed[:-20])
+    with pytest.raises(DataError, match="cannot be opened"):
+        read_csv(path, "y")
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import lzma
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -56,6 +58,10 @@ def read_csv(
     path = Path(path)
     if gaps not in get_args(Gaps):
         raise DataError(f"gaps={gaps!r} is unknown; use 'error', 'fill' or 'ignore'.")
+    if len(separator) != 1 or len(decimal) != 1 or separator == decimal:
+        raise DataError(
+            f"separator={separator!r} and decimal={decimal!r} must be two different single characters."
+        )
     marks = list(missing)
     header = _header(path, separator)
     long = {"unique_id", "ds"} <= set(header)
@@ -152,8 +158,9 @@ def _load(path: Path, separator: str, **options: Any) -> pd.DataFrame:
             f"{path.name} cannot be read as a table separated by {separator!r} ({str(error).strip()}); "
             "make every row as long as the header or pass the right separator."
         ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened ({error.strerror or error}); check the path.") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be opened ({reason}); check the path and that it is whole.") from None
 
 
 def _time_columns(time: str | None, header: list[str]) -> list[str]:
