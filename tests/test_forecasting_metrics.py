@@ -10,9 +10,7 @@ from synaptic_pruning.tasks.forecasting import Series, make_task, persistence, s
 
 def task_of(values, horizon=1, season=1):
     values = np.asarray(values, float)[:, None]
-    return make_task(
-        Series("s", "y", ("y",), np.arange(len(values)), values, season), length=3, horizon=horizon
-    )
+    return make_task(Series("s", "y", ("y",), np.arange(len(values)), values, season), length=3, horizon=horizon)
 
 
 @pytest.mark.parametrize("season", [1, 7])

@@ -203,9 +203,7 @@ def test_predict_keeps_the_mode_and_does_not_depend_on_the_batch_size():
     assert model.training
 
 
-@pytest.mark.parametrize(
-    "options", [{"epochs": 0}, {"epochs": 1, "batch_size": 0}, {"epochs": 1, "patience": 0}]
-)
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"epochs": 1, "batch_size": 0}, {"epochs": 1, "patience": 0}])
 def test_bad_arguments(options):
     with pytest.raises(ValueError, match="must be at least 1"):
         train(network(), wave(), seed=0, **options)

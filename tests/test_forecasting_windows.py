@@ -45,10 +45,7 @@ def test_windows_equal_a_plain_loop(rows, channels, length, spare, horizon, miss
     task = make_task(data, length=length, horizon=horizon, longest=length + spare, predict=target)
     validation_start, test_start = round(rows * 0.7), round(rows * 0.8)
 
-    known = [
-        data.values[:validation_start, c][~np.isnan(data.values[:validation_start, c])]
-        for c in range(channels)
-    ]
+    known = [data.values[:validation_start, c][~np.isnan(data.values[:validation_start, c])] for c in range(channels)]
     mean, deviation = [v.mean() for v in known], [v.std() for v in known]
     scaled = np.empty((rows, channels))
     for c in range(channels):
@@ -203,9 +200,7 @@ def test_the_leak_test_catches_a_scaler_fitted_on_everything(monkeypatch):
     honest = windows.Scaler.fit.__func__
 
     def leaking(cls, rows):
-        whole = (
-            rows.base if rows.base is not None else rows
-        )  # the training rows are a slice of the whole series
+        whole = rows.base if rows.base is not None else rows  # the training rows are a slice of the whole series
         return honest(cls, whole)
 
     monkeypatch.setattr(windows.Scaler, "fit", classmethod(leaking))

@@ -62,9 +62,7 @@ def read_csv(
     if gaps not in get_args(Gaps):
         raise DataError(f"gaps={gaps!r} is unknown; use 'error', 'fill' or 'ignore'.")
     if len(separator) != 1 or len(decimal) != 1 or separator == decimal:
-        raise DataError(
-            f"separator={separator!r} and decimal={decimal!r} must be two different single characters."
-        )
+        raise DataError(f"separator={separator!r} and decimal={decimal!r} must be two different single characters.")
     marks = list(missing)
     header = _header(path, separator)
     long = {"unique_id", "ds"} <= set(header)
@@ -85,9 +83,7 @@ def read_csv(
     frame.index += 2  # the header is row 1
     frame = frame.dropna(how="all")
     if len(frame) < 2:
-        raise DataError(
-            f"{path.name} has {len(frame)} row(s) below its header; give at least two, in time order."
-        )
+        raise DataError(f"{path.name} has {len(frame)} row(s) below its header; give at least two, in time order.")
     if time is None and not long and _is_time(frame[header[0]], decimal):
         time_columns = [header[0]]
 
@@ -110,11 +106,7 @@ def read_csv(
     for name, rows in groups.items():
         check_order(name, times[rows], frame.index[rows], time_columns, header)
         filled_times, filled, inferred = regularise(name, times[rows], values[rows], gaps)
-        made.append(
-            Series(
-                name, target, tuple(channels), filled_times, filled, inferred if season is None else season
-            )
-        )
+        made.append(Series(name, target, tuple(channels), filled_times, filled, inferred if season is None else season))
     return made
 
 
@@ -144,9 +136,7 @@ def _load(path: Path, separator: str, **options: Any) -> pd.DataFrame:
             )
             return frame
     except pd.errors.EmptyDataError:
-        raise DataError(
-            f"{path.name} is empty; give a CSV file with a header row and at least two rows."
-        ) from None
+        raise DataError(f"{path.name} is empty; give a CSV file with a header row and at least two rows.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise DataError(
             f"{path.name} cannot be read as a table separated by {separator!r} ({str(error).strip()}); "

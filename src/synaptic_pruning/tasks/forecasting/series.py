@@ -54,9 +54,7 @@ class Series:
         if rows < 2:
             raise DataError(f"series {self.name!r} has {rows} row(s); give at least two, in time order.")
         if not (self.times[1:] > self.times[:-1]).all():
-            raise DataError(
-                f"series {self.name!r}: times must increase strictly; sort them, drop duplicates."
-            )
+            raise DataError(f"series {self.name!r}: times must increase strictly; sort them, drop duplicates.")
         if np.isinf(self.values).any():
             row, column = np.argwhere(np.isinf(self.values))[0]
             raise DataError(
@@ -64,15 +62,11 @@ class Series:
                 "write the value as missing."
             )
         if self.season < 1:
-            raise DataError(
-                f"series {self.name!r}: season is {self.season}; give rows per season, 1 for none."
-            )
+            raise DataError(f"series {self.name!r}: season is {self.season}; give rows per season, 1 for none.")
         observed = self.values[~np.isnan(self.values[:, 0]), 0]
         if len(observed) == 0 or observed.min() == observed.max():
             what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
-            raise DataError(
-                f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies."
-            )
+            raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
 
     @property
     def digest(self) -> str:

@@ -127,9 +127,7 @@ def _most_common(steps: NDArray[Any]) -> Any:
     return values[counts.argmax()]
 
 
-def check_order(
-    name: str, times: Times, rows: pd.Index[int], time_columns: list[str], header: list[str]
-) -> None:
+def check_order(name: str, times: Times, rows: pd.Index[int], time_columns: list[str], header: list[str]) -> None:
     """Refuse repeated or unsorted timestamps of one series; ``rows`` are the file's rows, for the message."""
     label = ",".join(time_columns)
     repeated = pd.Index(times).duplicated()

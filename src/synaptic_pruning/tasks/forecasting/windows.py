@@ -191,21 +191,15 @@ def make_task(
     )
 
 
-def _check_arguments(
-    length: int, horizon: int, longest: int, predict: str, train: float, validation: float
-) -> None:
+def _check_arguments(length: int, horizon: int, longest: int, predict: str, train: float, validation: float) -> None:
     if length < 1 or horizon < 1:
         raise ValueError(f"length={length} and horizon={horizon} must both be at least 1.")
     if longest < length:
-        raise ValueError(
-            f"longest={longest} is shorter than length={length}; give the longest window compared."
-        )
+        raise ValueError(f"longest={longest} is shorter than length={length}; give the longest window compared.")
     if predict not in get_args(Target):
         raise ValueError(f"predict={predict!r} is unknown; use 'delta' or 'level'.")
     if not (train > 0 and validation > 0 and train + validation < 1):
-        raise ValueError(
-            f"train={train} and validation={validation} must be positive and leave a share for the test."
-        )
+        raise ValueError(f"train={train} and validation={validation} must be positive and leave a share for the test.")
 
 
 def _target_rows(origins: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
