@@ -114,6 +114,22 @@ def test_without_the_extra_it_names_the_extra(tmp_path):
     assert len(refused(result, "'typer'", "synaptic-pruning[study]").splitlines()) == 1
 
 
+@pytest.mark.parametrize(("bad", "code"), [(1, 0), (4, 2)])
+def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatch, bad, code):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
+
+    table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
+    table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
+    table = table.assign(prunable=10, alive=10)
+    table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
+    monkeypatch.setattr("synaptic_pruning.study.compare.compare", lambda *_, **__: table)
+    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
+    assert result.exit_code == code
+    assert result.stderr.strip() == f"{bad} of 4 runs failed; the first: nan-loss: lower the learning rate."
+
+
 def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     out = tmp_path / "out"
     words = ["compare", csv, "--target", "y", "--time", "day", "--out", out, *QUICK]

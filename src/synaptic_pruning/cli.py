@@ -74,6 +74,8 @@ def compare(
     from synaptic_pruning.study import compare as study
     from synaptic_pruning.study.arms import ARMS
     from synaptic_pruning.study.cells import Plan
+    from synaptic_pruning.study.statistics import paired
+    from synaptic_pruning.study.verdict import judge
     from synaptic_pruning.tasks.forecasting.models import MODELS
     from synaptic_pruning.tasks.forecasting.series import DataError
 
@@ -94,11 +96,11 @@ def compare(
     command += ["--predict", predict.value, "--out", out]
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
-        verdict = study.compare(
+        table = study.compare(
             series,
             plan,
             out,
-            jobs=jobs or len(os.sched_getaffinity(0)),
+            jobs=jobs or _cores(),
             command=shlex.join(["synaptic-pruning", "compare", *(str(word) for word in command if word is not None)]),
         )
     except DataError as error:
@@ -106,8 +108,14 @@ def compare(
     except KeyboardInterrupt:
         typer.echo(f"Stopped; finished runs are kept in {out}, and the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
+    verdict = judge(paired(table)[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
+    failed = table.loc[table["status"] != "ok", "status"]
+    if len(failed):
+        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
+    if len(failed) == len(table):
+        raise typer.Exit(2)
 
 
 def _read(
@@ -168,6 +176,11 @@ def _split(text: str) -> list[str]:
 def _options(**options: str | int | None) -> list[str | int]:
     pairs = ((f"--{name}", value) for name, value in options.items() if value not in (None, ""))
     return [word for pair in pairs for word in pair if word is not None]
+
+
+def _cores() -> int:
+    """How many cores this process may use; macOS tells only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare(out: Path) -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from synaptic_pruning.study.cells import Plan, expand, task_of
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.runner import run
-from synaptic_pruning.study.statistics import paired
-from synaptic_pruning.study.verdict import Verdict, judge
 from synaptic_pruning.tasks.forecasting.series import Series
 
 
-def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, command: str) -> Verdict:
+def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, command: str) -> pd.DataFrame:
     """Run a plan on data sets and leave `report.html`, `results.*`, `networks/` and the records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
@@ -23,6 +23,9 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
         out: existing folder.
         jobs: processes at once.
         command: what the report tells its reader to type.
+
+    Returns:
+        The table of runs (`results.to_table`), failed ones included.
 
     Raises:
         DataError: a series does not carry these windows and horizon; raised before any training.
@@ -41,4 +44,4 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
     write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command)
-    return judge(paired(table)[0])
+    return table

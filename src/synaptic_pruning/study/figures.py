@@ -118,7 +118,7 @@ def weights(results: pd.DataFrame) -> list[Panel]:
             means = of_model.groupby("arm", sort=False)[["alive", "skill"]].mean().astype(float)
             axes.plot(means["alive"], 1 - means["skill"], color=_GRID, zorder=1)
             for arm, row in means.iterrows():
-                apart = 1 + 0.05 * (list(means.index).index(arm) - 1)  # dense arms share their number of weights
+                apart = 1.18 ** (list(means.index).index(arm) - 1)  # dense arms share their number of weights
                 axes.plot(
                     row["alive"] * apart,
                     1 - row["skill"],

@@ -70,7 +70,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "p": _p, "signed": _signed}
+    environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed}
     runs, left_out = paired(results)
     failed = results[results["status"] != "ok"]
     table = blocks(runs)
@@ -188,6 +188,10 @@ def _number(value: Any, digits: int = 4) -> str:
         return f"{value:,.0f}"
     text = f"{value:#,.{digits}g}".rstrip(".")
     return f"{value:,.0f}" if "e+" in text or abs(value) >= 10**digits else text
+
+
+def _fixed(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.3f}".replace("-", "−")
 
 
 def _signed(value: Any) -> str:

@@ -65,7 +65,7 @@ def _answer(pair: Pair, family: int) -> tuple[str, str]:
     assert pair.low is not None
     assert pair.high is not None
     size = (
-        f"its test error (MAE) is {change(pair.difference)} in the median over {pair.blocks} data sets "
+        f"test error (MAE) is {change(pair.difference)} in the median over {pair.blocks} data sets "
         f"(95{_PERCENT} bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
     )
     other = f"“{pair.other}”"
@@ -73,20 +73,20 @@ def _answer(pair: Pair, family: int) -> tuple[str, str]:
         verb = "beats" if pair.difference < 0 else "loses to"
         return (
             f"Synaptic pruning {verb} {pair.other}",
-            f"Synaptic pruning {verb} {other} here: {size}, and the difference is statistically supported "
+            f"Synaptic pruning {verb} {other} here: its {size}, and the difference is statistically supported "
             f"(Wilcoxon signed-rank test with Holm's correction, p = {pair.p_holm:.2g}).",
         )
     if pair.can_be_significant:
         return (
             f"No difference from {pair.other} is established",
-            f"Synaptic pruning and {other} cannot be told apart here: {size}, which is not statistically supported "
+            f"Synaptic pruning and {other} cannot be told apart here: its {size}, which is not statistically supported "
             f"(Wilcoxon signed-rank test with Holm's correction, p = {pair.p_holm:.2g}).",
         )
+    comparisons = f"{family} comparison{'s' if family > 1 else ''}"
     return (
         f"{_lean(pair)} {pair.other} here, but too few data sets to tell",
-        f"Against {other}, synaptic pruning's {size.removeprefix('its ')}; no outcome can be significant "
-        f"with N = {pair.blocks} data sets "
-        f"({family} comparison{'s' if family > 1 else ''} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
+        f"Against {other}, synaptic pruning's {size}; no outcome can be significant with N = {pair.blocks} data sets "
+        f"({comparisons} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
     )
 
 
