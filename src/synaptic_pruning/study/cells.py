@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import resource
 import sys
@@ -171,6 +172,8 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         forecasts[arm.name] = forecast(model, task, arm, cell.seed)
         seconds = perf_counter() - started
         record["arms"][arm.name] = {**score(task, forecasts[arm.name]), "predict_seconds": seconds}
+    if not all(math.isfinite(scores["mae"]) for scores in record["arms"].values()):
+        record["status"] = "nan-forecast: a forecast of the test windows is not finite; lower the learning rate."
     record["baselines"] = {
         "persistence": score(task, persistence(task, task.test)),
         "seasonal naive": score(task, seasonal_naive(task, task.test)),

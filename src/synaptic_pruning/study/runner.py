@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from synaptic_pruning.study.cells import Cell, run_cell
@@ -59,7 +60,7 @@ def run(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("Training", total=len(cells), completed=len(cells) - len(todo))
         waiting = list(reversed(todo))  # in the order of the hashes: a random order, so the time left is honest
         try:
