@@ -134,8 +134,7 @@ class SynapticPruner:
                 )
         with torch.no_grad():
             for layer in self.synapses.layers:
-                parameter = theirs[layer.name]
-                parameter.masked_fill_(~layer.alive.to(parameter.device), 0)
+                layer.silence(theirs[layer.name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""

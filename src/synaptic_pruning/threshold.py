@@ -15,6 +15,7 @@ from torch import Tensor
 _CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
 _CHUNK_ACCELERATOR = 1 << 24
 _DIGIT = 11
+_KEPT = 1 << 20  # keys of so few entries are kept between passes: 4 MB, and several times faster
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,8 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.Proc
         >>> kth_smallest([torch.tensor([5.0, 1.0]), torch.tensor([[3.0], [1.0]])], k=3)
         3.0
     """
-    scores = [_as_scores(tensor, number) for number, tensor in enumerate(tensors)]
-    wide = _common_dtype(scores)
-    return _value(_find(scores, k, wide, group).key, wide)
+    keys = _read(tensors)
+    return _value(_find(keys, k, group).key, keys[0].wide)
 
 
 def lowest(
@@ -96,27 +96,83 @@ def lowest(
         >>> lowest([torch.tensor([5.0, 1.0, 1.0]), torch.tensor([1.0, 0.5])], k=3)
         [tensor([False,  True,  True]), tensor([False,  True])]
     """
-    scores = [_as_scores(tensor, number) for number, tensor in enumerate(tensors)]
-    wide = _common_dtype(scores)
-    marked = [torch.zeros(s.size, dtype=torch.bool, device=s.device) for s in scores]
+    keys = _read(tensors)
+    marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     if most is not None and k > sum(most):
         raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
-    free = list(range(len(scores)))
+    free = list(range(len(keys)))
     while k > 0 and free:
-        cut = _find([scores[i] for i in free], k, wide, group)
+        cut = _find([keys[i] for i in free], k, group)
         full = [] if most is None else [i for i, taken in zip(free, cut.taken(), strict=True) if taken > most[i]]
         if not full:
             for i, ties in zip(free, cut.ties_here, strict=True):
-                _mark(scores[i], marked[i], cut.key, ties, wide)
+                _mark(keys[i], marked[i], cut.key, ties)
             break
         assert most is not None
         for i in full:  # such a tensor gives its share, and the rest is looked for among the others
             if most[i] > 0:
-                own = _find([scores[i]], most[i], wide, group)
-                _mark(scores[i], marked[i], own.key, own.ties_here[0], wide)
+                own = _find([keys[i]], most[i], group)
+                _mark(keys[i], marked[i], own.key, own.ties_here[0])
             k -= most[i]
         free = [i for i in free if i not in full]
     return marked
+
+
+class _Keys:
+    """One tensor's scores as integers that sort the same way, piece by piece; few of them are kept between passes."""
+
+    def __init__(self, scores: Scores, wide: torch.dtype, keep: bool) -> None:
+        self.scores, self.wide = scores, wide
+        self.size, self.device = scores.size, scores.device
+        self.bits = torch.finfo(wide).bits
+        self._integer = torch.int32 if wide is torch.float32 else torch.int64
+        self._top = (1 << (self.bits - 1)) - 1  # above every score, as only NaN would be: the key of the dead
+        self._kept: list[Tensor] | None = [] if keep else None
+        self.dead = 0 if scores.alive is None else scores.size - int(scores.alive.sum())
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Yield the keys of consecutive entries."""
+        if self._kept:
+            yield from self._kept
+            return
+        step = _CHUNK if self.device.type == "cpu" else _CHUNK_ACCELERATOR
+        for start in range(0, self.size, step):
+            piece = self._read(start, min(start + step, self.size))
+            if self._kept is not None:
+                self._kept.append(piece)
+            yield piece
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        values = self.scores.read(start, stop).to(self.wide) + 0.0  # makes one zero of the two
+        pattern = values.view(self._integer)
+        # Negative floats sort backwards as integers: flip all their bits but the sign.
+        keys = pattern ^ ((pattern >> (self.bits - 1)) & self._top)
+        if self.scores.alive is not None:
+            alive = self.scores.alive[start:stop]
+            keys = torch.where(alive, keys, self._top)
+            values = torch.where(alive, values, 0.0)
+        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
+        if bool(values.sum().isnan()) and bool(values.isnan().any()):
+            raise ValueError(
+                f"{self.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
+                "became NaN (lower the learning rate or clip gradients)"
+            )
+        return keys
+
+
+def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
+    """Take scores or plain tensors; the keys are of the dtype that holds all of them exactly."""
+    scores = [t if isinstance(t, Scores) else Scores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
+    if not scores:
+        raise ValueError("tensors=[] holds nothing to rank; give at least one tensor")
+    for source in scores:
+        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(
+                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
+            )
+    wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
+    few = sum(source.size for source in scores) <= _KEPT
+    return [_Keys(source, wide, few) for source in scores]
 
 
 @dataclass(frozen=True)
@@ -132,16 +188,14 @@ class _Cut:
         return [below + ties for below, ties in zip(self.below, self.ties, strict=True)]
 
 
-def _find(scores: Sequence[Scores], k: int, wide: torch.dtype, group: dist.ProcessGroup | None) -> _Cut:
-    bits = torch.finfo(wide).bits
+def _find(keys: Sequence[_Keys], k: int, group: dist.ProcessGroup | None) -> _Cut:
+    bits = keys[0].bits
     shift, prefix, rank = bits, 0, k  # rank: what k is among the entries that share the digits found so far
-    below = torch.zeros(len(scores), dtype=torch.int64)
-    here = torch.zeros(len(scores), dtype=torch.int64)
-    counts = here
+    below = torch.zeros(len(keys), dtype=torch.int64)
     while shift > 0:
         width = min(_DIGIT, shift)
-        local = _count_digits(scores, wide, shift, width, prefix, first=shift == bits)
-        histogram = _all_reduce(local, scores, group)
+        local = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
+        histogram = _all_reduce(local, keys, group)
         sums = histogram.sum(0).cumsum(0)
         if not 1 <= rank <= int(sums[-1]):
             raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
@@ -150,99 +204,57 @@ def _find(scores: Sequence[Scores], k: int, wide: torch.dtype, group: dist.Proce
         rank -= int(sums[digit - 1]) if digit > 0 else 0
         counts, here = histogram[:, digit], local[:, digit]
         # The first digit carries the sign: it was counted from the most negative up.
-        signed = digit - (1 << (width - 1)) if shift == bits else digit
-        prefix = (prefix << width) | signed if shift != bits else signed
+        prefix = digit - (1 << (width - 1)) if shift == bits else (prefix << width) | digit
         shift -= width
     before = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
     ties = (rank - before).clamp(min=0).minimum(counts)
-    ties_here = (rank - before - _on_lower_ranks(here, scores, group)).clamp(min=0).minimum(here)
+    ties_here = (rank - before - _on_lower_ranks(here, keys, group)).clamp(min=0).minimum(here)
     return _Cut(prefix, below.tolist(), ties.tolist(), ties_here.tolist())
 
 
-def _count_digits(
-    scores: Sequence[Scores], wide: torch.dtype, shift: int, width: int, prefix: int, *, first: bool
-) -> Tensor:
-    """Histogram of one digit for each tensor, of the entries whose higher digits are ``prefix``."""
+def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
+    """Return the histogram of one digit over the entries whose higher digits are ``prefix``; the dead count nowhere."""
     size = 1 << width
-    histogram = torch.zeros(len(scores), size, dtype=torch.int64)
-    for row, source in zip(histogram, scores, strict=True):
-        counts = torch.zeros(size, dtype=torch.int64, device=source.device)
-        for _, _, keys in _chunks(source, wide, check=first):
-            if first:
-                digits = (keys >> (shift - width)) + (size >> 1)
-            else:
-                digits = (keys[(keys >> shift) == prefix] >> (shift - width)) & (size - 1)
-            counts += torch.bincount(digits, minlength=size)
-        row += counts.cpu()
-    return histogram
+    first = shift == keys.bits
+    counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
+    for piece in keys.pieces():
+        if first:
+            digits = (piece >> (shift - width)) + (size >> 1)
+        else:
+            digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
+        counts += torch.bincount(digits, minlength=size)
+    if first:
+        counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
+    return counts.cpu()
 
 
-def _chunks(source: Scores, wide: torch.dtype, *, check: bool = False) -> Iterator[tuple[int, Tensor | None, Tensor]]:
-    """Yield (start, which entries take part, their sortable integer keys) of one piece after the other."""
-    step = _CHUNK if source.device.type == "cpu" else _CHUNK_ACCELERATOR
-    for start in range(0, source.size, step):
-        stop = min(start + step, source.size)
-        values = source.read(start, stop)
-        alive = None if source.alive is None else source.alive[start:stop]
-        if alive is not None:
-            values = values[alive]
-        values = values.to(wide) + 0.0  # makes one zero of the two
-        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
-        if check and bool(values.sum().isnan()) and bool(values.isnan().any()):
-            raise ValueError(
-                f"{source.name} holds NaN, so its entries cannot be ranked; look for the step where the loss became "
-                "NaN (lower the learning rate or clip gradients)"
-            )
-        integer, top = (torch.int32, 31) if wide is torch.float32 else (torch.int64, 63)
-        pattern = values.view(integer)
-        # Negative floats sort backwards as integers: flip all their bits but the sign.
-        yield start, alive, pattern ^ ((pattern >> top) & ((1 << top) - 1))
-
-
-def _mark(source: Scores, marked: Tensor, key: int, ties: int, wide: torch.dtype) -> None:
-    for start, alive, keys in _chunks(source, wide):
-        hit = keys < key
+def _mark(keys: _Keys, marked: Tensor, key: int, ties: int) -> None:
+    start = 0
+    for piece in keys.pieces():
+        hit = torch.lt(piece, key, out=marked[start : start + len(piece)])
         if ties > 0:
-            equal = (keys == key).nonzero().squeeze(1)[:ties]
+            equal = (piece == key).nonzero().squeeze(1)[:ties]
             hit[equal] = True
             ties -= equal.numel()
-        stop = start + (hit.numel() if alive is None else alive.numel())
-        if alive is None:
-            marked[start:stop] = hit
-        else:
-            marked[start:stop][alive] = hit
+        start += len(piece)
 
 
-def _all_reduce(local: Tensor, scores: Sequence[Scores], group: dist.ProcessGroup | None) -> Tensor:
+def _all_reduce(local: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
     if group is None:
         return local
-    total = local.to(scores[0].device, copy=True)
+    total = local.to(keys[0].device, copy=True)
     dist.all_reduce(total, group=group)
     return total.cpu()
 
 
-def _on_lower_ranks(here: Tensor, scores: Sequence[Scores], group: dist.ProcessGroup | None) -> Tensor:
+def _on_lower_ranks(here: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
     if group is None:
         return torch.zeros_like(here)
-    mine = here.to(scores[0].device)
+    mine = here.to(keys[0].device)
     parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(parts, mine, group=group)
     lower = parts[: dist.get_rank(group)]
     return torch.stack(lower).sum(0).cpu() if lower else torch.zeros_like(here)
-
-
-def _as_scores(tensor: Tensor | Scores, number: int) -> Scores:
-    return tensor if isinstance(tensor, Scores) else Scores.of(tensor, f"tensor {number}")
-
-
-def _common_dtype(scores: Sequence[Scores]) -> torch.dtype:
-    """The dtype that holds every score exactly: float32 holds both half precisions."""
-    for source in scores:
-        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(
-                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
-            )
-    return torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
 
 
 def _value(key: int, wide: torch.dtype) -> float:
