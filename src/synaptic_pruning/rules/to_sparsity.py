@@ -71,8 +71,8 @@ class ToSparsity(Rule):
             room = [limit - dead for limit, dead in zip(most, gone, strict=True)]
             dying = lowest(scores, wanted - sum(gone), most=room)
         else:
-            shares = _shares(wanted, [target * size for size in sizes], gone, most)
-            dying = [lowest([score], share - dead)[0] for score, share, dead in zip(scores, shares, gone, strict=True)]
+            wanted_here = shares(wanted, [target * size for size in sizes], gone, most)
+            dying = [lowest([s], share - dead)[0] for s, share, dead in zip(scores, wanted_here, gone, strict=True)]
         return survivors(synapses, dying)
 
 
@@ -103,11 +103,11 @@ def _scores(layer: Layer, place: int, score: Score) -> Scores:
     return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive)
 
 
-def _shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
+def shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
     """Round the exact shares to whole numbers between ``least`` and ``most`` that sum to ``total``, nearest first."""
-    shares = [min(max(low, int(share)), high) for share, low, high in zip(exact, least, most, strict=True)]
-    while sum(shares) != total:
-        step = 1 if sum(shares) < total else -1
-        movable = [i for i, limit in enumerate(most if step > 0 else least) if shares[i] != limit]
-        shares[max(movable, key=lambda i: step * (exact[i] - shares[i]))] += step
-    return shares
+    taken = [min(max(low, int(share)), high) for share, low, high in zip(exact, least, most, strict=True)]
+    while sum(taken) != total:
+        step = 1 if sum(taken) < total else -1
+        movable = [i for i, limit in enumerate(most if step > 0 else least) if taken[i] != limit]
+        taken[max(movable, key=lambda i: step * (exact[i] - taken[i]))] += step
+    return taken
