@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.history import History
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
-from synaptic_pruning.shards import local, total
+from synaptic_pruning.shards import total
 from synaptic_pruning.summaries import Summary
 from synaptic_pruning.synapses import Synapses, unwrap
 
 _EVENTS = 100  # by default, over the whole of training: finer than any ramp needs, too few to cost time
-_FORMAT = 1
+_FORMAT = 2
 _owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueDictionary()
 
 
@@ -84,6 +85,11 @@ class SynapticPruner:
             _check_steps("every", every, "the number of optimizer steps between events")
         self.rule = default_rule() if rule is None else rule
         self.synapses = Synapses(model, include, exclude)
+        if self.synapses.sharded and not self.rule.shardable:
+            raise ValueError(
+                f"{type(self.rule).__name__} needs whole parameters and {self.synapses.sharded} is sharded over "
+                "several processes; take ToSparsity, or train with DistributedDataParallel"
+            )
         while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
             optimizer = inner  # the one whose steps are real
         self.optimizer = optimizer
@@ -92,6 +98,14 @@ class SynapticPruner:
         self.steps = 0
         self._finished = False
         self._claim()
+        try:
+            start = self.rule.attach(model, self.synapses)
+        except BaseException:
+            self._release()
+            raise
+        self.synapses.keep(start)
+        self.history = History(self.synapses)
+        self._silence_all()
         # torch.compile must not trace into the hooks: they branch on data.
         self._hooks = [
             optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),  # type: ignore[no-untyped-call]
@@ -112,8 +126,8 @@ class SynapticPruner:
         return self.synapses.masks()
 
     def summary(self) -> Summary:
-        """Return a table a layer of weights, alive, sparsity and dead units; ``print`` it or take ``.to_dict()``."""
-        return Summary.of(self.synapses)
+        """Return a table a layer: weights, alive, sparsity, dead units, births, deaths, mean age; see `Summary`."""
+        return Summary.of(self.synapses, self.history, self.steps)
 
     def apply_masks(self, model: nn.Module) -> None:
         """Zero the dead weights in another copy of the model, such as a moving average that still remembers them.
@@ -130,8 +144,7 @@ class SynapticPruner:
                 )
         with torch.no_grad():
             for layer in self.synapses.layers:
-                weight = local(theirs[layer.name])
-                weight.masked_fill_(~layer.alive.to(weight.device), 0)
+                layer.silence(theirs[layer.name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""
@@ -140,6 +153,8 @@ class SynapticPruner:
             "steps": self.steps,
             "total_steps": self.total_steps,
             "finished": self._finished,
+            "rule": [type(self.rule).__name__, self.rule.state_dict()],
+            "history": self.history.state_dict(),
             **self.synapses.state_dict(),
         }
 
@@ -154,7 +169,15 @@ class SynapticPruner:
             raise ValueError(
                 f"state has format {state.get('format')!r}, not {_FORMAT}: give what SynapticPruner.state_dict returned"
             )
+        name, memory = state["rule"]
+        if name != type(self.rule).__name__:
+            raise ValueError(
+                f"the checkpoint was made with the rule {name} and this pruner has {type(self.rule).__name__}; "
+                "give the pruner the same rule"
+            )
         self.synapses.load_state_dict(state)
+        self.rule.load_state_dict(memory)
+        self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
         if state["total_steps"] != self.total_steps:
@@ -197,6 +220,7 @@ class SynapticPruner:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self.rule.detach()
         self._release()
         if self.steps > 0 and not self._finished:
             warnings.warn(
@@ -205,7 +229,22 @@ class SynapticPruner:
                 stacklevel=2,
             )
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._gradients_are_there()
+            return None
+
+        def then() -> Any:
+            loss = closure()
+            self._gradients_are_there()
+            return loss
+
+        return args[:1], {**kwargs, "closure": then}
+
+    def _gradients_are_there(self) -> None:
+        if self._event_at(self.steps + 1):
+            self.rule.before_event(self.synapses)
         self.synapses.silence_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -218,14 +257,37 @@ class SynapticPruner:
                 "here on; set total_steps to the number of optimizer steps you take",
                 stacklevel=2,
             )
-        progress = min(1.0, self.steps / self.total_steps)
-        last = progress >= self.rule.end
-        if not self._finished and (last or self.steps % self.every == 0):
-            self.synapses.keep(self.rule.update(self.synapses, progress))
-            self._finished = last
-            self._silence_all()
+        if not self._finished:
+            self.rule.observe(self.synapses)
+        if self._event_at(self.steps):
+            self._event(self._progress(self.steps))
         else:
             self.synapses.silence()
+
+    def _progress(self, step: int) -> float:
+        return min(1.0, step / self.total_steps)
+
+    def _event_at(self, step: int) -> bool:
+        return not self._finished and (self._progress(step) >= self.rule.end or step % self.every == 0)
+
+    def _event(self, progress: float) -> None:
+        masks = self.rule.update(self.synapses, progress)
+        revived = [
+            layer.name
+            for layer, mask in zip(self.synapses.layers, masks, strict=True)
+            if not self.rule.grows and bool((mask & ~layer.alive).any())
+        ]
+        if revived:
+            raise ValueError(
+                f"{type(self.rule).__name__} revived weights of {revived[0]} but does not say grows = True; "
+                "say so in the rule, or return masks that only lose entries"
+            )
+        if self.rule.grows:
+            self._silence_all()  # so that newborn weights start at zero, with nothing remembered of them
+        self.history.record(self.steps, masks)
+        self.synapses.keep(masks)
+        self._finished = progress >= self.rule.end
+        self._silence_all()
 
     def _silence_all(self) -> None:
         self.synapses.silence()

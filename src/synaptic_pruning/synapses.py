@@ -4,7 +4,7 @@ Masks live here, beside the model: its modules, parameter objects, names and ``s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,6 +21,7 @@ _PRUNABLE = (
     nn.RNNCellBase,
     nn.MultiheadAttention,
 )
+_SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.LSTMCell: 4, nn.GRUCell: 3}
 
 
@@ -34,8 +35,8 @@ class Layer:
         alive: Bool tensor of the shape of `weight`, True where the weight still is.
         gates: How many rows belong to one output unit: 4 in an LSTM, 3 in a GRU, else 1.
         transposed: For a transposed convolution, whose outputs are dimension 1, its groups; else 0.
-        count: How many weights are alive, over all ranks.
         shard: How the parameter is cut; None when all of it is here.
+        count: How many weights are alive, over all ranks.
     """
 
     name: str
@@ -43,8 +44,12 @@ class Layer:
     alive: Tensor
     gates: int
     transposed: int
-    count: int
     shard: Shard | None = None
+    count: int = field(init=False)
+    _gate: Tensor | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.keep(self.alive)
 
     @property
     def size(self) -> int:
@@ -65,6 +70,27 @@ class Layer:
     def mask(self) -> Tensor:
         """Return a copy of the mask in the parameter's own shape and layout."""
         return self.alive.clone() if self.shard is None else self.shard.wrap(self.alive.clone())
+
+    def keep(self, mask: Tensor) -> None:
+        """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it."""
+        self.alive = mask.to(self.parameter.device)
+        self.count = int(total(mask.sum().cpu()[None], [self.shard]))
+        # On a CPU, clearing bits is three times faster than any kernel that takes a bool mask, at each and every step.
+        integer = _SAME_WIDTH.get(self.parameter.element_size())
+        fast = self.parameter.device.type == "cpu" and integer is not None and self.count < self.size
+        self._gate = self.alive.to(integer).neg_() if fast else None
+
+    @torch.no_grad()
+    def silence(self, tensor: Tensor) -> None:
+        """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead."""
+        if self.count == self.size:
+            return
+        tensor = local(tensor)
+        on_cpu = tensor.device.type == "cpu" and tensor.is_floating_point()
+        if self._gate is not None and on_cpu and tensor.element_size() == self._gate.element_size():
+            tensor.view(self._gate.dtype).bitwise_and_(self._gate)
+        else:
+            tensor.masked_fill_(~self.alive.to(tensor.device), 0)
 
     def dead_units(self) -> int:
         """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
@@ -102,13 +128,10 @@ class Synapses:
         model = unwrap(model)
         chosen = _choose(model, _patterns("include", include), _patterns("exclude", exclude) or [])
         self.layers = [
-            Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, p.numel(), Shard.of(p))
+            Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, Shard.of(p))
             for name, p, gates, transposed in chosen
         ]
         self.total = sum(layer.count for layer in self.layers)
-        self._zeros = [
-            torch.zeros((), dtype=layer.parameter.dtype, device=layer.parameter.device) for layer in self.layers
-        ]
 
     @property
     def count(self) -> int:
@@ -120,49 +143,37 @@ class Synapses:
         """Fraction of the prunable weights that are gone, in [0, 1]."""
         return 1 - self.count / self.total
 
+    @property
+    def sharded(self) -> str:
+        """The name of a parameter that is cut into shards, empty where none is."""
+        return next((layer.name for layer in self.layers if layer.shard is not None), "")
+
     def keep(self, masks: Iterable[Tensor]) -> None:
         """Take new masks: from now on exactly the entries that are True are alive.
 
         Args:
             masks: For each layer a bool tensor of the shape of its ``weight``.
         """
-        masks = list(masks)
-        counts = torch.stack([mask.sum().cpu() for mask in masks])
-        counts = total(counts, [layer.shard for layer in self.layers])
-        for layer, mask, count in zip(self.layers, masks, counts.tolist(), strict=True):
-            # A weight may have moved to another device since it was found.
-            layer.alive = mask.to(layer.parameter.device)
-            layer.count = count
-        self._zeros = [
-            torch.zeros((), dtype=layer.parameter.dtype, device=layer.parameter.device) for layer in self.layers
-        ]
+        for layer, mask in zip(self.layers, list(masks), strict=True):
+            layer.keep(mask)
 
-    @torch.no_grad()
     def silence(self) -> None:
         """Set every dead weight to exactly zero, in place."""
-        for layer, zero in zip(self.layers, self._zeros, strict=True):
-            if layer.count < layer.size:
-                weight = layer.weight
-                torch.where(layer.alive, weight, zero, out=weight)
+        for layer in self.layers:
+            layer.silence(layer.parameter)
 
-    @torch.no_grad()
     def silence_gradients(self) -> None:
         """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
-        for layer, zero in zip(self.layers, self._zeros, strict=True):
-            gradient = layer.parameter.grad
-            if gradient is not None and layer.count < layer.size:
-                gradient = local(gradient)
-                torch.where(layer.alive, gradient, zero.to(gradient.dtype), out=gradient)
+        for layer in self.layers:
+            if layer.parameter.grad is not None:
+                layer.silence(layer.parameter.grad)
 
-    @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
         for layer in self.layers:
-            if layer.count == layer.size:
-                continue
             for value in optimizer.state.get(layer.parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == layer.parameter.shape:
-                    local(value).masked_fill_(~layer.alive.to(value.device), 0)
+                    layer.silence(value)
 
     def masks(self) -> dict[str, Tensor]:
         """Return a copy of each mask by parameter name, True where the weight is alive."""

@@ -17,6 +17,7 @@ _CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hid
 _CHUNK_ACCELERATOR = 1 << 24
 _DIGIT = 11
 _POISON = -(1 << 40)  # a count that stays negative whatever the other ranks add
+_KEPT = 1 << 20  # keys of so few entries are kept between passes: 4 MB, and several times faster
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,8 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int) -> float:
         >>> kth_smallest([torch.tensor([5.0, 1.0]), torch.tensor([[3.0], [1.0]])], k=3)
         3.0
     """
-    scores = [_as_scores(tensor, number) for number, tensor in enumerate(tensors)]
-    wide = _common_dtype(scores)
-    return _value(_find(scores, k, wide).key, wide)
+    keys = _read(tensors)
+    return _value(_find(keys, k).key, keys[0].wide)
 
 
 def lowest(
@@ -102,23 +102,22 @@ def lowest(
         >>> lowest([torch.tensor([5.0, 1.0, 1.0]), torch.tensor([1.0, 0.5])], k=3)
         [tensor([False,  True,  True]), tensor([False,  True])]
     """
-    scores = [_as_scores(tensor, number) for number, tensor in enumerate(tensors)]
-    wide = _common_dtype(scores)
-    marked = [torch.zeros(s.size, dtype=torch.bool, device=s.device) for s in scores]
+    keys = _read(tensors)
+    marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     if most is not None and k > sum(most):
         raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
-    free = list(range(len(scores)))
+    free = list(range(len(keys)))
     while k > 0 and free:
-        cut = _find([scores[i] for i in free], k, wide)
+        cut = _find([keys[i] for i in free], k)
         full = [] if most is None else [i for i, taken in zip(free, cut.taken(), strict=True) if taken > most[i]]
         if not full:
             for row, i in enumerate(free):
-                _mark(scores[i], marked[i], cut, row, wide)
+                _mark(keys[i], marked[i], cut, row)
             break
         assert most is not None
         for i in full:  # such a tensor gives its share, and the rest is looked for among the others
             if most[i] > 0:
-                _mark(scores[i], marked[i], _find([scores[i]], most[i], wide), 0, wide)
+                _mark(keys[i], marked[i], _find([keys[i]], most[i]), 0)
             k -= most[i]
         free = [i for i in free if i not in full]
     return marked
@@ -126,6 +125,60 @@ def lowest(
 
 class _FoundNaN(Exception):
     """A score is not a number."""
+
+
+class _Keys:
+    """One tensor's scores as integers that sort the same way, piece by piece; few of them are kept between passes."""
+
+    def __init__(self, scores: Scores, wide: torch.dtype, keep: bool) -> None:
+        self.scores, self.wide = scores, wide
+        self.size, self.device = scores.size, scores.device
+        self.bits = torch.finfo(wide).bits
+        self._integer = torch.int32 if wide is torch.float32 else torch.int64
+        self._top = (1 << (self.bits - 1)) - 1  # above every score, as only NaN would be: the key of the dead
+        self._kept: list[Tensor] | None = [] if keep else None
+        self.dead = 0 if scores.alive is None else scores.size - int(scores.alive.sum())
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Yield the keys of consecutive entries."""
+        if self._kept:
+            yield from self._kept
+            return
+        step = _CHUNK if self.device.type == "cpu" else _CHUNK_ACCELERATOR
+        for start in range(0, self.size, step):
+            piece = self._read(start, min(start + step, self.size))
+            if self._kept is not None:
+                self._kept.append(piece)
+            yield piece
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        values = self.scores.read(start, stop).to(self.wide) + 0.0  # makes one zero of the two
+        pattern = values.view(self._integer)
+        # Negative floats sort backwards as integers: flip all their bits but the sign.
+        keys = pattern ^ ((pattern >> (self.bits - 1)) & self._top)
+        if self.scores.alive is not None:
+            alive = self.scores.alive[start:stop]
+            keys = torch.where(alive, keys, self._top)
+            values = torch.where(alive, values, 0.0)
+        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
+        if bool(values.sum().isnan()) and bool(values.isnan().any()):
+            raise _FoundNaN
+        return keys
+
+
+def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
+    """Take scores or plain tensors; the keys are of the dtype that holds all of them exactly."""
+    scores = [t if isinstance(t, Scores) else Scores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
+    if not scores:
+        raise ValueError("tensors=[] holds nothing to rank; give at least one tensor")
+    for source in scores:
+        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(
+                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
+            )
+    wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
+    few = sum(source.size for source in scores) <= _KEPT
+    return [_Keys(source, wide, few) for source in scores]
 
 
 @dataclass(frozen=True)
@@ -141,14 +194,16 @@ class _Cut:
         return [below + ties for below, ties in zip(self.below, self.ties, strict=True)]
 
 
-def _find(scores: Sequence[Scores], k: int, wide: torch.dtype) -> _Cut:
-    bits = torch.finfo(wide).bits
+def _find(keys: Sequence[_Keys], k: int) -> _Cut:
+    bits = keys[0].bits
     shift, prefix, rank = bits, 0, k  # rank: what k is among the entries that share the digits found so far
-    below = torch.zeros(len(scores), dtype=torch.int64)
+    below = torch.zeros(len(keys), dtype=torch.int64)
     equal = below
     while shift > 0:
         width = min(_DIGIT, shift)
-        histogram = _count_digits(scores, wide, shift, width, prefix, first=shift == bits)
+        counts = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
+        histogram = total(counts, [key.scores.shard for key in keys])
+        _refuse_nan(histogram, keys)
         sums = histogram.sum(0).cumsum(0)
         if not 1 <= rank <= int(sums[-1]):
             raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
@@ -157,120 +212,82 @@ def _find(scores: Sequence[Scores], k: int, wide: torch.dtype) -> _Cut:
         rank -= int(sums[digit - 1]) if digit > 0 else 0
         equal = histogram[:, digit]
         # The first digit carries the sign: it was counted from the most negative up.
-        signed = digit - (1 << (width - 1)) if shift == bits else digit
-        prefix = (prefix << width) | signed if shift != bits else signed
+        prefix = digit - (1 << (width - 1)) if shift == bits else (prefix << width) | digit
         shift -= width
     before = torch.cat([equal.new_zeros(1), equal.cumsum(0)[:-1]])
     ties = (rank - before).clamp(min=0).minimum(equal)
     return _Cut(prefix, below.tolist(), equal.tolist(), ties.tolist())
 
 
-def _count_digits(
-    scores: Sequence[Scores], wide: torch.dtype, shift: int, width: int, prefix: int, *, first: bool
-) -> Tensor:
-    """Histogram of one digit for each tensor, over all ranks, of the entries whose higher digits are ``prefix``."""
+def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
+    """Return the histogram of one digit over the entries whose higher digits are ``prefix``; the dead count nowhere."""
     size = 1 << width
-    histogram = torch.zeros(len(scores), size, dtype=torch.int64)
-    for row, source in zip(histogram, scores, strict=True):
-        counts = torch.zeros(size, dtype=torch.int64, device=source.device)
-        try:
-            for _, _, keys in _chunks(source, wide, check=first):
-                if first:
-                    digits = (keys >> (shift - width)) + (size >> 1)
-                else:
-                    digits = (keys[(keys >> shift) == prefix] >> (shift - width)) & (size - 1)
-                counts += torch.bincount(digits, minlength=size)
-        except _FoundNaN:
-            counts.fill_(_POISON)
-        row += counts.cpu()
-    histogram = total(histogram, [source.shard for source in scores])
-    for row, source in zip(histogram, scores, strict=True):
-        if row[0] < 0:  # on every rank, so that none waits for one that has stopped
+    first = shift == keys.bits
+    counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
+    try:
+        for piece in keys.pieces():
+            if first:
+                digits = (piece >> (shift - width)) + (size >> 1)
+            else:
+                digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
+            counts += torch.bincount(digits, minlength=size)
+    except _FoundNaN:
+        return torch.full((size,), _POISON)
+    if first:
+        counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
+    return counts.cpu()
+
+
+def _refuse_nan(histogram: Tensor, keys: Sequence[_Keys]) -> None:
+    """Stop on every rank, so that none waits for the one that found it."""
+    for key, first in zip(keys, histogram[:, 0].tolist(), strict=True):
+        if first < 0:
             raise ValueError(
-                f"{source.name} holds NaN, so its entries cannot be ranked; look for the step where the loss became "
-                "NaN (lower the learning rate or clip gradients)"
+                f"{key.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
+                "became NaN (lower the learning rate or clip gradients)"
             )
-    return histogram
 
 
-def _chunks(source: Scores, wide: torch.dtype, *, check: bool = False) -> Iterator[tuple[int, Tensor | None, Tensor]]:
-    """Yield (start, which entries take part, their sortable integer keys) of one piece after the other."""
-    step = _CHUNK if source.device.type == "cpu" else _CHUNK_ACCELERATOR
-    for start in range(0, source.size, step):
-        stop = min(start + step, source.size)
-        values = source.read(start, stop)
-        alive = None if source.alive is None else source.alive[start:stop]
-        if alive is not None:
-            values = values[alive]
-        values = values.to(wide) + 0.0  # makes one zero of the two
-        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
-        if check and bool(values.sum().isnan()) and bool(values.isnan().any()):
-            raise _FoundNaN
-        integer, top = (torch.int32, 31) if wide is torch.float32 else (torch.int64, 63)
-        pattern = values.view(integer)
-        # Negative floats sort backwards as integers: flip all their bits but the sign.
-        yield start, alive, pattern ^ ((pattern >> top) & ((1 << top) - 1))
-
-
-def _mark(source: Scores, marked: Tensor, cut: _Cut, row: int, wide: torch.dtype) -> None:
+def _mark(keys: _Keys, marked: Tensor, cut: _Cut, row: int) -> None:
     """Mark what the cut takes of one tensor, which it counted in that row."""
-    ties = cut.ties[row]
-    last = None  # position in the whole tensor of the last tie to take, where ranks share them
-    if source.shard is not None and 0 < ties < cut.equal[row]:
-        last = _place_of_tie(source, source.shard, cut.key, ties, wide)
-    for start, alive, keys in _chunks(source, wide):
-        hit = keys < cut.key
+    ties, shard = cut.ties[row], keys.scores.shard
+    shared = shard is not None and 0 < ties < cut.equal[row]
+    last = _place_of_tie(keys, cut.key, ties) if shared else -1
+    start = 0
+    for piece in keys.pieces():
+        hit = torch.lt(piece, cut.key, out=marked[start : start + len(piece)])
         if ties > 0:
-            equal = (keys == cut.key).nonzero().squeeze(1)
-            if last is not None:
-                assert source.shard is not None
-                equal = equal[source.shard.positions(_flat(start, alive, equal)) <= last]
-            elif source.shard is None:
+            equal = (piece == cut.key).nonzero().squeeze(1)
+            if shared:
+                assert shard is not None
+                equal = equal[shard.positions(start + equal) <= last]
+            elif shard is None:
                 equal = equal[:ties]
                 ties -= equal.numel()
             hit[equal] = True
-        stop = start + (hit.numel() if alive is None else alive.numel())
-        if alive is None:
-            marked[start:stop] = hit
-        else:
-            marked[start:stop][alive] = hit
+        start += len(piece)
 
 
-def _place_of_tie(source: Scores, shard: Shard, key: int, number: int, wide: torch.dtype) -> int:
+def _place_of_tie(keys: _Keys, key: int, number: int) -> int:
     """Find the position in the whole tensor of the number-th entry equal to the key, digit by digit over all ranks."""
+    shard = keys.scores.shard
+    assert shard is not None
     size, place = 1 << _DIGIT, 0
     shift = -(-shard.shape.numel().bit_length() // _DIGIT) * _DIGIT
     while shift > 0:
-        counts = torch.zeros(size, dtype=torch.int64, device=source.device)
-        for start, alive, keys in _chunks(source, wide):
-            positions = shard.positions(_flat(start, alive, (keys == key).nonzero().squeeze(1)))
+        counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
+        start = 0
+        for piece in keys.pieces():
+            positions = shard.positions(start + (piece == key).nonzero().squeeze(1))
             here = positions[(positions >> shift) == place]
             counts += torch.bincount((here >> (shift - _DIGIT)) & (size - 1), minlength=size)
+            start += len(piece)
         sums = total(counts.cpu()[None], [shard])[0].cumsum(0)
         digit = int(torch.searchsorted(sums, number))
         number -= int(sums[digit - 1]) if digit > 0 else 0
         place = (place << _DIGIT) | digit
         shift -= _DIGIT
     return place
-
-
-def _flat(start: int, alive: Tensor | None, entries: Tensor) -> Tensor:
-    """Return the flat positions in this rank's tensor of entries of one piece, counted among those that take part."""
-    return start + (entries if alive is None else alive.nonzero().squeeze(1)[entries])
-
-
-def _as_scores(tensor: Tensor | Scores, number: int) -> Scores:
-    return tensor if isinstance(tensor, Scores) else Scores.of(tensor, f"tensor {number}")
-
-
-def _common_dtype(scores: Sequence[Scores]) -> torch.dtype:
-    """The dtype that holds every score exactly: float32 holds both half precisions."""
-    for source in scores:
-        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(
-                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
-            )
-    return torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
 
 
 def _value(key: int, wide: torch.dtype) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import lzma
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -37,16 +39,19 @@ def read_csv(
     gives one series named after the file.
 
     Args:
-        path: the file. target: the column to forecast; it becomes the first channel. time: the time column,
-        or two to join, ``"Date,Time"``. By default ``ds`` of a long file, else the first column
-            if it holds text or is called date, datetime, time, timestamp, year or index; else rows are
-            numbered.
-        separator: between cells. decimal: the decimal mark. missing: cells that mean "no value" beside empty
-        ones, NA and NaN; numbers match as numbers (``-200``). gaps: what to do when timestamps are missing:
-        refuse, insert the rows as missing, or take the rows as they
-            come. Only weekends lacking is not a gap; holidays are.
+        path: the file.
+        target: the column to forecast; it becomes the first channel.
+        time: the time column, or two to join, ``"Date,Time"``. By default ``ds`` of a long file, else the
+            first column if it holds text, or whole numbers under the name date, datetime, ds, time,
+            timestamp, year or index; else rows are numbered.
+        separator: the character between cells.
+        decimal: the decimal mark.
+        missing: cells that mean "no value" beside empty ones, NA and NaN; numbers match as numbers (-200).
+        gaps: when timestamps are missing: ``"error"`` refuses, ``"fill"`` inserts the rows as missing,
+            ``"ignore"`` takes the rows as they come. Only weekends lacking is no gap; holidays are.
         season: rows in a season; by default a day of sub-daily rows, a week of days, a year of weeks or
-        months. columns: the other input channels; by default every column that is not wholly text.
+            months.
+        columns: the other input channels; by default every column that is not wholly text.
 
     Completely empty rows and columns are dropped. Missing values stay NaN.
 
@@ -56,6 +61,8 @@ def read_csv(
     path = Path(path)
     if gaps not in get_args(Gaps):
         raise DataError(f"gaps={gaps!r} is unknown; use 'error', 'fill' or 'ignore'.")
+    if len(separator) != 1 or len(decimal) != 1 or separator == decimal:
+        raise DataError(f"separator={separator!r} and decimal={decimal!r} must be two different single characters.")
     marks = list(missing)
     header = _header(path, separator)
     long = {"unique_id", "ds"} <= set(header)
@@ -80,13 +87,12 @@ def read_csv(
     if time is None and not long and _is_time(frame[header[0]], decimal):
         time_columns = [header[0]]
 
-    others = header if columns is None else columns
-    candidates = [target, *(name for name in others if name not in {target, "unique_id", *time_columns})]
-    channels = {
-        name: numbers
-        for name in candidates
-        if (numbers := _numbers(frame[name], decimal, marks, optional=columns is None and name != target)) is not None
-    }
+    chosen = header if columns is None else columns
+    apart = {target, *time_columns, *(["unique_id"] if long else [])}
+    channels = {target: _numbers(frame[target], decimal, marks)}
+    for name in chosen:
+        if name not in apart and not (columns is None and _wholly_text(frame[name], decimal, marks)):
+            channels[name] = _numbers(frame[name], decimal, marks)
     values = np.column_stack(list(channels.values()))
     times = np.arange(len(frame))
     if time_columns:
@@ -95,12 +101,7 @@ def read_csv(
             stamps = stamps + " " + frame[extra]
         times = parse_times(stamps, ",".join(time_columns))
 
-    groups: dict[Any, Any] = {path.name.split(".")[0]: np.arange(len(frame))}
-    if long:
-        nameless = frame["unique_id"].isna()
-        if nameless.any():
-            raise DataError(f"column 'unique_id' is empty in row {nameless.idxmax()}; fill it or drop the row.")
-        groups = dict(frame.groupby("unique_id", sort=False).indices)
+    groups = _ids(frame) if long else {path.name.split(".")[0]: np.arange(len(frame))}
     made = []
     for name, rows in groups.items():
         check_order(name, times[rows], frame.index[rows], time_columns, header)
@@ -141,8 +142,9 @@ def _load(path: Path, separator: str, **options: Any) -> pd.DataFrame:
             f"{path.name} cannot be read as a table separated by {separator!r} ({str(error).strip()}); "
             "make every row as long as the header or pass the right separator."
         ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened ({error.strerror or error}); check the path.") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be opened ({reason}); check the path and that it is whole.") from None
 
 
 def _time_columns(time: str | None, header: list[str]) -> list[str]:
@@ -164,24 +166,41 @@ def _require(name: str, header: list[str], path: Path) -> None:
     raise DataError(f"column {name!r} is not in {path.name}; {fix}{'' if fix.endswith('?') else '.'}")
 
 
+def _ids(frame: pd.DataFrame) -> dict[Any, Any]:
+    nameless = frame["unique_id"].isna()
+    if nameless.any():
+        raise DataError(f"column 'unique_id' is empty in row {nameless.idxmax()}; fill it or drop the row.")
+    return dict(frame.groupby("unique_id", sort=False).indices)
+
+
 def _is_time(first: pd.Series[str], decimal: str) -> bool:
     seen = first.dropna().str.strip()
     if str(first.name).lower() in _TIME_NAMES and seen.str.fullmatch(r"[+-]?\d+").all():
         return True
-    return len(seen) > 0 and _numbers(first, decimal, [], optional=True) is None
+    return len(seen) > 0 and _wholly_text(first, decimal, [])
 
 
-def _numbers(cells: pd.Series[Any], decimal: str, marks: list[str | float], *, optional: bool) -> Array | None:
-    """Cells as float64; None for an empty or wholly text column when it is ``optional``."""
+def _as_text(cells: pd.Series[Any], marks: list[str | float]) -> pd.Series[Any]:
+    text = cells.map(str, na_action="ignore").astype(object).str.strip()
+    return text.mask(text.isin([str(mark) for mark in marks]) | text.eq(""))
+
+
+def _wholly_text(cells: pd.Series[Any], decimal: str, marks: list[str | float]) -> bool:
+    """True when no cell reads as a number, also for an empty column."""
+    if not pd.api.types.is_numeric_dtype(cells.dtype):
+        text = _as_text(cells, marks).str.replace(decimal, ".", regex=False)
+        cells = pd.to_numeric(text, errors="coerce")
+    return bool(cells.isna().all())
+
+
+def _numbers(cells: pd.Series[Any], decimal: str, marks: list[str | float]) -> Array:
+    """Cells as float64, NaN for missing ones; anything else that is not a finite number is refused."""
     text, unread = cells, np.zeros(len(cells), bool)
     if not pd.api.types.is_numeric_dtype(cells.dtype):
-        text = cells.map(str, na_action="ignore").str.strip()
-        text = text.mask(text.isin([str(mark) for mark in marks]) | text.eq(""))
+        text = _as_text(cells, marks)
         cells = pd.to_numeric(text.str.replace(decimal, ".", regex=False), errors="coerce")
         unread = (cells.isna() & text.notna()).to_numpy()
     values = cells.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
-    if optional and np.isnan(values).all():
-        return None
     for mark in marks:
         number = pd.to_numeric(str(mark), errors="coerce")
         values[values == number] = np.nan

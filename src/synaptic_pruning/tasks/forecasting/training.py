@@ -86,58 +86,44 @@ def train(
             f"the model was built for predict={model.predict!r}, the task for {task.predict!r}; "
             "pass predict=task.predict to build_model."
         )
+    run = Training()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _train(model, task, epochs, seed, learning_rate, batch_size, patience, attach, weight_decay)
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
+        batches = _Batches(task.train, batch_size, seed)
+        pruner = attach(model, optimizer, epochs * len(batches)) if attach else None
+        best_mae = math.inf
+        checkpoint = _Checkpoint(0, pruner.sparsity() if pruner else 0.0, _copy(model))
 
-
-def _train(
-    model: nn.Module,
-    task: ForecastingTask,
-    epochs: int,
-    seed: int,
-    learning_rate: float,
-    batch_size: int,
-    patience: int | None,
-    attach: Attach | None,
-    weight_decay: float,
-) -> Training:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
-    batches = _Batches(task.train, batch_size, seed)
-    pruner = attach(model, optimizer, epochs * len(batches)) if attach else None
-    run = Training()
-    best_mae = math.inf
-    checkpoint = _Checkpoint(0, pruner.sparsity() if pruner else 0.0, _copy(model))
-
-    for epoch in range(1, epochs + 1):
-        started = time.perf_counter()
-        model.train()
-        loss = _epoch(model, optimizer, batches, run)
-        seconds = time.perf_counter() - started
-        model.eval()
-        run.train_seconds += seconds
-        sparsity = pruner.sparsity() if pruner else 0.0
-        mae = _validation_mae(model, task) if math.isfinite(loss) else math.nan
-        run.history.append(
-            {
-                "epoch": epoch,
-                "train_loss": loss,
-                "validation_mae": mae,
-                "sparsity": sparsity,
-                "seconds": seconds,
-            }
-        )
-        if not math.isfinite(mae):
-            run.status = "nan-loss"
-            run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
-            break
-        if pruner is not None and not pruner.finished:
-            checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
-        elif mae < best_mae:
-            best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
-        elif patience is not None and epoch - checkpoint.epoch >= patience:
-            break
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            model.train()
+            loss = _epoch(model, optimizer, batches, run)
+            seconds = time.perf_counter() - started
+            model.eval()
+            run.train_seconds += seconds
+            sparsity = pruner.sparsity() if pruner else 0.0
+            mae = _validation_mae(model, task) if math.isfinite(loss) else math.nan
+            run.history.append(
+                {
+                    "epoch": epoch,
+                    "train_loss": loss,
+                    "validation_mae": mae,
+                    "sparsity": sparsity,
+                    "seconds": seconds,
+                }
+            )
+            if not math.isfinite(mae):
+                run.status = "nan-loss"
+                run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
+                break
+            if pruner is not None and not pruner.finished:
+                checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
+            elif mae < best_mae:
+                best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
+            elif patience is not None and epoch - checkpoint.epoch >= patience:
+                break
 
     if run.status == "ok" and pruner is not None and not pruner.finished:
         run.status = "pruner-unfinished"
