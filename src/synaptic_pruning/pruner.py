@@ -153,7 +153,8 @@ class SynapticPruner:
             "steps": self.steps,
             "total_steps": self.total_steps,
             "finished": self._finished,
-            "rule": [type(self.rule).__name__, self.rule.state_dict()],
+            "rule": type(self.rule).__name__,
+            "memory": self.rule.state_dict(),
             "history": self.history.state_dict(),
             **self.synapses.state_dict(),
         }
@@ -169,14 +170,13 @@ class SynapticPruner:
             raise ValueError(
                 f"state has format {state.get('format')!r}, not {_FORMAT}: give what SynapticPruner.state_dict returned"
             )
-        name, memory = state["rule"]
-        if name != type(self.rule).__name__:
+        if state["rule"] != type(self.rule).__name__:
             raise ValueError(
-                f"the checkpoint was made with the rule {name} and this pruner has {type(self.rule).__name__}; "
-                "give the pruner the same rule"
+                f"the checkpoint was made with the rule {state['rule']} and this pruner has "
+                f"{type(self.rule).__name__}; give the pruner the same rule"
             )
         self.synapses.load_state_dict(state)
-        self.rule.load_state_dict(memory)
+        self.rule.load_state_dict(state["memory"])
         self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])

@@ -138,7 +138,8 @@ class SynapticPruning(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the pruner, which belongs to one optimizer, behind in copies and pickles: they take its state."""
-        own = {name: value for name, value in self.__dict__.items() if name != "log"}  # the module's, lent by Lightning
+        lent = ("log", "log_dict")  # the module's, by Lightning
+        own = {name: value for name, value in self.__dict__.items() if name not in lent}
         return {**own, "pruner": None, "_state": self.state_dict()}
 
 
