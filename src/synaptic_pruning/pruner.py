@@ -3,7 +3,7 @@
 import gc
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
 from synaptic_pruning.shards import total
 from synaptic_pruning.summaries import Summary
-from synaptic_pruning.synapses import Synapses, unwrap
+from synaptic_pruning.synapses import Layer, Synapses, unwrap
 
 _EVENTS = 100  # by default, over the whole of training: finer than any ramp needs, too few to cost time
 _FORMAT = 2
@@ -36,7 +36,8 @@ class SynapticPruner:
 
     After every real optimizer step (not after each batch under gradient accumulation, not after a step that mixed
     precision skipped) dead weights are set back to exactly zero; at events the rule takes more. What the optimizer
-    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before the step.
+    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before anything such as
+    clipping sees it (of sharded parameters, and at the events of a rule that grows: only before the step).
     The model itself stays untouched: same modules, parameters, names and ``state_dict``.
 
     Args:
@@ -110,6 +111,11 @@ class SynapticPruner:
         self._hooks = [
             optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),  # type: ignore[no-untyped-call]
             optimizer.register_step_post_hook(torch.compiler.disable(self._after_step)),  # type: ignore[no-untyped-call]
+        ]
+        self._hooks += [
+            layer.parameter.register_post_accumulate_grad_hook(_weakly(self, layer))  # type: ignore[no-untyped-call]
+            for layer in self.synapses.layers
+            if layer.shard is None and layer.parameter.requires_grad
         ]
 
     @property
@@ -245,7 +251,9 @@ class SynapticPruner:
     def _gradients_are_there(self) -> None:
         if self._event_at(self.steps + 1):
             self.rule.before_event(self.synapses)
-        self.synapses.silence_gradients()
+            self.synapses.silence_gradients()
+        elif self.synapses.sharded:
+            self.synapses.silence_gradients()  # FSDP sets them itself, so no hook of theirs is called
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if _skipped(optimizer):
@@ -263,6 +271,10 @@ class SynapticPruner:
             self._event(self._progress(self.steps))
         else:
             self.synapses.silence()
+
+    def _after_backward(self, layer: Layer) -> None:
+        if layer.parameter.grad is not None and not (self.rule.grows and self._event_at(self.steps + 1)):
+            layer.silence(layer.parameter.grad)
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.total_steps)
@@ -318,6 +330,18 @@ class SynapticPruner:
         for layer in self.synapses.layers:
             if _owners.get(id(layer.parameter)) is self:
                 del _owners[id(layer.parameter)]
+
+
+def _weakly(pruner: SynapticPruner, layer: Layer) -> Callable[[Tensor], None]:
+    """Return a hook that does not keep alive, for the sake of the model, a pruner that was dropped."""
+    reference = weakref.ref(pruner)
+
+    def hook(parameter: Tensor) -> None:
+        pruner = reference()
+        if pruner is not None:
+            pruner._after_backward(layer)
+
+    return hook
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:
