@@ -17,8 +17,8 @@ from synaptic_pruning.shards import total
 from synaptic_pruning.summaries import Summary
 from synaptic_pruning.synapses import Layer, Synapses, unwrap
 
-_EVENTS = 100  # by default, over the whole of training: finer than any ramp needs, too few to cost time
-_FORMAT = 2
+_EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
+_FORMAT = 1
 _owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueDictionary()
 
 
@@ -47,7 +47,7 @@ class SynapticPruner:
             prunable parameter.
         rule: What dies when; default `default_rule`.
         total_steps: Optimizer steps of the whole training, at least 1.
-        every: Steps between events; default one hundredth of training.
+        every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
 
