@@ -25,9 +25,9 @@ def train() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    ray.train.report({"sparsity": pruner.sparsity(), "loss": loss.item()})
+    if ray.train.get_context().get_world_rank() == 0:
+        print(pruner.summary())
 
 
 if __name__ == "__main__":
-    trainer = ray.train.torch.TorchTrainer(train, scaling_config=ray.train.ScalingConfig(num_workers=2))
-    print(trainer.fit().metrics)
+    ray.train.torch.TorchTrainer(train, scaling_config=ray.train.ScalingConfig(num_workers=2)).fit()

@@ -31,7 +31,5 @@ def test_example(name: str, tmp_path: Path):
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
-    if name == "ray_train":
-        assert float(re.search(r"'sparsity': ([\d.]+)", ran.stdout)[1]) == pytest.approx(0.9, abs=0.001)
-    else:
-        assert re.search(r"^total .* (89\.9|90\.0|90\.1) %", ran.stdout, re.MULTILINE), ran.stdout
+    said = ran.stdout + ran.stderr  # Ray passes on what its workers print
+    assert re.search(r"total .* (89\.9|90\.0|90\.1) %", said), said
