@@ -100,6 +100,27 @@ def test_shards_on_four_ranks_are_ranked_as_one(four: Path, case: str):
     _check_ranks(four / case, 4)
 
 
+def _ranked_in_a_group(rank: int, world: int, folder: str) -> None:
+    with _group(rank, world, folder):
+        parts = [tensor.flatten().tensor_split(world)[rank] for tensor in _tensors()]  # uneven: 35 is odd
+        answers = [
+            (
+                lowest(parts, k, most=[20, 24, 12] if k < 57 else None, group=dist.group.WORLD),
+                kth_smallest(parts, k, group=dist.group.WORLD) if k else None,
+            )
+            for k in range(72)
+        ]
+        torch.save(answers, f"{folder}/{rank}.pt")
+
+
+def test_plain_parts_in_a_group_are_ranked_as_one(two: Path):
+    answers = [torch.load(two / "group" / f"{rank}.pt") for rank in range(2)]
+    for k, (first, second) in enumerate(zip(*answers, strict=True)):
+        expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+        assert all(torch.equal(torch.cat(parts), b) for *parts, b in zip(first[0], second[0], expected, strict=True)), k
+        assert k == 0 or first[1] == second[1] == kth_smallest(_tensors(), k)
+
+
 def _not_a_number(rank: int, world: int, folder: str) -> None:
     with _group(rank, world, folder):
         tensor = torch.zeros(4)
@@ -293,6 +314,7 @@ def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, ca
 CASES = {
     2: {
         "ranks": (_ranked, ["rows", "columns", "replicas"]),
+        "group": (_ranked_in_a_group,),
         "not a number": (_not_a_number,),
         "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
         "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),

@@ -251,9 +251,8 @@ class SynapticPruner:
     def _gradients_are_there(self) -> None:
         if self._event_at(self.steps + 1):
             self.rule.before_event(self.synapses)
-            self.synapses.silence_gradients()
-        elif self.synapses.sharded:
-            self.synapses.silence_gradients()  # FSDP sets them itself, so no hook of theirs is called
+        # Whatever was done to them since backward; and FSDP sets them itself, so no hook of theirs is called.
+        self.synapses.silence_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if _skipped(optimizer):
@@ -272,6 +271,7 @@ class SynapticPruner:
         else:
             self.synapses.silence()
 
+    @torch.no_grad()
     def _after_backward(self, layer: Layer) -> None:
         if layer.parameter.grad is not None and not (self.rule.grows and self._event_at(self.steps + 1)):
             layer.silence(layer.parameter.grad)

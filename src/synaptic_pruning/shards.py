@@ -25,14 +25,14 @@ class Shard:
         indices: For each dimension the places in the whole that this rank holds, in order; they may be none.
         groups: The process groups along which the tensor is cut; along any other the ranks hold replicas.
         device: The kind of device on which the groups communicate.
-        wrap: Makes the DTensor of this layout from a local tensor.
+        wrap: Makes the DTensor of this layout from a local tensor; None where it is no DTensor.
     """
 
     shape: torch.Size
     indices: tuple[Tensor, ...]
     groups: tuple[dist.ProcessGroup, ...]
     device: str
-    wrap: Callable[[Tensor], "DTensor"]
+    wrap: Callable[[Tensor], "DTensor"] | None
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Shard | None":
@@ -70,11 +70,30 @@ class Shard:
             stride *= size
         return found
 
+    @staticmethod
+    def in_rank_order(size: int, device: torch.device, group: dist.ProcessGroup) -> "Shard":
+        """Return the layout of a tensor whose ``size`` entries here follow those of the lower ranks of the group."""
+        mine = torch.tensor([size], device=device)
+        sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(sizes, mine, group=group)
+        before = int(torch.cat(sizes)[: dist.get_rank(group)].sum())
+        return _InRankOrder(torch.Size([int(torch.cat(sizes).sum())]), (), (group,), device.type, None, before)
+
     def take(self, whole: Tensor) -> Tensor:
         """Return this rank's part of a whole tensor."""
         for dim, places in enumerate(self.indices):
             whole = whole.index_select(dim, places.to(whole.device))
         return whole
+
+
+@dataclass(frozen=True, eq=False)
+class _InRankOrder(Shard):
+    """Entries that follow ``before`` others on lower ranks."""
+
+    before: int
+
+    def positions(self, flat: Tensor) -> Tensor:
+        return flat + self.before
 
 
 def local(tensor: Tensor) -> Tensor:

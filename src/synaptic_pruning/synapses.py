@@ -69,7 +69,9 @@ class Layer:
 
     def mask(self) -> Tensor:
         """Return a copy of the mask in the parameter's own shape and layout."""
-        return self.alive.clone() if self.shard is None else self.shard.wrap(self.alive.clone())
+        return (
+            self.alive.clone() if self.shard is None or self.shard.wrap is None else self.shard.wrap(self.alive.clone())
+        )
 
     def keep(self, mask: Tensor) -> None:
         """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it."""
@@ -80,14 +82,15 @@ class Layer:
         fast = self.parameter.device.type == "cpu" and integer is not None and self.count < self.size
         self._gate = self.alive.to(integer).neg_() if fast else None
 
-    @torch.no_grad()
     def silence(self, tensor: Tensor) -> None:
-        """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead."""
+        """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead.
+
+        Call it under ``torch.no_grad()``.
+        """
         if self.count == self.size:
             return
         tensor = local(tensor)
-        on_cpu = tensor.device.type == "cpu" and tensor.is_floating_point()
-        if self._gate is not None and on_cpu and tensor.element_size() == self._gate.element_size():
+        if self._gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
             tensor.view(self._gate.dtype).bitwise_and_(self._gate)
         else:
             tensor.masked_fill_(~self.alive.to(tensor.device), 0)
@@ -157,17 +160,20 @@ class Synapses:
         for layer, mask in zip(self.layers, list(masks), strict=True):
             layer.keep(mask)
 
+    @torch.no_grad()
     def silence(self) -> None:
         """Set every dead weight to exactly zero, in place."""
         for layer in self.layers:
             layer.silence(layer.parameter)
 
+    @torch.no_grad()
     def silence_gradients(self) -> None:
         """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
         for layer in self.layers:
             if layer.parameter.grad is not None:
                 layer.silence(layer.parameter.grad)
 
+    @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
         for layer in self.layers:

@@ -6,9 +6,10 @@ and ranks that hold shards of the same tensors only ever add up their counts: no
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from synaptic_pruning.shards import Shard, local, total
@@ -56,7 +57,7 @@ class Scores:
         )
 
 
-def kth_smallest(tensors: Sequence[Tensor | Scores], k: int) -> float:
+def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.ProcessGroup | None = None) -> float:
     """Return the k-th smallest entry over all tensors together, exactly.
 
     Where tensors are cut into shards, every rank must call it, and each gets the same answer.
@@ -64,6 +65,8 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int) -> float:
     Args:
         tensors: Tensors of any shape, of float16, bfloat16, float32 or float64 (mixed too), on any device.
         k: Rank counted from 1 to the number of entries, over all ranks.
+        group: The process group whose ranks each hold a part of every tensor that is no DTensor (those know their own);
+            only counts are exchanged.
 
     Raises:
         ValueError: k is outside that range, or an entry is NaN (its tensor is named).
@@ -72,7 +75,7 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int) -> float:
         >>> kth_smallest([torch.tensor([5.0, 1.0]), torch.tensor([[3.0], [1.0]])], k=3)
         3.0
     """
-    keys = _read(tensors)
+    keys = _read(tensors, group)
     return _value(_find(keys, k).key, keys[0].wide)
 
 
@@ -81,16 +84,19 @@ def lowest(
     k: int,
     *,
     most: Sequence[int] | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> list[Tensor]:
     """Mark the k smallest entries over all tensors together: exactly k, ties taken in order of position.
 
     Position means the tensor's place in the list, then the place in the flat, whole tensor, however it is cut into
-    shards; so several ranks together mark what one would.
+    shards; so several ranks together mark what one would. Of a plain tensor under ``group`` the parts follow each other
+    in the order of the ranks.
 
     Args:
         tensors: As for `kth_smallest`; `Scores` whose ``alive`` is False somewhere leave those entries out.
         k: How many to mark, from 0 to the number of entries that take part, over all ranks.
         most: At most this many from each tensor (over all ranks); what one may not give, the others do.
+        group: As for `kth_smallest`.
 
     Returns:
         A flat bool tensor for each tensor (of this rank's part), True at the marked entries, on its device.
@@ -102,7 +108,7 @@ def lowest(
         >>> lowest([torch.tensor([5.0, 1.0, 1.0]), torch.tensor([1.0, 0.5])], k=3)
         [tensor([False,  True,  True]), tensor([False,  True])]
     """
-    keys = _read(tensors)
+    keys = _read(tensors, group)
     marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     if most is not None and k > sum(most):
         raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
@@ -166,7 +172,7 @@ class _Keys:
         return keys
 
 
-def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
+def _read(tensors: Sequence[Tensor | Scores], group: dist.ProcessGroup | None) -> list[_Keys]:
     """Take scores or plain tensors; the keys are of the dtype that holds all of them exactly."""
     scores = [t if isinstance(t, Scores) else Scores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
     if not scores:
@@ -176,6 +182,8 @@ def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
             raise ValueError(
                 f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
             )
+    if group is not None:
+        scores = [s if s.shard else replace(s, shard=Shard.in_rank_order(s.size, s.device, group)) for s in scores]
     wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
     few = sum(source.size for source in scores) <= _KEPT
     return [_Keys(source, wide, few) for source in scores]
