@@ -1,7 +1,7 @@
 """Time a step with the pruner in each host against the same host without it.
 
-Whole trainings with and without it take turns; what is compared is the processor time of this process a step, which other
-work on the machine disturbs less than the clock on the wall. The first steps are not counted.
+Whole trainings with and without it take turns; what is compared is the processor time of this process a step, which
+other work on the machine disturbs less than the clock on the wall. The first steps are not counted.
 Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [host ...]
 """
 
@@ -23,19 +23,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
 
-BATCH, WINDOW, HIDDEN = 64, 30, 128
-STEPS, WARM_UP, TURNS = 220, 20, 7
+BATCH, WINDOW, HIDDEN = 64, 30, 64
+STEPS, WARM_UP, TURNS = 220, 20, 5
 
 # Notes the processor time at the step it is called in, and gives it back at the end.
 Clock = Callable[[int], None]
 
 
 class Network(nn.Module):
-    """The LSTM forecaster of the comparison, wider; takes and gives what every host wants."""
+    """The LSTM forecaster of the comparison; takes and gives what every host wants."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(1, HIDDEN, num_layers=2, batch_first=True)
+        self.lstm = nn.LSTM(1, HIDDEN, batch_first=True)
         self.head = nn.Linear(HIDDEN, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -149,9 +149,8 @@ def fsdp(pruned: bool, clock: Clock) -> None:
     class Flat(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(
-                nn.Linear(WINDOW, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1)
-            )
+            hidden = [nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()]
+            self.net = nn.Sequential(nn.Linear(WINDOW, 1024), *hidden, nn.Linear(1024, 1))
 
         def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
             return {"loss": nn.functional.mse_loss(self.net(x.flatten(1)), y)}
