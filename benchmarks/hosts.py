@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import synaptic_pruning as sp
 
 BATCH, WINDOW, HIDDEN = 64, 30, 64
-STEPS, WARM_UP, TURNS = 220, 20, 5
+STEPS, WARM_UP, TURNS = 1000, 20, 3
 
 # Notes the processor time at the step it is called in, and gives it back at the end.
 Clock = Callable[[int], None]

@@ -387,3 +387,20 @@ def test_stochastic_weight_averaging_keeps_the_zeros():
     swa = pytorch_lightning.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)
     _, module = _fit(SynapticPruning(), swa, max_epochs=4)
     assert _zeros(module) == 63 / 70
+
+
+class _Saved(pytorch_lightning.Callback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        state = {"weights": pl_module.state_dict(), "masks": find_pruner(trainer).masks()}
+        torch.save(state, self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_prune_alike(tmp_path: Path):
+    _fit(SynapticPruning(every=1), _Saved(tmp_path), devices=2, strategy="ddp_fork", max_epochs=4)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert differences(first, second) == []
+    assert sum(int((~mask).sum()) for mask in first["masks"].values()) == 63
