@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
+from synaptic_pruning.rules.to_sparsity import shares
 
 
 def _network(*weights: list[list[float]]) -> sp.Synapses:
