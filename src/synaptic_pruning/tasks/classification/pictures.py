@@ -38,7 +38,7 @@ def plot_receptive_fields(model: nn.Module, shape: tuple[int, int, int], units: 
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, unit in zip(axes.flat, order.tolist(), strict=False):
-        axis.imshow(fields[unit], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axis.imshow(fields[unit].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
 
 
