@@ -70,7 +70,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the comparison as a table: means over seeds, differences to dense paired by seed, 95 % t-intervals."""
     dense = results["dense"]
     lines = [
-        "| rule | sparsity | connections left | test accuracy | minus dense, percentage points | epochs to dense's end |",
+        "| rule | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
         "|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():

@@ -39,6 +39,9 @@ class History:
     def record(self, step: int, masks: Sequence[Tensor]) -> None:
         """Take down an event; call it before the new masks replace the present ones."""
         masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
+        if all(mask is layer.alive for layer, mask in zip(self._layers, masks, strict=True)):
+            self._extend(step, [sizes[-1][1] for sizes in self._sizes])
+            return
         born = [mask & ~layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
         births = [int(mask.sum()) for mask in born]
         for place, (layer, mask) in enumerate(zip(self._layers, masks, strict=True)):
@@ -53,8 +56,7 @@ class History:
             ]
             self._born_at.append(step)
             self._sizes.append([])
-        for sizes, alive in zip(self._sizes, self._alive(masks), strict=True):
-            sizes.append((step, alive))
+        self._extend(step, self._alive(masks))
 
     def mean_age(self, place: int, step: int) -> float:
         """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
@@ -95,6 +97,10 @@ class History:
         self._sizes = [[(step, alive) for step, alive in sizes] for sizes in state["sizes"]]
         generation = state["generation"]
         self._generation = None if generation is None else [g.clone() for g in generation]
+
+    def _extend(self, step: int, alive: Sequence[int]) -> None:
+        for sizes, count in zip(self._sizes, alive, strict=True):
+            sizes.append((step, count))
 
     def _alive(self, masks: Sequence[Tensor]) -> list[int]:
         """Count the alive weights of every generation."""
