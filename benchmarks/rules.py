@@ -28,7 +28,6 @@ def matched(sparsity: float, seed: int) -> dict[str, Callable[[], sp.Rule]]:
     return {
         "magnitude": lambda: sp.ToSparsity(ramp),
         "rigl": lambda: sp.RigL(sparsity, seed=seed),
-        "granet": lambda: sp.GraNet(sparsity),
         "random": lambda: sp.ToSparsity(ramp, score=sp.scores.random(seed)),
     }
 
