@@ -2,7 +2,7 @@
 
 An ensemble of five networks at 80 % sparsity has the weights and multiplications of one dense network, as one pass of
 MC dropout has; fifty passes cost fifty times that. Separate networks cost five trainings, all others one.
-Run: OMP_NUM_THREADS=1 python benchmarks/ensembles.py --data ../shared/data --out docs/results/ensembles.json
+Run: python benchmarks/ensembles.py --data ../shared/data --epochs 25 --out docs/results/ensembles.json
 """
 
 import argparse
@@ -70,7 +70,7 @@ def samples(task: ForecastingTask, seed: int, epochs: int, pool: dict[int, Sampl
 
 
 def figures(forecasts: Samples, truth: NDArray[np.float64]) -> dict[str, float]:
-    """Return MAE of the mean, CRPS of the samples and, for several, the coverage of mean ± 1.645 standard deviations."""
+    """Return MAE of the mean, CRPS of the samples and, for several, the coverage of mean ± 1.645 deviations."""
     mean = forecasts.mean(0)
     crps = np.abs(forecasts - truth).mean(0)
     for sample in forecasts:
@@ -83,7 +83,7 @@ def figures(forecasts: Samples, truth: NDArray[np.float64]) -> dict[str, float]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return mean ranks over (series, seed) by MAE, and ratios to the dense network with 95 % t-intervals over series."""
+    """Return mean ranks by MAE over series and seeds, and ratios to dense with 95 % t-intervals over series."""
     arms = list(results[0]["arms"])
     maes = np.array([[cell["arms"][arm]["mae"] for arm in arms] for cell in results])
     crps = np.array([[cell["arms"][arm]["crps"] for arm in arms] for cell in results])
