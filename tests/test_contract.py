@@ -30,6 +30,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "set": (lambda: sp.SET(0.8), lambda p, n: round(0.8 * n)),
     "rigl": (lambda: sp.RigL(0.8), lambda p, n: round(0.8 * n)),
     "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
+    "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 rules = pytest.mark.parametrize("rule", RULES)
@@ -183,6 +184,7 @@ def test_only_real_steps_count(rule, fused):
 
 @rules
 def test_compiled_model_and_step(rule):
+    torch._dynamo.reset()  # hooks of a network like one compiled before, in another test, would not be seen
     model, loss, optimizer, pruner = _start("mlp", rule, wrap=lambda m: torch.compile(m, backend="eager"))
     assert all("_orig_mod" not in name for name in pruner.masks())
     _train_checked(model, loss, optimizer, pruner, rule)

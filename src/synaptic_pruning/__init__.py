@@ -6,6 +6,7 @@ from synaptic_pruning.dropout import set_dropout as set_dropout
 from synaptic_pruning.pruner import SynapticPruner as SynapticPruner
 from synaptic_pruning.pruner import default_rule as default_rule
 from synaptic_pruning.rules import Rule as Rule
+from synaptic_pruning.rules.cycles import Cycles as Cycles
 from synaptic_pruning.rules.disuse import Disuse as Disuse
 from synaptic_pruning.rules.growth import SET as SET
 from synaptic_pruning.rules.growth import GraNet as GraNet

@@ -40,6 +40,9 @@ class History:
     def record(self, step: int, masks: Sequence[Tensor]) -> None:
         """Take down an event; call it before the new masks replace the present ones."""
         masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
+        if all(mask is layer.alive for layer, mask in zip(self._layers, masks, strict=True)):
+            self._extend(step, [sizes[-1][1] for sizes in self._sizes])
+            return
         born = [mask & ~layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
         births, kept = self._totals(born), self._totals(masks)
         for place, layer in enumerate(self._layers):
@@ -54,9 +57,7 @@ class History:
             ]
             self._born_at.append(step)
             self._sizes.append([])
-        now = [sum(kept)] if self._generation is None else self._alive(self._generation, masks)
-        for sizes, alive in zip(self._sizes, now, strict=True):
-            sizes.append((step, alive))
+        self._extend(step, [sum(kept)] if self._generation is None else self._alive(self._generation, masks))
 
     def mean_age(self, place: int, step: int) -> float:
         """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
@@ -102,6 +103,10 @@ class History:
         """Count the True entries of each layer, over all ranks."""
         counts = torch.stack([mask.sum().cpu() for mask in masks])
         return total(counts, [layer.shard for layer in self._layers]).tolist()
+
+    def _extend(self, step: int, alive: Sequence[int]) -> None:
+        for sizes, count in zip(self._sizes, alive, strict=True):
+            sizes.append((step, count))
 
     def _alive(self, generation: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
         """Count the alive weights of every generation."""

@@ -40,7 +40,9 @@ See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[Seen]]
 
 def find_see(module: nn.Module) -> See | None:
     """Return the function for that kind of module; None where its inputs cannot be seen."""
-    return next((see for kind, see in _KINDS if isinstance(module, kind)), None)
+    see = next((see for kind, see in _KINDS if isinstance(module, kind)), None)
+    # torch.compile must not trace into what computes a layer anew. Said here, since saying it imports the compiler.
+    return torch.compiler.disable(see) if see in (_recurrent, _attention) else see  # type: ignore[no-untyped-call]
 
 
 def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
@@ -213,6 +215,6 @@ _KINDS: list[tuple[type[nn.Module], See]] = [
     (_ConvTransposeNd, _transposed),
     (_ConvNd, _convolution),
     (nn.RNNCellBase, _cell),
-    (nn.RNNBase, torch.compiler.disable(_recurrent)),  # type: ignore[no-untyped-call]
-    (nn.MultiheadAttention, torch.compiler.disable(_attention)),  # type: ignore[no-untyped-call]
+    (nn.RNNBase, _recurrent),
+    (nn.MultiheadAttention, _attention),
 ]

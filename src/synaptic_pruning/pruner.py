@@ -287,7 +287,7 @@ class SynapticPruner:
         revived = [
             layer.name
             for layer, mask in zip(self.synapses.layers, masks, strict=True)
-            if not self.rule.grows and bool((mask & ~layer.alive).any())
+            if not self.rule.grows and mask is not layer.alive and bool((mask & ~layer.alive).any())
         ]
         if revived:
             raise ValueError(

@@ -164,7 +164,8 @@ class ByUsage(Rule):
 
 
 def _used(layer: Layer, mean: Tensor) -> Tensor:
-    return usage(layer.parameter, mean).masked_fill_(~layer.alive, 0)
+    used = usage(layer.parameter, mean)
+    return used if layer.count == used.numel() else used.mul_(layer.alive)
 
 
 def _last_of_units(layer: Layer, condemned: Tensor, used: Tensor) -> Tensor:

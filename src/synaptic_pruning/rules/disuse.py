@@ -55,8 +55,8 @@ class Disuse(ByUsage):
 
     def judge(self, layer: Layer, used: Tensor, memory: Tensor, window: int) -> None:
         """Lengthen the streaks of idle connections, up to 255, and end the others."""
-        limit = self.threshold * used.sum() / max(1, layer.count)
-        idle = (used < limit) | (used == 0)
+        limit = self.threshold * float(used.sum()) / max(1, layer.count)
+        idle = used < limit if limit > 0 else used == 0  # no usage is below 0, so one pass is enough
         memory.add_(memory < 255).mul_(idle)
 
     def condemned(self, memory: Tensor) -> Tensor:

@@ -129,10 +129,7 @@ class RigL(SET):
 
     def before_event(self, synapses: Synapses) -> None:
         """Take the gradients while those of dead places are still there."""
-        self._gradients = [
-            torch.zeros_like(layer.parameter) if layer.parameter.grad is None else layer.parameter.grad.abs()
-            for layer in synapses.layers
-        ]
+        self._gradients = dense_gradients(synapses)
 
     def appeal(self, layer: Layer, place: int) -> Tensor:
         """Return the size of the gradient; see `SET.appeal`."""
@@ -181,6 +178,14 @@ class GraNet(RigL):
     def thin(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return masks pruned to where the ramp is."""
         return self._ramp.update(synapses, progress)
+
+
+def dense_gradients(synapses: Synapses) -> list[Tensor]:
+    """Return the size of every weight's gradient; zeros where a parameter has none."""
+    return [
+        torch.zeros_like(layer.parameter) if layer.parameter.grad is None else layer.parameter.grad.abs()
+        for layer in synapses.layers
+    ]
 
 
 def _erdos_renyi(synapses: Synapses, sparsity: float, most: float) -> list[int]:

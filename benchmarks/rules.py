@@ -1,0 +1,133 @@
+"""Rules side by side on images: dense, Disuse, and every other rule brought to the sparsity that Disuse reached.
+
+Everything was chosen on the validation part with other seeds; each network meets the test part once, at the end.
+Run: OMP_NUM_THREADS=1 python benchmarks/rules.py mnist mlp --epochs 10 --out docs/results/mnist-mlp.json
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import nn
+from torch.optim import Optimizer
+
+import synaptic_pruning as sp
+from synaptic_pruning.tasks.classification import ClassificationTask, accuracy, build_model, epochs_to, make_task, train
+
+
+def matched(sparsity: float, seed: int) -> dict[str, Callable[[], sp.Rule]]:
+    """Return the rules that are brought to a given sparsity."""
+    ramp = sp.cubic(sparsity, begin=0.05, end=0.5)
+    return {
+        "magnitude": lambda: sp.ToSparsity(ramp),
+        "rigl": lambda: sp.RigL(sparsity, seed=seed),
+        "random": lambda: sp.ToSparsity(ramp, score=sp.scores.random(seed)),
+    }
+
+
+def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one network and return its figures."""
+    sizes = {} if options.width is None else {"widths": (options.width, max(1, options.width // 3))}
+    model = build_model(options.model, task.shape, seed=seed, **sizes)
+    pruners: list[sp.SynapticPruner] = []
+
+    def attach(net: nn.Module, optimizer: Optimizer, steps: int) -> sp.SynapticPruner:
+        pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps))
+        return pruners[0]
+
+    run = train(
+        model,
+        task,
+        epochs=options.epochs,
+        seed=seed,
+        weight_decay=options.weight_decay,
+        attach=attach if rule else None,
+    )
+    synapses = sp.Synapses(model)
+    alive = {layer.name: int((layer.parameter != 0).sum()) for layer in synapses.layers}
+    return {
+        "seed": seed,
+        "status": run.status,
+        "test": accuracy(model, task.test),
+        "validation": [round(row["validation_accuracy"], 5) for row in run.history],
+        "sparsity": run.sparsity,
+        "sparsities": [round(row["sparsity"], 4) for row in run.history],
+        "weights": synapses.total,
+        "alive": alive,
+        "seconds": round(run.seconds, 2),
+    }
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the comparison as a table: means over seeds, differences to dense paired by seed, 95 % t-intervals."""
+    dense = results["dense"]
+    lines = [
+        "| rule | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, runs in results.items():
+        test = np.array([run["test"] for run in runs])
+        gain, half = interval(100 * (test - np.array([run["test"] for run in dense[: len(runs)]])))
+        goals = [run["validation"][-1] for run in dense[: len(runs)]]
+        rows = [[{"epoch": i + 1, "validation_accuracy": v} for i, v in enumerate(run["validation"])] for run in runs]
+        speeds = [epochs_to(history, goal) for history, goal in zip(rows, goals, strict=True)]
+        reached = [speed for speed in speeds if speed is not None]
+        speed = f"{np.mean(reached):.1f} ({len(reached)} of {len(speeds)})" if reached else "never"
+        left = np.mean([sum(run["alive"].values()) for run in runs])
+        lines.append(
+            f"| {name} | {np.mean([run['sparsity'] for run in runs]):.1%} | {left:,.0f} | {test.mean():.2%} "
+            f"± {test.std(ddof=1):.2%} | {f'{gain:+.2f} ± {half:.2f}' if name != 'dense' else ''} | {speed} |"
+        )
+    return "\n".join(lines).replace("%", " %")
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the half-width of its 95 % t-interval."""
+    n = len(differences)
+    return float(differences.mean()), float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / math.sqrt(n))
+
+
+def main() -> None:
+    """Train what is missing in the result file, seed by seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("model")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--rows", type=int, help="training images, validation included")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--patience", type=int, default=5)
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
+    parser.add_argument("--only-disuse", action="store_true", help="leave out the rules at the same sparsity")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    task = make_task(options.data, options.data_dir, rows=options.rows)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(options.seeds):
+        disuse = sp.Disuse(patience=options.patience, threshold=options.threshold)
+        results.setdefault("dense", []).append(trained(task, None, seed, options))
+        results.setdefault("disuse", []).append(trained(task, disuse, seed, options))
+        others = {} if options.only_disuse else matched(results["disuse"][-1]["sparsity"], seed)
+        for name, rule in others.items():
+            results.setdefault(name, []).append(trained(task, rule(), seed, options))
+        command = f"python benchmarks/rules.py {' '.join(sys.argv[1:])}"
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = options.out.with_suffix(".partial")
+        partial.write_text(json.dumps({"command": command, "torch": torch.__version__, "results": results}, indent=1))
+        partial.replace(options.out)
+        print(f"seed {seed} done", file=sys.stderr)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
