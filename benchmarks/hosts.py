@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import synaptic_pruning as sp
 
 BATCH, WINDOW, HIDDEN = 64, 30, 64
-STEPS, WARM_UP, TURNS = 1000, 20, 3
+STEPS, WARM_UP, TURNS = 500, 20, 3
 
 # Notes the processor time at the step it is called in, and gives it back at the end.
 Clock = Callable[[int], None]
@@ -143,7 +143,7 @@ def ddp(pruned: bool, clock: Clock) -> None:
 
 
 def fsdp(pruned: bool, clock: Clock) -> None:
-    """Run one of two fully sharded processes; on linear layers, for an LSTM cannot be sharded."""
+    """Run one of two fully sharded processes, on layers wide enough to be worth it."""
     from torch.distributed.fsdp import fully_shard
 
     class Flat(nn.Module):
