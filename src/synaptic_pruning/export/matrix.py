@@ -1,0 +1,148 @@
+"""A matrix of surviving weights that multiplies samples, with the fastest kernel this machine has."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from synaptic_pruning.export.layouts import Slices, Tiles
+
+FEW_SAMPLES = 16  # below this many samples the lookup kernel wins, from there on the tile kernel (benchmarks/export.py)
+
+
+@cache
+def compiled() -> bool:
+    """Whether the Numba kernels can be used; without them sparse products go through PyTorch's CSR tensors."""
+    return find_spec("numba") is not None
+
+
+class SparseMatrix(nn.Module):
+    """The non-zero weights of a `(outputs, inputs)` float32 matrix, as compressed sparse rows in buffers.
+
+    `matrix(x, bias)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are made at the
+    first product that needs them and are never saved, copied or pickled.
+
+    Raises:
+        ValueError: `weight` is not a float32 matrix on the CPU.
+
+    >>> matrix = SparseMatrix(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
+    >>> matrix(torch.tensor([[3.0, 4.0]]), torch.tensor([0.0, 0.5]))
+    tensor([[8.0000, 3.5000]])
+    """
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
+            raise ValueError(
+                f"weight must be a float32 matrix on the CPU, not {weight.dtype} of shape {tuple(weight.shape)} on "
+                f"{weight.device}; convert it first"
+            )
+        self.outputs, self.inputs = weight.shape
+        weight = weight.detach()
+        rows, columns = weight.nonzero(as_tuple=True)
+        counts = torch.bincount(rows, minlength=self.outputs).cumsum(0)
+        index = torch.int16 if self.inputs <= torch.iinfo(torch.int16).max + 1 else torch.int32
+        self.register_buffer("starts", torch.cat([counts.new_zeros(1), counts]).to(torch.int32))
+        self.register_buffer("columns", columns.to(index))
+        self.register_buffer("values", weight[rows, columns])
+        self._layouts: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_layouts": {}}
+
+    def forward(self, x: Tensor, bias: Tensor, threads: int = 1) -> Tensor:
+        """`x @ W.T + bias`: `x` (samples, inputs) contiguous float32, result (samples, outputs)."""
+        if not compiled():  # a CSR tensor pays only as the left factor
+            return (self._layout("csr", self._to_csr) @ x.T).T + bias
+        from synaptic_pruning.export import kernels
+
+        samples = x.shape[0]
+        y = torch.empty(samples, self.outputs)
+        target, offset = y.view(-1).numpy(), bias.numpy()
+        if samples < FEW_SAMPLES:
+            s, width, source = self.slices(), *self._padded(x)
+            kernels.lookup_rows(
+                s.starts, s.values, s.columns, s.order, offset, source, width, target, self.outputs, 0, samples
+            )
+            return y
+        t, source = self.tiles(), x.view(-1).numpy()
+
+        def product(first: int, last: int) -> None:
+            kernels.tile_rows(t.starts, t.values, t.columns, offset, source, self.inputs, target, first, last)
+
+        in_parts(product, samples, threads)
+        return y
+
+    def _padded(self, x: Tensor) -> tuple[int, Any]:
+        from synaptic_pruning.export.simd import BLOCK
+
+        if self.inputs % BLOCK:
+            x = nn.functional.pad(x, (0, BLOCK - self.inputs % BLOCK))
+        return x.shape[1], x.view(-1).numpy()
+
+    def slices(self) -> "Slices":
+        """The layout of the lookup kernel."""
+        from synaptic_pruning.export.layouts import to_slices
+
+        return self._layout("slices", lambda: to_slices(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
+
+    def tiles(self) -> "Tiles":
+        """The layout of the tile kernel."""
+        from synaptic_pruning.export.layouts import to_tiles
+
+        return self._layout("tiles", lambda: to_tiles(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
+
+    def dense(self) -> Tensor:
+        """The matrix with its zeros."""
+        weight = torch.zeros(self.outputs, self.inputs)
+        rows = torch.repeat_interleave(torch.arange(self.outputs), self.starts.diff())
+        weight[rows, self.columns.long()] = self.values
+        return weight
+
+    def extra_repr(self) -> str:
+        """Shape and number of surviving weights, for `print(module)`."""
+        return f"{self.outputs}x{self.inputs}, {self.values.numel()} weights"
+
+    def _layout(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._layouts:
+            self._layouts[name] = make()
+        return self._layouts[name]
+
+    def _arrays(self) -> tuple[Any, Any, Any]:
+        return self.starts.numpy(), self.columns.to(torch.int32).numpy(), self.values.numpy()
+
+    def _to_csr(self) -> Tensor:
+        size = (self.outputs, self.inputs)
+        return torch.sparse_csr_tensor(self.starts, self.columns.to(torch.int32), self.values, size)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="sparse-product")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of its parent's threads
+
+
+def in_parts(work: Callable[[int, int], None], samples: int, threads: int) -> None:
+    """Run `work(first, last)` over all samples, cut into at most `threads` parts of whole tiles, at the same time."""
+    parts = min(threads, samples // FEW_SAMPLES)
+    if parts <= 1:
+        work(0, samples)
+        return
+    tiles = -(-samples // FEW_SAMPLES)
+    cuts = [min(samples, tiles * part // parts * FEW_SAMPLES) for part in range(parts + 1)]
+    rest = [_pool().submit(work, *cut) for cut in zip(cuts[1:-1], cuts[2:], strict=True)]
+    work(0, cuts[1])
+    for part in rest:
+        part.result()
