@@ -25,22 +25,23 @@ def compiled() -> bool:
 class SparseMatrix(nn.Module):
     """The non-zero weights of a `(outputs, inputs)` float32 matrix, as compressed sparse rows in buffers.
 
-    `matrix(x, bias)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are made at the
+    `matrix.product(x)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are made at the
     first product that needs them and are never saved, copied or pickled.
 
     Raises:
         ValueError: `weight` is not a float32 matrix on the CPU.
 
-    >>> matrix = SparseMatrix(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
-    >>> matrix(torch.tensor([[3.0, 4.0]]), torch.tensor([0.0, 0.5]))
+    >>> matrix = SparseMatrix(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.5]))
+    >>> matrix.product(torch.tensor([[3.0, 4.0]]))
     tensor([[8.0000, 3.5000]])
     """
 
     starts: Tensor
     columns: Tensor
     values: Tensor
+    bias: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
             raise ValueError(
@@ -55,40 +56,50 @@ class SparseMatrix(nn.Module):
         self.register_buffer("starts", torch.cat([counts.new_zeros(1), counts]).to(torch.int32))
         self.register_buffer("columns", columns.to(index))
         self.register_buffer("values", weight[rows, columns])
+        self.register_buffer("bias", torch.zeros(self.outputs) if bias is None else bias.detach().clone())
         self._layouts: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_layouts": {}}
 
-    def forward(self, x: Tensor, bias: Tensor, threads: int = 1) -> Tensor:
-        """`x @ W.T + bias`: `x` (samples, inputs) contiguous float32, result (samples, outputs)."""
-        if not compiled():  # a CSR tensor pays only as the left factor
-            return (self._layout("csr", self._to_csr) @ x.T).T + bias
-        from synaptic_pruning.export import kernels
-
-        samples = x.shape[0]
+    def product(self, x: Tensor, threads: int = 1) -> Tensor:
+        """`x @ W.T + bias`: `x` (samples, inputs) contiguous float32 without gradient, result (samples, outputs)."""
+        if not compiled():
+            return (self._layout("csr", self._to_csr) @ x.T).T + self.bias
+        samples = len(x)
         y = torch.empty(samples, self.outputs)
-        target, offset = y.view(-1).numpy(), bias.numpy()
         if samples < FEW_SAMPLES:
-            s, width, source = self.slices(), *self._padded(x)
-            kernels.lookup_rows(
-                s.starts, s.values, s.columns, s.order, offset, source, width, target, self.outputs, 0, samples
-            )
-            return y
-        t, source = self.tiles(), x.view(-1).numpy()
-
-        def product(first: int, last: int) -> None:
-            kernels.tile_rows(t.starts, t.values, t.columns, offset, source, self.inputs, target, first, last)
-
-        in_parts(product, samples, threads)
+            self._layout("few", self._few_samples)(x, y, samples)
+        else:
+            in_parts(self._layout("many", self._many_samples)(x, y), samples, threads)
         return y
 
-    def _padded(self, x: Tensor) -> tuple[int, Any]:
+    def _few_samples(self) -> Callable[[Tensor, Tensor, int], None]:
+        # Everything that stays the same is bound once: for small layers the way to the kernel costs more than it does.
+        from synaptic_pruning.export.kernels import lookup_rows
         from synaptic_pruning.export.simd import BLOCK
 
-        if self.inputs % BLOCK:
-            x = nn.functional.pad(x, (0, BLOCK - self.inputs % BLOCK))
-        return x.shape[1], x.view(-1).numpy()
+        fixed = (*self.slices(), self.bias.numpy())
+        outputs, missing = self.outputs, -self.inputs % BLOCK
+        width = self.inputs + missing
+
+        def product(x: Tensor, y: Tensor, samples: int) -> None:
+            if missing:
+                x = nn.functional.pad(x, (0, missing))
+            lookup_rows(*fixed, x.numpy().ravel(), width, y.numpy().ravel(), outputs, 0, samples)
+
+        return product
+
+    def _many_samples(self) -> Callable[[Tensor, Tensor], Callable[[int, int], None]]:
+        from synaptic_pruning.export.kernels import tile_rows
+
+        fixed, inputs = (*self.tiles(), self.bias.numpy()), self.inputs
+
+        def product(x: Tensor, y: Tensor) -> Callable[[int, int], None]:
+            source, target = x.numpy().ravel(), y.numpy().ravel()
+            return lambda first, last: tile_rows(*fixed, source, inputs, target, first, last)
+
+        return product
 
     def slices(self) -> "Slices":
         """The layout of the lookup kernel."""

@@ -20,9 +20,6 @@ State = Tensor | tuple[Tensor, Tensor]
 class _Direction(nn.Module):
     """One direction of one layer: gates' input and recurrent weights, their biases, the projection."""
 
-    input_bias: Tensor
-    hidden_bias: Tensor
-
     def __init__(self, layer: nn.RNNBase, index: int, backward: bool) -> None:
         super().__init__()
         gates, hidden, projected = _GATES[layer.mode], layer.hidden_size, layer.proj_size
@@ -33,16 +30,17 @@ class _Direction(nn.Module):
         if index:  # the layer below hands its padded units on
             directions = 2 if layer.bidirectional else 1
             inner = _pad_columns(inner.unflatten(1, (directions, -1))).flatten(1)
-        self.inner = SparseMatrix(inner)
-        self.recurrent = SparseMatrix(_pad_columns(_pad_gates(weights["weight_hh"], gates, wide)))
-        projection = _pad_columns(weights["weight_hr"]) if projected else torch.zeros(0, wide)
-        if projected:
-            projection = nn.functional.pad(projection, (0, 0, 0, _round_up(projected) - projected))
-        self.projection = SparseMatrix(projection)
         zeros = torch.zeros(gates * hidden)
-        for name, key in (("input_bias", "bias_ih"), ("hidden_bias", "bias_hh")):
-            bias = weights.get(key, zeros)
-            self.register_buffer(name, _pad_gates(bias[:, None], gates, wide).squeeze(1))
+        biases = [
+            _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1) for name in ("bias_ih", "bias_hh")
+        ]
+        self.inner = SparseMatrix(inner, biases[0])
+        self.recurrent = SparseMatrix(_pad_columns(_pad_gates(weights["weight_hh"], gates, wide)), biases[1])
+        projection = torch.zeros(0, wide)
+        if projected:
+            extra = _round_up(projected) - projected
+            projection = nn.functional.pad(_pad_columns(weights["weight_hr"]), (0, 0, 0, extra))
+        self.projection = SparseMatrix(projection)
 
 
 class SparseRecurrent(Inference):
@@ -141,16 +139,17 @@ class SparseRecurrent(Inference):
             if index % self.directions == 0:
                 source = x if index == 0 else out
                 out = torch.empty(steps, batch, self.directions * width)
-            gates = layer.inner(source.view(steps * batch, -1), layer.input_bias, self.thread_count())
+            gates = layer.inner.product(source.view(steps * batch, -1), self.thread_count())
             kernels.few_samples(
                 self._kernel_mode(kernels),
                 index % self.directions == 1,
                 steps,
                 batch,
                 _flat(gates),
-                layer.recurrent.slices(),
-                _flat(layer.hidden_bias),
-                layer.projection.slices(),
+                *layer.recurrent.slices(),
+                _flat(layer.recurrent.bias),
+                *layer.projection.slices(),
+                _flat(layer.projection.bias),
                 _flat(hidden[index]),
                 _flat(memory[index]),
                 _flat(out),
@@ -177,10 +176,11 @@ class SparseRecurrent(Inference):
                 lanes,
                 _flat(source),
                 source.shape[1],
-                layer.inner.tiles(),
-                layer.recurrent.tiles(),
-                (_flat(layer.input_bias), _flat(layer.hidden_bias)),
-                layer.projection.tiles(),
+                *layer.inner.tiles(),
+                _flat(layer.inner.bias),
+                *layer.recurrent.tiles(),
+                _flat(layer.recurrent.bias),
+                *layer.projection.tiles(),
                 _flat(h),
                 _flat(c),
                 _flat(target),
@@ -195,12 +195,12 @@ class SparseRecurrent(Inference):
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source, outputs = (x if index == 0 else y), []
-            gates = layer.inner(source.flatten(0, 1), layer.input_bias).unflatten(0, source.shape[:2])
+            gates = layer.inner.product(source.flatten(0, 1)).unflatten(0, source.shape[:2])
             h, c, steps = hidden[index], memory[index], []
             for gx in gates.flip(0) if index % self.directions else gates:
-                h, c = self._step(gx, layer.recurrent(h.contiguous(), layer.hidden_bias), h, c)
+                h, c = self._step(gx, layer.recurrent.product(h.contiguous()), h, c)
                 if self.output_size != self.hidden_size:
-                    h = layer.projection(h.contiguous(), torch.zeros(layer.projection.outputs))
+                    h = layer.projection.product(h.contiguous())
                 steps.append(h)
             hidden[index], memory[index] = h, c
             outputs.append(torch.stack(steps[::-1] if index % self.directions else steps))

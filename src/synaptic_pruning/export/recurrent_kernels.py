@@ -85,30 +85,48 @@ def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start,
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def few_samples(mode, reverse, steps, batch, gx, recurrent, bias, projection, h, memory, out, out_width, offset):  # type: ignore[no-untyped-def]
+def few_samples(  # type: ignore[no-untyped-def]
+    mode,
+    reverse,
+    steps,
+    batch,
+    gx,
+    starts,
+    values,
+    columns,
+    order,
+    bias,
+    p_starts,
+    p_values,
+    p_columns,
+    p_order,
+    p_bias,
+    h,
+    memory,
+    out,
+    out_width,
+    offset,
+):
     """A sequence of a few samples, with the lookup kernel.
 
-    `gx` (steps, batch, gates·hidden) is the input's part of the gates, bias included; `recurrent` and `projection`
-    are `Slices` (a projection of no rows means none); `h` (batch, width) and `memory` (batch, hidden) hold the state
-    and are updated; `h` goes to `out` (steps, batch, out_width) from column `offset` on.
+    `gx` (steps, batch, gates·hidden) is the input's part of the gates, bias included; `starts` to `bias` are the
+    recurrent weights' `Slices` and bias, `p_starts` to `p_bias` those of the projection (no rows: no projection);
+    `h` (batch, width) and `memory` (batch, hidden) hold the state and are updated; `h` goes to `out`
+    (steps, batch, out_width) from column `offset` on. Plain arrays, for Numba recognises tuples of them ten times slower.
     """
     gates = bias.size
     hidden, width = memory.size // batch, h.size // batch
     gh = np.empty(batch * gates, np.float32)
-    projected = projection.order.size > 0
+    projected = p_order.size > 0
     before = np.empty(batch * hidden, np.float32) if projected else h
-    no_bias = np.zeros(projection.order.size, np.float32)
     for k in range(steps):
         t = steps - 1 - k if reverse else k
-        lookup_rows(
-            recurrent.starts, recurrent.values, recurrent.columns, recurrent.order, bias, h, width, gh, gates, 0, batch
-        )
+        lookup_rows(starts, values, columns, order, bias, h, width, gh, gates, 0, batch)
         for b in range(batch):
             at = b * hidden
             cell(mode, gx, (t * batch + b) * gates, gh, b * gates, hidden, h, at, before, at, memory, at)
         if projected:
-            p = projection
-            lookup_rows(p.starts, p.values, p.columns, p.order, no_bias, before, hidden, h, width, 0, batch)
+            lookup_rows(p_starts, p_values, p_columns, p_order, p_bias, before, hidden, h, width, 0, batch)
         for b in range(batch):
             at = (t * batch + b) * out_width + offset
             out[at : at + width] = h[b * width : (b + 1) * width]
@@ -116,27 +134,48 @@ def few_samples(mode, reverse, steps, batch, gx, recurrent, bias, projection, h,
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def tile_of_samples(  # type: ignore[no-untyped-def]
-    mode, reverse, steps, lanes, x, inputs, inner, recurrent, bias, projection, h, memory, out, out_width, offset
+    mode,
+    reverse,
+    steps,
+    lanes,
+    x,
+    inputs,
+    x_starts,
+    x_values,
+    x_columns,
+    x_bias,
+    starts,
+    values,
+    columns,
+    bias,
+    p_starts,
+    p_values,
+    p_columns,
+    h,
+    memory,
+    out,
+    out_width,
+    offset,
 ):
     """A sequence of `lanes` samples (16 or 32), with the tile kernel.
 
     As `few_samples` with samples innermost: `x` (steps, inputs, lanes), `h` (width, lanes), `memory` (hidden, lanes),
-    `out` (steps, out_width, lanes). `inner` and `recurrent` are `Tiles` and `bias` the pair of their biases.
+    `out` (steps, out_width, lanes). The weights are `Tiles`; those of the input and their bias come as `x_…`.
     """
-    gates = bias[0].size
+    gates = bias.size
     hidden, width = memory.size // lanes, h.size // lanes
     gx, gh = np.empty(gates * lanes, np.float32), np.empty(gates * lanes, np.float32)
-    projected = projection.starts.size > 1
+    projected = p_starts.size > 1
     before = np.empty(hidden * lanes, np.float32) if projected else h
     for k in range(steps):
         t = steps - 1 - k if reverse else k
-        fill_rows(gx, bias[0], lanes)
-        multiply_tile(inner.starts, inner.values, inner.columns, x, t * inputs * lanes, gx, lanes)
-        fill_rows(gh, bias[1], lanes)
-        multiply_tile(recurrent.starts, recurrent.values, recurrent.columns, h, 0, gh, lanes)
+        fill_rows(gx, x_bias, lanes)
+        multiply_tile(x_starts, x_values, x_columns, x, t * inputs * lanes, gx, lanes)
+        fill_rows(gh, bias, lanes)
+        multiply_tile(starts, values, columns, h, 0, gh, lanes)
         cell(mode, gx, 0, gh, 0, hidden * lanes, h, 0, before, 0, memory, 0)
         if projected:
             h[:] = _ZERO
-            multiply_tile(projection.starts, projection.values, projection.columns, before, 0, h, lanes)
+            multiply_tile(p_starts, p_values, p_columns, before, 0, h, lanes)
         at = (t * out_width + offset) * lanes
         out[at : at + h.size] = h

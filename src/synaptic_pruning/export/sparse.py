@@ -52,10 +52,6 @@ class Inference(nn.Module):
                 )
 
 
-def _bias_or_zeros(bias: Tensor | None, outputs: int) -> Tensor:
-    return torch.zeros(outputs) if bias is None else bias.detach().clone()
-
-
 class SparseLinear(Inference):
     """`nn.Linear` of which only the non-zero weights are kept.
 
@@ -67,21 +63,24 @@ class SparseLinear(Inference):
     True
     """
 
-    bias: Tensor
+    matrix: SparseMatrix
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.matrix = SparseMatrix(layer.weight)
-        self.register_buffer("bias", _bias_or_zeros(layer.bias, layer.out_features))
+        self.matrix = SparseMatrix(layer.weight, layer.bias)
         super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs for `x` of shape (..., in_features)."""
         self.check(x)
-        if x.shape[-1] != self.matrix.inputs:
-            raise ValueError(f"the last dimension of x must be {self.matrix.inputs}, not {x.shape[-1]}")
-        rows = x.detach().reshape(-1, self.matrix.inputs).contiguous()
-        return self.matrix(rows, self.bias, self.thread_count()).view(*x.shape[:-1], self.matrix.outputs)  # type: ignore[no-any-return]
+        matrix, shape = self.matrix, x.shape
+        if shape[-1] != matrix.inputs:
+            raise ValueError(f"the last dimension of x must be {matrix.inputs}, not {shape[-1]}")
+        rows = x.detach() if x.requires_grad else x
+        if len(shape) == 2 and rows.is_contiguous():
+            return matrix.product(rows, self.thread_count())
+        rows = rows.reshape(-1, matrix.inputs).contiguous()
+        return matrix.product(rows, self.thread_count()).view(*shape[:-1], matrix.outputs)
 
 
 class SparseConv(Inference):
@@ -98,13 +97,13 @@ class SparseConv(Inference):
     True
     """
 
-    bias: Tensor
+    matrix: SparseMatrix
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
         super().__init__()
         if not self.fits(layer):
             raise ValueError(f"layer must be a Conv1d or 1x1 Conv2d with zero padding and one group, not {layer}")
-        self.matrix = SparseMatrix(layer.weight.flatten(1))
+        self.matrix = SparseMatrix(layer.weight.flatten(1), layer.bias)
         self.kernel, self.stride, self.dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         self.spatial = layer.weight.dim() - 2
         reach = self.dilation * (self.kernel - 1)
@@ -114,7 +113,6 @@ class SparseConv(Inference):
             self.padding = (0, 0)
         else:
             self.padding = (int(layer.padding[0]), int(layer.padding[0]))
-        self.register_buffer("bias", _bias_or_zeros(layer.bias, layer.out_channels))
         super().train(False)
 
     @staticmethod
@@ -146,7 +144,7 @@ class SparseConv(Inference):
             ),
         )
         rows = windows.reshape(-1, self.matrix.inputs)
-        y = self.matrix(rows, self.bias, self.thread_count())
+        y = self.matrix.product(rows, self.thread_count())
         y = y.view(signal.shape[0], steps, -1).transpose(1, 2)
         y = y.unflatten(2, x.shape[-2:]) if self.spatial == 2 else y
         return y if batched else y[0]
