@@ -26,7 +26,9 @@ from synaptic_pruning.export.simd import (
     transpose_square,
 )
 
-TILE_BLOCK = 256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
+TILE_BLOCK = (
+    256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
+)
 _HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
 
 
@@ -119,7 +121,17 @@ def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, 
     sample = first
     while sample + 4 <= last:
         lookup_four(
-            starts, values, columns, order, bias, x, sample * x_stride, x_stride, y, sample * y_stride, y_stride
+            starts,
+            values,
+            columns,
+            order,
+            bias,
+            x,
+            sample * x_stride,
+            x_stride,
+            y,
+            sample * y_stride,
+            y_stride,
         )
         sample += 4
     while sample < last:

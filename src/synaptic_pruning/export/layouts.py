@@ -62,9 +62,7 @@ def to_tiles(row_starts: Index, columns: Index, values: Values, inputs: int) -> 
     run = columns // TILE_BLOCK * rows + np.repeat(np.arange(rows), np.diff(row_starts))
     by_block = np.argsort(run, kind="stable")
     starts = np.concatenate([[0], np.bincount(run, minlength=rows * blocks).cumsum()])
-    return Tiles(
-        starts.astype(np.int32), values[by_block], (columns[by_block] % TILE_BLOCK).astype(np.uint8)
-    )
+    return Tiles(starts.astype(np.int32), values[by_block], (columns[by_block] % TILE_BLOCK).astype(np.uint8))
 
 
 def _position_in_run(run: NDArray[np.int64]) -> NDArray[np.int64]:

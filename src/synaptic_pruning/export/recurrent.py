@@ -32,7 +32,8 @@ class _Direction(nn.Module):
             inner = _pad_columns(inner.unflatten(1, (directions, -1))).flatten(1)
         zeros = torch.zeros(gates * hidden)
         biases = [
-            _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1) for name in ("bias_ih", "bias_hh")
+            _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1)
+            for name in ("bias_ih", "bias_hh")
         ]
         self.inner = SparseMatrix(inner, biases[0])
         self.recurrent = SparseMatrix(_pad_columns(_pad_gates(weights["weight_hh"], gates, wide)), biases[1])
@@ -74,10 +75,14 @@ class SparseRecurrent(Inference):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Outputs of the last layer at every step, and the final state of every layer."""
         if isinstance(x, PackedSequence):
-            raise TypeError("a sparse recurrent layer takes no packed sequence; pad the batch and mask its outputs")
+            raise TypeError(
+                "a sparse recurrent layer takes no packed sequence; pad the batch and mask its outputs"
+            )
         batched = x.dim() == 3
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
-            raise ValueError(f"x must end in {self.input_size} features and have 2 or 3 dimensions, not {tuple(x.shape)}")
+            raise ValueError(
+                f"x must end in {self.input_size} features and have 2 or 3 dimensions, not {tuple(x.shape)}"
+            )
         self.check(x)
         x = x.detach()
         x = (x.transpose(0, 1) if self.batch_first else x) if batched else x[:, None]

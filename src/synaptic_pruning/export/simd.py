@@ -137,9 +137,7 @@ def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., 
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def lookup(
-    typing: Any, table: Any, rest: Any, indices: Any, start: Any
-) -> tuple[Any, Callable[..., Any]]:
+def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
     """`table[indices[start : start + LANES]]`, the table being the BLOCK values of `table` and `rest`.
 
     With AVX-512 `rest` is the second half of the table; elsewhere the table is one register and `rest` is unused.
