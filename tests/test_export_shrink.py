@@ -23,6 +23,7 @@ def sparse(model: nn.Module, sparsity: float, biases_too: bool = False) -> nn.Mo
 def check(model: nn.Module, *inputs: Tensor) -> tuple[nn.Module, ShrinkReport]:
     """Shrink, compare outputs on fresh inputs, return the smaller network."""
     model = model.double().eval()
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in inputs)
     before = copy.deepcopy(model.state_dict())
     small = shrink(model, inputs)
     for name, value in model.state_dict().items():

@@ -51,6 +51,9 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
         model: any module; it is not changed.
         example_input: a tensor, or a tuple of the positional arguments of `model`.
 
+    Raises:
+        ValueError: the model does not run on `example_input`.
+
     Returns:
         An evaluation-mode module whose attribute `report` is a printable `ShrinkReport`.
 
@@ -65,6 +68,7 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     original = copy.deepcopy(model).eval().requires_grad_(False)
     plain = take_apart(copy.deepcopy(original))
     with torch.no_grad():
+        check_runs(original, inputs)
         changed = _shrink(plain, inputs, "", report)
         small = _restore(original, plain, changed, "")
         problem = _difference(original, small, inputs) if changed else ""
@@ -78,6 +82,19 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
 def as_arguments(example_input: Inputs) -> tuple[Any, ...]:
     """Positional arguments of the model."""
     return tuple(example_input) if isinstance(example_input, tuple | list) else (example_input,)
+
+
+def check_runs(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Refuse example inputs the model cannot take, before any work is done.
+
+    Raises:
+        ValueError: the model fails on `inputs`.
+    """
+    try:
+        model(*inputs)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"example_input must be something the model can run on; it failed with: {reason}") from error
 
 
 def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
