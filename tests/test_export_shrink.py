@@ -75,7 +75,12 @@ recurrent_options = st.fixed_dictionaries(
     st.integers(0, 1000),
 )
 def test_recurrent_outputs_stay(
-    kind: type[nn.RNNBase], options: dict[str, Any], sparsity: float, biases: bool, alternative: bool, seed: int
+    kind: type[nn.RNNBase],
+    options: dict[str, Any],
+    sparsity: float,
+    biases: bool,
+    alternative: bool,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     if alternative and kind is nn.LSTM:
@@ -110,7 +115,12 @@ def test_chains_of_linear_layers(
 def test_convolutions_with_batchnorm(padding: Any, sparsity: float, pool: bool, seed: int) -> None:
     torch.manual_seed(seed)
     model = nn.Sequential(
-        *(nn.Conv1d(3, 8, 3, padding=padding), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 6, 3, padding=padding)),
+        *(
+            nn.Conv1d(3, 8, 3, padding=padding),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Conv1d(8, 6, 3, padding=padding),
+        ),
         *(nn.Sigmoid(), nn.AvgPool1d(2) if pool else nn.Identity(), nn.AdaptiveMaxPool1d(3), nn.Flatten()),
         nn.Linear(18, 2),
     )
@@ -138,8 +148,15 @@ def test_lstm_keeps_exactly_the_units_that_matter() -> None:
     with torch.no_grad():
         model.body.weight_ih_l1[:, [0, 1]] = 0  # layer 0: units 0 and 1 are not read above ...
         model.body.weight_hh_l0[:, 0] = 0
-        model.body.weight_hh_l0[0::10, 0] = 0.5  # ... unit 0 only reads itself, unit 1 is read by its own layer
-        for w in (model.body.weight_ih_l1, model.body.weight_hh_l1, model.body.bias_ih_l1, model.body.bias_hh_l1):
+        model.body.weight_hh_l0[0::10, 0] = (
+            0.5  # ... unit 0 only reads itself, unit 1 is read by its own layer
+        )
+        for w in (
+            model.body.weight_ih_l1,
+            model.body.weight_hh_l1,
+            model.body.bias_ih_l1,
+            model.body.bias_hh_l1,
+        ):
             w[20 + 7] = 0  # layer 1: the candidate gate of unit 7 is silent, so it stays 0
     small, report = check(model, torch.randn(3, 6, 4))
     assert report.rows[0].before == 20
@@ -237,7 +254,10 @@ def test_what_cannot_be_traced_stays_and_says_so() -> None:
     [
         (nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 1)), "mixes or hides its features"),
         (nn.Sequential(nn.Softmax(-1), nn.Linear(6, 1)), "mixes or hides its features"),
-        (nn.Sequential(nn.Unflatten(-1, (2, 3)), nn.Flatten(), nn.Linear(6, 1)), "mixes or hides its features"),
+        (
+            nn.Sequential(nn.Unflatten(-1, (2, 3)), nn.Flatten(), nn.Linear(6, 1)),
+            "mixes or hides its features",
+        ),
     ],
 )
 def test_reasons_are_given(head: nn.Module, reason: str) -> None:

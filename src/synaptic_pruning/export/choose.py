@@ -99,7 +99,10 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         forms: dict[str, tuple[nn.Module, list[CompactRow]]] = {}
         for name, base in bases.items():
             faster, rows = _with_sparse_layers(base, inputs, threads)
-            forms[name] = base, [CompactRow(r.layer, r.weights, r.alive, name, r.dense, r.dense) for r in rows]
+            forms[name] = (
+                base,
+                [CompactRow(r.layer, r.weights, r.alive, name, r.dense, r.dense) for r in rows],
+            )
             if any(row.form == "sparse" for row in rows):
                 forms["sparse" if name == "dense" else "shrunk, sparse"] = faster, rows
         times = side_by_side({name: _runner(form, inputs) for name, (form, _) in forms.items()}, seconds=1.0)
@@ -132,7 +135,9 @@ class _Holder(nn.Module):
         return self.model(*inputs)
 
 
-def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None) -> None:
+def _speed_up(
+    parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None
+) -> None:
     """Replace every layer inside `parent` by its faster form, in place."""
     calls, done = _calls(parent, call), ()
     for path, layer in list(parent.named_modules()):
@@ -209,5 +214,7 @@ def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:
     return found
 
 
-def _runner(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Callable[[], Any]:
+def _runner(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+) -> Callable[[], Any]:
     return lambda: module(*args, **(kwargs or {}))

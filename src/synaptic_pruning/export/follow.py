@@ -17,7 +17,19 @@ from synaptic_pruning.export.shrinkable_recurrent import ShrinkableRecurrent
 from synaptic_pruning.export.units import Tag, Units, along, constants_along, spread
 
 _POINTWISE_MODULES = (
-    *(nn.ReLU, nn.ReLU6, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.SELU, nn.LeakyReLU, nn.Softplus, nn.Mish),
+    *(
+        nn.ReLU,
+        nn.ReLU6,
+        nn.GELU,
+        nn.Tanh,
+        nn.Sigmoid,
+        nn.SiLU,
+        nn.ELU,
+        nn.SELU,
+        nn.LeakyReLU,
+        nn.Softplus,
+        nn.Mish,
+    ),
     *(nn.Hardswish, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout),
 )
 _POOLING_MODULES = (
@@ -25,18 +37,54 @@ _POOLING_MODULES = (
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
 _POINTWISE = {
-    *(torch.relu, torch.tanh, torch.sigmoid, torch.abs, torch.exp, operator.neg, functional.relu, functional.gelu),
+    *(
+        torch.relu,
+        torch.tanh,
+        torch.sigmoid,
+        torch.abs,
+        torch.exp,
+        operator.neg,
+        functional.relu,
+        functional.gelu,
+    ),
     *(functional.silu, functional.elu, functional.leaky_relu, functional.softplus, functional.dropout),
     *("relu", "tanh", "sigmoid", "abs", "exp", "neg", "contiguous", "clone", "detach"),
 }
 _BINARY = {
-    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, operator.isub, operator.imul),
+    *(
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.iadd,
+        operator.isub,
+        operator.imul,
+    ),
     *(torch.add, torch.sub, torch.mul, torch.div, "add", "sub", "mul", "div"),
 }
 _SHAPE = {
-    *(torch.permute, torch.transpose, torch.unsqueeze, torch.squeeze, torch.flatten, torch.reshape, torch.cat),
+    *(
+        torch.permute,
+        torch.transpose,
+        torch.unsqueeze,
+        torch.squeeze,
+        torch.flatten,
+        torch.reshape,
+        torch.cat,
+    ),
     *(torch.concat, torch.movedim, torch.swapaxes, operator.getitem),
-    *("permute", "transpose", "unsqueeze", "squeeze", "flatten", "reshape", "view", "expand", "movedim", "swapaxes"),
+    *(
+        "permute",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "flatten",
+        "reshape",
+        "view",
+        "expand",
+        "movedim",
+        "swapaxes",
+    ),
 }
 _REDUCE = {torch.mean, torch.sum, torch.amax, torch.amin, "mean", "sum", "amax", "amin"}
 _ASK_SHAPE = {getattr, "size", "dim", operator.getitem}  # getitem of a shape, not of a tensor
@@ -162,10 +210,17 @@ class Followed(fx.Interpreter):
         if isinstance(layer, nn.Linear):
             made = layers.ShrinkableLinear(name, layer, *self._features(source, -1, name), self.units)
             return self._new(made, made.output_constants(), dims - 1, value)
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == 1 and dims == layer.weight.dim():
+        if (
+            isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            and layer.groups == 1
+            and dims == layer.weight.dim()
+        ):
             made = layers.ShrinkableLinear(name, layer, *self._features(source, 1, name), self.units)
             return self._new(made, made.output_constants(), 1, value)
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and layer.running_mean is not None:
+        if (
+            isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+            and layer.running_mean is not None
+        ):
             ids, constants = self._features(source, 1, name)
             scale, shift = _affine(layer)
             return self._new(layers.ShrinkableNorm(name, layer, ids), constants * scale + shift, 1, value)
@@ -184,7 +239,10 @@ class Followed(fx.Interpreter):
         reason = f"the final states of {name} are used as a whole"
         last = (made.cells[-1].outer, made.constants[-made.cells[-1].outer.numel() :])
         final = Whole(made.groups(), reason, last)
-        self.inside[node] = (out, (final, Whole(made.groups(), reason)) if isinstance(value[1], tuple) else final)
+        self.inside[node] = (
+            out,
+            (final, Whole(made.groups(), reason)) if isinstance(value[1], tuple) else final,
+        )
 
     def _attention(self, node: fx.Node, value: Any, layer: Attention, sources: list[fx.Node]) -> None:
         name = str(node.target)
@@ -201,7 +259,9 @@ class Followed(fx.Interpreter):
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] == 1:
             return None
         if self.calls[name] > 1 or name in self.tied:
-            return Tag(self.units.new(1, f"{name} is used more than once").expand(value.shape), _unknown_like(value))
+            return Tag(
+                self.units.new(1, f"{name} is used more than once").expand(value.shape), _unknown_like(value)
+            )
         owner = self.root.get_submodule(name.rpartition(".")[0])
         made = layers.ShrinkableParameter(name, owner, self.units)
         return self._new(made, torch.full((value.shape[-1],), torch.nan).double(), value.dim() - 1, value)
@@ -233,7 +293,9 @@ class Followed(fx.Interpreter):
             return None
         if isinstance(part, Whole) and part.last is not None and index == -1:
             ids, constants = part.last
-            return Tag(spread(ids, value.dim() - 1, value.shape), spread(constants, value.dim() - 1, value.shape))
+            return Tag(
+                spread(ids, value.dim() - 1, value.shape), spread(constants, value.dim() - 1, value.shape)
+            )
         return self._unknown(node, value)
 
     def _binary(self, node: fx.Node, value: Tensor) -> Tag | None:
@@ -241,12 +303,16 @@ class Followed(fx.Interpreter):
         constant = self._on_constants(node)
         known = [t for t in tags if t.ids is not None and t.axes()]
         for tag in tags:
-            if tag.ids is None or not tag.axes():  # broadcast over the features of the others, or hiding its own
+            if (
+                tag.ids is None or not tag.axes()
+            ):  # broadcast over the features of the others, or hiding its own
                 self.units.pin(tag.ids, "it is broadcast over other features")
                 for other in known:
                     axis = other.axes()[0] - other.constant.dim()
                     if tag.constant.dim() >= -axis and tag.constant.shape[axis] != 1:
-                        return self._unknown(node, value, f"{_called(node)} meets values that can't be followed")
+                        return self._unknown(
+                            node, value, f"{_called(node)} meets values that can't be followed"
+                        )
         if not known:
             return Tag(None, constant)
         ids = [t.ids.expand(value.shape) for t in known if t.ids is not None]
@@ -260,7 +326,10 @@ class Followed(fx.Interpreter):
         if any(self.tags[s].ids is None for s in sources) or not sources:
             return self._unknown(node, value)
         if node.target in _REDUCE:
-            axes, dims = self.tags[sources[0]].axes(), node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+            axes, dims = (
+                self.tags[sources[0]].axes(),
+                node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None),
+            )
             reduced = [dims] if isinstance(dims, int) else dims
             count = self.tags[sources[0]].constant.dim()
             if reduced is None or any(d % count in axes for d in reduced):  # type: ignore[union-attr,operator]
@@ -292,7 +361,9 @@ class Followed(fx.Interpreter):
         if after is None or after.numel() % count:
             return False
         times = after.numel() // count
-        if not (after.equal(want) or after.equal(want.repeat_interleave(times)) or after.equal(want.repeat(times))):
+        if not (
+            after.equal(want) or after.equal(want.repeat_interleave(times)) or after.equal(want.repeat(times))
+        ):
             return False
         if node.target in (torch.reshape, "reshape", "view", "expand"):
             sizes = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]

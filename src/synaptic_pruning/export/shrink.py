@@ -94,7 +94,9 @@ def check_runs(model: nn.Module, inputs: tuple[Any, ...]) -> None:
         model(*inputs)
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"example_input must be something the model can run on; it failed with: {reason}") from error
+        raise ValueError(
+            f"example_input must be something the model can run on; it failed with: {reason}"
+        ) from error
 
 
 def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
@@ -109,7 +111,9 @@ def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: Shri
     live = _live(followed)
     changed = set()
     for layer in followed.layers:
-        reason = next((followed.units.reasons[u] for u in layer.all_units() if u in followed.units.reasons), "")
+        reason = next(
+            (followed.units.reasons[u] for u in layer.all_units() if u in followed.units.reasons), ""
+        )
         small = layer.rebuild(live)
         before, after = layer.sizes(live)
         if small is not None:
@@ -136,7 +140,9 @@ def _live(followed: Followed) -> Tensor:
             live[empty[0][0]] = True
 
 
-def _shrink_children(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
+def _shrink_children(
+    model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport
+) -> set[str]:
     """Shrink the parts of a model that can't be followed as a whole, each from its own inputs."""
     seen: dict[str, tuple[Any, ...]] = {}
 
@@ -186,7 +192,9 @@ def _difference(original: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) 
 
 
 def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    doubled = pytree.tree_map(lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs)
+    doubled = pytree.tree_map(
+        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
+    )
     try:
         result = copy.deepcopy(model).double()(*doubled)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

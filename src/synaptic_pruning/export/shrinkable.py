@@ -58,7 +58,10 @@ class ShrinkableLinear(Shrinkable):
         super().__init__(name)
         self.layer, self.inputs, self.constants = layer, inputs, constants
         self.outputs = units.new(layer.weight.shape[0])
-        padded = not isinstance(layer, nn.Linear) and layer.padding not in ("valid", (0,) * len(layer.kernel_size))
+        padded = not isinstance(layer, nn.Linear) and layer.padding not in (
+            "valid",
+            (0,) * len(layer.kernel_size),
+        )
         # Where zeros are padded, a constant input is not constant at the border, unless it is 0 itself.
         self.foldable = constants == 0 if padded else constants.isfinite()
 
@@ -146,7 +149,9 @@ class ShrinkableParameter(Shrinkable):
         value, keep = getattr(self.owner, self.key), live[self.outputs]
         if not bool(keep.all()):
             kept = value.detach()[..., keep].contiguous()
-            setattr(self.owner, self.key, nn.Parameter(kept, False) if isinstance(value, nn.Parameter) else kept)
+            setattr(
+                self.owner, self.key, nn.Parameter(kept, False) if isinstance(value, nn.Parameter) else kept
+            )
         return None
 
 
@@ -154,7 +159,13 @@ class ShrinkableAttention(Shrinkable):
     """Attention taken apart: whole heads, and within the heads query/key and value dimensions."""
 
     def __init__(
-        self, name: str, layer: Attention, inputs: list[Tensor], constants: list[Tensor], masked: bool, units: Units
+        self,
+        name: str,
+        layer: Attention,
+        inputs: list[Tensor],
+        constants: list[Tensor],
+        masked: bool,
+        units: Units,
     ) -> None:
         super().__init__(name)
         self.layer = layer
@@ -165,7 +176,9 @@ class ShrinkableAttention(Shrinkable):
         mixed = self.projections[2].output_constants()
         if masked:  # a row with every key masked is no average of the values
             mixed = mixed.where(mixed == 0, torch.nan)
-        self.out = ShrinkableLinear(f"{name}.out_proj", layer.out_proj, self.projections[2].outputs, mixed, units)
+        self.out = ShrinkableLinear(
+            f"{name}.out_proj", layer.out_proj, self.projections[2].outputs, mixed, units
+        )
         self.outputs = self.out.outputs
         query, key = (p.output_constants() for p in self.projections[:2])
         self.matters = (query != 0) & (key != 0)  # a dimension in which either is 0 adds nothing to any score
