@@ -93,7 +93,10 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
         packed[name] = {"shape": list(tensor.shape), "dtype": _NAMES[tensor.dtype]}
         if kept == torch.int8 != tensor.dtype:
             packed[name]["scale"] = _scale(name, tensor)
-        if kept == torch.float16 and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
+        if (
+            kept == torch.float16 != tensor.dtype
+            and float(tensor.abs().max()) > torch.finfo(torch.float16).max
+        ):
             raise ValueError(
                 f"{name} holds weights beyond 65504, too large for float16; use values='float32'"
             )
@@ -123,18 +126,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> dict[s
     """
     with Path(path).open("rb") as file:
         entries, packed, begin = read_header(file)
-        names = {
-            name: (tuple(e["shape"]), _DTYPES[e["dtype"]]) for name, e in entries.items() if "::" not in name
+        parts = {f"{name}::{part}" for name in packed for part in ("mask", "values")}
+        shapes = {
+            name: tuple(entry["shape"]) for name, entry in (entries | packed).items() if name not in parts
         }
-        names |= {name: (tuple(p["shape"]), _DTYPES[p["dtype"]]) for name, p in packed.items()}
-        names |= {
-            n: (tuple(e["shape"]), _DTYPES[e["dtype"]])
-            for n, e in entries.items()
-            if n.rpartition("::")[0] not in packed
-        }
-        targets = _targets(model, names) if model is not None else {}
+        targets = _targets(model, shapes) if model is not None else {}
         loaded: dict[str, Tensor] = {}
-        for name in names:
+        for name in shapes:
             if name in packed:
                 tensor = _unpack(file, begin, name, entries, packed[name])
             else:
@@ -192,6 +190,8 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
         )
     for name, entry in packed.items():
         mask, values = header[f"{name}::mask"], header[f"{name}::values"]
+        if name in header:
+            raise FileError(f"{name} is in the file twice, packed and plain")
         count = _numel(name, entry["shape"])
         wanted, stored = _DTYPES[entry["dtype"]], _DTYPES[values["dtype"]]
         if mask["dtype"] != "U8" or mask["shape"] != [(count + 7) // 8]:
@@ -213,15 +213,15 @@ def _numel(name: str, shape: Any) -> int:
     return math.prod(shape)
 
 
-def _targets(model: nn.Module, names: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
+def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     state = model.state_dict()
-    missing, extra = sorted(state.keys() - names.keys()), sorted(names.keys() - state.keys())
+    missing, extra = sorted(state.keys() - shapes.keys()), sorted(shapes.keys() - state.keys())
     if missing or extra:
         raise ValueError(
             f"model and file must have the same tensors; file lacks {missing}, model lacks {extra}"
         )
-    for name, (shape, _) in names.items():
-        if tuple(state[name].shape) != shape:
+    for name, shape in shapes.items():
+        if state[name].shape != shape:
             raise ValueError(
                 f"{name} has shape {tuple(state[name].shape)} in the model and {shape} in the file"
             )
