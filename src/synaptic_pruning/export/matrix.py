@@ -1,6 +1,7 @@
 """A matrix of surviving weights that multiplies samples, with the fastest kernel this machine has."""
 
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -67,7 +68,7 @@ class SparseMatrix(nn.Module):
     def product(self, x: Tensor, threads: int = 1) -> Tensor:
         """`x @ W.T + bias`: `x` (samples, inputs) contiguous float32 without gradient, result (samples, outputs)."""
         if not compiled():
-            return (self._layout("csr", self._to_csr) @ x.T).T + self.bias
+            return ((self._layout("csr", self._to_csr) @ x.T).T + self.bias).contiguous()
         samples = len(x)
         y = torch.empty(samples, self.outputs)
         if samples < FEW_SAMPLES:
@@ -135,8 +136,10 @@ class SparseMatrix(nn.Module):
         return self.starts.numpy(), self.columns.to(torch.int32).numpy(), self.values.numpy()
 
     def _to_csr(self) -> Tensor:
-        size = (self.outputs, self.inputs)
-        return torch.sparse_csr_tensor(self.starts, self.columns.to(torch.int32), self.values, size)
+        size, columns = (self.outputs, self.inputs), self.columns.to(torch.int32)
+        with warnings.catch_warnings():  # "sparse CSR support is in beta", once a process
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(self.starts, columns, self.values, size, check_invariants=True)
 
 
 @cache

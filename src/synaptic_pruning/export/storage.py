@@ -126,10 +126,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> dict[s
     """
     with Path(path).open("rb") as file:
         entries, packed, begin = read_header(file)
-        parts = {f"{name}::{part}" for name in packed for part in ("mask", "values")}
-        shapes = {
-            name: tuple(entry["shape"]) for name, entry in (entries | packed).items() if name not in parts
-        }
+        shapes: dict[str, tuple[int, ...]] = {}  # in the order of the file, which is that of the state dict
+        for name, entry in entries.items():
+            owner, _, part = name.rpartition("::")
+            if owner not in packed:
+                shapes[name] = tuple(entry["shape"])
+            elif part == "mask":
+                shapes[owner] = tuple(packed[owner]["shape"])
         targets = _targets(model, shapes) if model is not None else {}
         loaded: dict[str, Tensor] = {}
         for name in shapes:
@@ -144,6 +147,12 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> dict[s
                     targets[name].copy_(tensor)
                 loaded[name] = targets[name]
         return loaded
+
+
+def packed_bytes(tensor: Tensor) -> int:
+    """Bytes `save` needs for the data of a tensor, lossless."""
+    dense, packed = tensor.numel() * tensor.element_size(), _packed_size(tensor, _alive(tensor))
+    return packed if _worth_packing(tensor, _alive(tensor)) else dense
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -232,10 +241,13 @@ def _alive(tensor: Tensor) -> int:
     return int(tensor.count_nonzero()) if tensor.is_floating_point() else tensor.numel()
 
 
+def _packed_size(tensor: Tensor, alive: int) -> int:
+    return (tensor.numel() + 7) // 8 + alive * tensor.element_size()
+
+
 def _worth_packing(tensor: Tensor, alive: int) -> bool:
-    return (
-        tensor.numel() + 7
-    ) // 8 + alive * tensor.element_size() < 0.97 * tensor.numel() * tensor.element_size()
+    # Each packed tensor costs about 150 bytes of header more than a plain one.
+    return _packed_size(tensor, alive) + 150 < tensor.numel() * tensor.element_size()
 
 
 def _value_dtype(tensor: Tensor, values: Values) -> torch.dtype:
