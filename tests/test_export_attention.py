@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from synaptic_pruning.export.attention import Attention, take_apart
+from synaptic_pruning.export.fast_attention import FastAttention
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,32 @@ def test_take_apart_leaves_subclasses_alone() -> None:
 
     model = nn.Sequential(Mine(8, 2))
     assert isinstance(take_apart(model)[0], Mine)
+
+
+@pytest.mark.parametrize(("queries", "keys", "width"), [(1, 1, 4), (16, 16, 64), (42, 42, 32), (17, 5, 12), (5, 50, 128)])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_fast_attention_equals_torch(queries: int, keys: int, width: int, batch_first: bool) -> None:
+    torch.manual_seed(4)
+    layer = nn.MultiheadAttention(width, 4, batch_first=batch_first).eval().requires_grad_(False)
+    fast = FastAttention(Attention(layer))
+    for batch in (1, 3, 40):
+        for scale in (1, 30):  # large inputs make a softmax of almost 0 and 1
+            query, key, value = (torch.randn(batch, n, width) * scale for n in (queries, keys, keys))
+            inputs = [x if batch_first else x.transpose(0, 1) for x in (query, key, value)]
+            want, exact = layer(*inputs), copy.deepcopy(layer).double()(*(x.double() for x in inputs))
+            rounding = float((want[0] - exact[0]).abs().max())
+            got = fast(*inputs, need_weights=False)[0]
+            torch.testing.assert_close(got.double(), exact[0], atol=4 * rounding + 1e-6, rtol=0)
+            torch.testing.assert_close(fast(*inputs)[1], want[1], atol=1e-5 * scale**2, rtol=0)
+    fast.threads = 2
+    assert fast(*inputs, need_weights=False)[0].equal(got)
+    assert copy.deepcopy(fast)(*inputs)[0].equal(fast(*inputs)[0])
+
+
+def test_fast_attention_refuses_gradients() -> None:
+    fast = FastAttention(Attention(nn.MultiheadAttention(8, 2)))
+    x = torch.randn(3, 2, 8, requires_grad=True)
+    with pytest.raises(RuntimeError, match="keep the original model"):
+        fast(x, x, x)
+    with pytest.raises(RuntimeError, match="inference only"):
+        fast.train()

@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.export.attention import take_apart
+from synaptic_pruning.export.attention import Attention, take_apart
+from synaptic_pruning.export.matrix import compiled
 from synaptic_pruning.export.recurrent import SparseRecurrent
 from synaptic_pruning.export.shrink import Inputs, ShrinkReport, as_arguments, check_runs, shrink
 from synaptic_pruning.export.sparse import Inference, SparseConv, SparseLinear
@@ -189,8 +190,20 @@ def _other_form(layer: nn.Module) -> nn.Module | None:
     if type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
         return SparseRecurrent(cast(nn.RNNBase, layer))
     if type(layer) in _COMPOSITES:
-        return take_apart(copy.deepcopy(layer)).requires_grad_(False)
+        return with_fast_attention(take_apart(copy.deepcopy(layer)).requires_grad_(False))
     return None
+
+
+def with_fast_attention(model: nn.Module) -> nn.Module:
+    """Give every attention inside `model` its compiled loop, in place; returns the model."""
+    if not compiled():
+        return model
+    from synaptic_pruning.export.fast_attention import FastAttention
+
+    for path, layer in list(model.named_modules()):
+        if path and type(layer) is Attention:
+            model.set_submodule(path, FastAttention(layer))
+    return FastAttention(model) if type(model) is Attention else model
 
 
 def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:

@@ -137,6 +137,20 @@ def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., 
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def add_to_exponent(typing: Any, value: Any, shifted: Any) -> tuple[Any, Callable[..., Any]]:
+    """`value * 2**n` lane by lane, where `shifted` is n + 1.5 * 2**23 and no exponent overflows."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = signature.args[0].llvm
+        whole = ir.VectorType(_INT32, vector.count)
+        bits, power = (builder.bitcast(a, whole) for a in args)
+        raised = builder.add(bits, builder.shl(power, ir.Constant(whole, [23] * vector.count)))
+        return builder.bitcast(raised, vector)
+
+    return value(value, shifted), lower
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
     """`table[indices[start : start + LANES]]`, the table being the BLOCK values of `table` and `rest`.
 
