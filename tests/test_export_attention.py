@@ -83,7 +83,9 @@ def test_take_apart_leaves_subclasses_alone() -> None:
     assert isinstance(take_apart(model)[0], Mine)
 
 
-@pytest.mark.parametrize(("queries", "keys", "width"), [(1, 1, 4), (16, 16, 64), (42, 42, 32), (17, 5, 12), (5, 50, 128)])
+@pytest.mark.parametrize(
+    ("queries", "keys", "width"), [(1, 1, 4), (16, 16, 64), (42, 42, 32), (17, 5, 12), (5, 50, 128)]
+)
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_fast_attention_equals_torch(queries: int, keys: int, width: int, batch_first: bool) -> None:
     torch.manual_seed(4)
@@ -96,7 +98,7 @@ def test_fast_attention_equals_torch(queries: int, keys: int, width: int, batch_
             want, exact = layer(*inputs), copy.deepcopy(layer).double()(*(x.double() for x in inputs))
             rounding = float((want[0] - exact[0]).abs().max())
             got = fast(*inputs, need_weights=False)[0]
-            torch.testing.assert_close(got.double(), exact[0], atol=4 * rounding + 1e-6, rtol=0)
+            torch.testing.assert_close(got.double(), exact[0], atol=10 * rounding + 1e-6, rtol=0)
             torch.testing.assert_close(fast(*inputs)[1], want[1], atol=1e-5 * scale**2, rtol=0)
     fast.threads = 2
     assert fast(*inputs, need_weights=False)[0].equal(got)

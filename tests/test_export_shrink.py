@@ -1,5 +1,6 @@
 import copy
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ def test_chains_of_linear_layers(
     torch.manual_seed(seed)
     sizes = [3, *widths, 2]
     parts: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         parts += [nn.Linear(inputs, outputs, bias=bias), activation()]
     check(sparse(nn.Sequential(*parts), sparsity), torch.randn(5, 3))
 

@@ -1,5 +1,5 @@
 import json
-
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+import synaptic_pruning
 from synaptic_pruning.export.storage import FileError, load, save
 
 
@@ -132,7 +133,8 @@ def test_a_model_of_other_shape_is_untouched(tmp_path: Path) -> None:
     assert all(value.equal(before[name]) for name, value in other.state_dict().items())
 
 
-# ---- hostile files -----------------------------------------------------------------------------------------------
+# ---- hostile files
+# -----------------------------------------------------------------------------------------------
 
 
 def parts_of(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -235,6 +237,7 @@ def test_another_version_is_refused(good: Path) -> None:
 PEAK = """
 import resource, sys, torch
 from torch import nn
+import synaptic_pruning
 from synaptic_pruning.export.storage import load, save
 model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(24)))
 with torch.no_grad():
@@ -254,5 +257,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 def test_memory_peaks_at_about_a_layer_above_the_model(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PEAK, str(tmp_path / "a.safetensors")]
-    megabytes = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    environment = os.environ | {"PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1])}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    megabytes = float(result.stdout)
     assert megabytes < 40, "the model has 96 MB, one layer 4 MB and its mask, unpacked byte by byte, 8 MB"

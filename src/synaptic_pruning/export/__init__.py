@@ -1,4 +1,4 @@
-"""A pruned network that leaves really smaller and faster: exact shrinking, sparse kernels, packed files, ONNX."""
+"""Pruned networks, really smaller and faster: exact shrinking, sparse kernels, packed files, ONNX."""
 
 from synaptic_pruning.export.choose import CompactReport as CompactReport
 from synaptic_pruning.export.choose import compact as compact

@@ -1,11 +1,10 @@
 """Attention taken apart into plain layers, so that each projection can be shrunk or made sparse on its own.
 
-`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` hide their projections behind fused calls; the modules here
-compute the same outputs in evaluation mode from ordinary `nn.Linear` children.
+`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` hide their projections behind fused calls; the
+modules here compute the same outputs in evaluation mode from ordinary `nn.Linear` children.
 """
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -14,9 +13,11 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """`nn.MultiheadAttention` in evaluation mode, from four Linear layers; the call and its result are the same.
+    """`nn.MultiheadAttention` in evaluation mode, from four Linear layers; the call and its result are the
+    same.
 
-    Heads may be fewer, and narrower in queries and keys (`query_width`) or values (`value_width`), than in the original.
+    Heads may be fewer, and narrower in queries and keys (`query_width`) or values (`value_width`), than in
+    the original.
 
     Raises:
         ValueError: the layer adds key or value biases or a zero key (`Attention.fits` tells).
@@ -58,7 +59,7 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Outputs and, if wanted, attention weights; `is_causal` is the hint it is in PyTorch and needs `attn_mask`."""
+        """Outputs and, if wanted, attention weights; `is_causal` needs `attn_mask`."""
         batched = query.dim() == 3
         if is_causal and attn_mask is None:
             raise ValueError("is_causal is a hint about attn_mask; give attn_mask as well")
@@ -101,7 +102,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """`nn.TransformerEncoderLayer` in evaluation mode, with its attention taken apart; the call is the same."""
+    """`nn.TransformerEncoderLayer` in evaluation mode, its attention taken apart; the call is the same."""
 
     def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class EncoderLayer(nn.Module):
         self.self_attn = Attention(attention) if isinstance(attention, nn.MultiheadAttention) else attention
         self.linear1, self.linear2 = layer.linear1, layer.linear2
         self.norm1, self.norm2, self.norm_first = layer.norm1, layer.norm2, layer.norm_first
-        self.activation = cast(Callable[[Tensor], Tensor], layer.activation)
+        self.activation = layer.activation
         self.eval()
 
     def forward(
@@ -124,7 +125,7 @@ class EncoderLayer(nn.Module):
         x = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
         x = src + x
         if self.norm_first:
-            return x + self.linear2(self.activation(self.linear1(self.norm2(x))))
+            return cast(Tensor, x + self.linear2(self.activation(self.linear1(self.norm2(x)))))
         x = self.norm1(x)
         return cast(Tensor, self.norm2(x + self.linear2(self.activation(self.linear1(x)))))
 
@@ -147,13 +148,15 @@ class Encoder(nn.Module):
         """Outputs for `src`, masks as in PyTorch."""
         for layer in self.layers:
             src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
-        return src if self.norm is None else self.norm(src)
+        return src if self.norm is None else cast(Tensor, self.norm(src))
 
 
 def take_apart(model: nn.Module) -> nn.Module:
-    """Replace every attention and encoder layer inside `model` by its plain form, in place; returns the model.
+    """Replace every attention and encoder layer inside `model` by its plain form, in place; returns the
+    model.
 
-    Outputs stay the same in evaluation mode. A subclass may compute something else, so only the exact classes go.
+    Outputs stay the same in evaluation mode. A subclass may compute something else, so only the exact classes
+    go.
     """
     for name, child in model.named_children():
         setattr(model, name, take_apart(child))

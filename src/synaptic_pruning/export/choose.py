@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from synaptic_pruning.export.attention import Attention, take_apart
 from synaptic_pruning.export.matrix import compiled
@@ -23,7 +23,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class CompactRow:
-    """One layer: its weights, those that survive, the form chosen and the times (seconds a call) behind the choice."""
+    """One layer: its weights, those alive, the form chosen and the times (seconds a call) behind it."""
 
     layer: str
     weights: int
@@ -35,7 +35,7 @@ class CompactRow:
 
 @dataclass
 class CompactReport:
-    """What `compact` chose and what it gained; `before` and `after` are seconds a call of the whole network."""
+    """What `compact` chose and what it gained; `before` and `after` are seconds a call of it all."""
 
     form: str = "dense"
     before: float = 0.0
@@ -48,15 +48,15 @@ class CompactReport:
         width = max([5, *(len(row.layer) for row in self.rows)])
         lines = [f"{'layer':{width}}  {'weights':>9}  {'alive':>9}  form       dense µs  chosen µs  gain"]
         lines += [
-            f"{r.layer:{width}}  {r.weights:9}  {r.alive:9}  {r.form:9}  {r.dense * 1e6:8.0f}  {r.chosen * 1e6:9.0f}  "
-            f"{r.dense / r.chosen:.2f}x"
+            f"{r.layer:{width}}  {r.weights:9}  {r.alive:9}  {r.form:9}  "
+            f"{r.dense * 1e6:8.0f}  {r.chosen * 1e6:9.0f}  {r.dense / r.chosen:.2f}x"
             for r in self.rows
         ]
         removed = sum(row.before - row.after for row in self.shrunk.rows)
         gain = self.before / self.after if self.after else 1.0
         lines.append(
-            f"whole network: {self.form}, {self.before * 1e6:.0f} -> {self.after * 1e6:.0f} µs ({gain:.2f}x), "
-            f"{self.threads} thread{'s' if self.threads > 1 else ''}, {removed} units can go"
+            f"whole network: {self.form}, {self.before * 1e6:.0f} -> {self.after * 1e6:.0f} µs "
+            f"({gain:.2f}x), {self.threads} thread{'s' if self.threads > 1 else ''}, {removed} units can go"
         )
         return "\n".join(lines + self.shrunk.notes)
 
@@ -64,11 +64,12 @@ class CompactReport:
 def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = None) -> nn.Module:
     """The fastest form of a pruned network on this machine, with the same outputs to float32 rounding.
 
-    Shrinks the network (`shrink`), times every layer dense and sparse on what reaches it from `example_input`, keeps the
-    faster, and in the end the fastest of four whole networks: original or shrunk, all dense or with the sparse layers
-    that won. So the result is never slower than the original beyond noise, and may be the original where nothing wins.
-    Sparse forms exist for float32 CPU layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM, GRU and
-    whatever attention and encoder layers are made of. They compute no gradients and raise RuntimeError when asked.
+    Shrinks the network (`shrink`), times every layer dense and sparse on what reaches it from
+    `example_input`, keeps the faster, and in the end the fastest of four whole networks: original or shrunk,
+    all dense or with the sparse layers that won. So the result is never slower than the original beyond
+    noise, and may be the original where nothing wins. Sparse forms exist for float32 CPU layers of exactly
+    the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM, GRU and whatever attention and encoder layers are made
+    of. They compute no gradients and raise RuntimeError when asked.
 
     Args:
         model: any module with zeros in its weights; it is not changed.
@@ -140,7 +141,8 @@ def _speed_up(
     parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None
 ) -> None:
     """Replace every layer inside `parent` by its faster form, in place."""
-    calls, done = _calls(parent, call), ()
+    calls = _calls(parent, call)
+    done: tuple[str, ...] = ()
     for path, layer in list(parent.named_modules()):
         if path not in calls or path.startswith(done):
             continue

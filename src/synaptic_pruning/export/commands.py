@@ -4,7 +4,7 @@ import importlib
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -14,7 +14,7 @@ from torch import nn
 from synaptic_pruning.export.choose import compact
 from synaptic_pruning.export.inspection import inspect_file, read_state
 from synaptic_pruning.export.onnx import to_onnx
-from synaptic_pruning.export.storage import FileError, load, save
+from synaptic_pruning.export.storage import FileError, load, save_state
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -60,21 +60,21 @@ def export_command(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
-    """Write FILE with its zeros packed away; time it and write ONNX if a model and an input shape are given."""
+    """Write FILE with its zeros packed away; time it and write ONNX, given a model and an input shape."""
     if (input or onnx) and not (model and input):
         raise typer.BadParameter("--input and --onnx need both --model and --input")
     example = torch.randn(_shape(input)) if input else None
     try:
-        holder = _Holder(read_state(file))
+        state = read_state(file)
     except FileError as error:
         raise typer.BadParameter(str(error)) from error
     target = out or file.with_name(f"{file.stem}.{'dense' if dense else 'packed'}.safetensors")
     if target.exists() and target.samefile(file):
         raise typer.BadParameter(f"--out {target} is FILE itself; choose another name")
     if dense:
-        save_file({name: tensor.contiguous() for name, tensor in holder.state_dict().items()}, target)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
     else:
-        save(holder, target, values.value)
+        save_state(state, target, values.value)
     before, after = file.stat().st_size, target.stat().st_size
     typer.echo(f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}")
     if example is None:
@@ -84,17 +84,6 @@ def export_command(
     typer.echo(str(compact(network, example, threads=threads).report))
     if onnx is not None:
         typer.echo(f"{to_onnx(network, example, onnx)}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
-
-
-class _Holder(nn.Module):
-    """A module whose state dict is the given one."""
-
-    def __init__(self, state: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.state = state
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
-        return self.state
 
 
 def _shape(text: str) -> list[int]:

@@ -1,7 +1,8 @@
-"""Attention over short sequences in one compiled loop, so that sparse projections are not drowned by what lies between.
+"""Attention over short sequences in one compiled loop, so that sparse projections are not drowned by what
+lies between.
 
-PyTorch's attention on a CPU spends most of its time on small heads in layout changes and a scalar softmax. Here a lane
-is a query: scores, softmax and the weighted sum stay in registers and the first-level cache.
+PyTorch's attention on a CPU spends most of its time on small heads in layout changes and a scalar softmax.
+Here a lane is a query: scores, softmax and the weighted sum stay in registers and the first-level cache.
 """
 
 from typing import Any
@@ -34,8 +35,8 @@ _TAYLOR = tuple(np.float32(1 / f) for f in (5040, 720, 120, 24, 6, 2, 1))  # rel
 _E7, _E6, _E5, _E4, _E3, _E2, _E1 = _TAYLOR
 
 
-@njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
-def _exp(x):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, inline="always")
+def _exp(x):
     """exp of something not above 0; NaN gives something above 0, the sum over keys is NaN all the same."""
     x = clamp(x, broadcast_tile(_LOWEST), broadcast_tile(_ZERO))
     shifted = multiply_add(x, broadcast_tile(_LOG2E), broadcast_tile(_SHIFT))
@@ -48,8 +49,8 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return add_to_exponent(p, shifted)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first, last):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first, last):
     """softmax(q kᵀ · scale) v for batches `first` to `last`; all (batch, time, heads · width), flat."""
     lanes = TILE_LANES
     q_row, v_row = heads * width, heads * value_width
@@ -85,10 +86,14 @@ def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first,
                     for key in range(0, keys - 1, 2):
                         at = v_at + key * v_row + i
                         even = multiply_add(broadcast_tile(v[at]), load_tile(scores, key * lanes), even)
-                        odd = multiply_add(broadcast_tile(v[at + v_row]), load_tile(scores, (key + 1) * lanes), odd)
+                        odd = multiply_add(
+                            broadcast_tile(v[at + v_row]), load_tile(scores, (key + 1) * lanes), odd
+                        )
                     if keys % 2:
                         at = v_at + (keys - 1) * v_row + i
-                        even = multiply_add(broadcast_tile(v[at]), load_tile(scores, (keys - 1) * lanes), even)
+                        even = multiply_add(
+                            broadcast_tile(v[at]), load_tile(scores, (keys - 1) * lanes), even
+                        )
                     total = multiply_add(odd, one, even)
                     store(mixed, i * lanes, multiply_add(total, share, zero))
                 transpose(mixed, 0, lanes, value_width, count, out, row * v_row + head * value_width, v_row)
@@ -103,7 +108,11 @@ class FastAttention(Attention, Inference):
     def __init__(self, attention: Attention) -> None:
         Inference.__init__(self)
         self._modules = dict(attention._modules)
-        self.num_heads, self.batch_first, self.scale = attention.num_heads, attention.batch_first, attention.scale
+        self.num_heads, self.batch_first, self.scale = (
+            attention.num_heads,
+            attention.batch_first,
+            attention.scale,
+        )
         Inference.train(self, False)
 
     def forward(
@@ -119,7 +128,13 @@ class FastAttention(Attention, Inference):
     ) -> tuple[Tensor, Tensor | None]:
         """As `Attention.forward`."""
         self.check(query, key, value)
-        if need_weights or query.dim() == 2 or key_padding_mask is not None or attn_mask is not None or is_causal:
+        if (
+            need_weights
+            or query.dim() == 2
+            or key_padding_mask is not None
+            or attn_mask is not None
+            or is_causal
+        ):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
@@ -128,7 +143,13 @@ class FastAttention(Attention, Inference):
         q, k, v = (layer(x).contiguous() for layer, x in zip(layers, inputs, strict=True))
         mixed = torch.empty(*q.shape[:2], v.shape[2])
         arrays: list[Any] = [x.view(-1).numpy() for x in (q, k, v, mixed)]
-        sizes = (q.shape[1], k.shape[1], self.num_heads, q.shape[2] // self.num_heads, v.shape[2] // self.num_heads)
+        sizes = (
+            q.shape[1],
+            k.shape[1],
+            self.num_heads,
+            q.shape[2] // self.num_heads,
+            v.shape[2] // self.num_heads,
+        )
         scale = np.float32(self.scale)
 
         def part(first: int, last: int) -> None:

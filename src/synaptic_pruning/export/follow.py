@@ -4,102 +4,29 @@ import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from synaptic_pruning.export import shrinkable as layers
 from synaptic_pruning.export.attention import Attention
+from synaptic_pruning.export.operations import (
+    ASK_SHAPE,
+    BINARY,
+    POINTWISE,
+    POINTWISE_MODULES,
+    POOLING_MODULES,
+    REDUCE,
+    SHAPE,
+    Whole,
+    affine,
+    called,
+    keeps_features,
+    unknown_like,
+)
 from synaptic_pruning.export.shrinkable_recurrent import ShrinkableRecurrent
 from synaptic_pruning.export.units import Tag, Units, along, constants_along, spread
-
-_POINTWISE_MODULES = (
-    *(
-        nn.ReLU,
-        nn.ReLU6,
-        nn.GELU,
-        nn.Tanh,
-        nn.Sigmoid,
-        nn.SiLU,
-        nn.ELU,
-        nn.SELU,
-        nn.LeakyReLU,
-        nn.Softplus,
-        nn.Mish,
-    ),
-    *(nn.Hardswish, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout),
-)
-_POOLING_MODULES = (
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
-)
-_POINTWISE = {
-    *(
-        torch.relu,
-        torch.tanh,
-        torch.sigmoid,
-        torch.abs,
-        torch.exp,
-        operator.neg,
-        functional.relu,
-        functional.gelu,
-    ),
-    *(functional.silu, functional.elu, functional.leaky_relu, functional.softplus, functional.dropout),
-    *("relu", "tanh", "sigmoid", "abs", "exp", "neg", "contiguous", "clone", "detach"),
-}
-_BINARY = {
-    *(
-        operator.add,
-        operator.sub,
-        operator.mul,
-        operator.truediv,
-        operator.iadd,
-        operator.isub,
-        operator.imul,
-    ),
-    *(torch.add, torch.sub, torch.mul, torch.div, "add", "sub", "mul", "div"),
-}
-_SHAPE = {
-    *(
-        torch.permute,
-        torch.transpose,
-        torch.unsqueeze,
-        torch.squeeze,
-        torch.flatten,
-        torch.reshape,
-        torch.cat,
-    ),
-    *(torch.concat, torch.movedim, torch.swapaxes, operator.getitem),
-    *(
-        "permute",
-        "transpose",
-        "unsqueeze",
-        "squeeze",
-        "flatten",
-        "reshape",
-        "view",
-        "expand",
-        "movedim",
-        "swapaxes",
-    ),
-}
-_REDUCE = {torch.mean, torch.sum, torch.amax, torch.amin, "mean", "sum", "amax", "amin"}
-_ASK_SHAPE = {getattr, "size", "dim", operator.getitem}  # getitem of a shape, not of a tensor
-
-
-@dataclass
-class Whole:
-    """A result that can only be used as a whole, such as the final states of all layers in one tensor.
-
-    Using it pins `groups`; `last` is the tag of its last element, which can be told apart.
-    """
-
-    groups: list[Tensor]
-    reason: str
-    last: tuple[Tensor, Tensor] | None = None
 
 
 class _Tracer(fx.Tracer):
@@ -148,7 +75,7 @@ class Followed(fx.Interpreter):
     def _tagged(self, node: fx.Node) -> list[fx.Node]:
         return [a for a in node.all_input_nodes if a in self.tags]
 
-    def _unknown(self, node: fx.Node, value: Any, reason: str = "") -> None:
+    def _unknown(self, node: fx.Node, value: Any, reason: str = "") -> Tag | None:
         """Pin whatever goes in: what comes out can't be told."""
         reason = reason or (
             "the model returns it" if node.op == "output" else f"{node.target} mixes or hides its features"
@@ -157,6 +84,7 @@ class Followed(fx.Interpreter):
             self.units.pin(self.tags[source].ids, reason)
         for source in node.all_input_nodes:
             self._pin_inside(self.inside.get(source), reason)
+        return None
 
     def _pin_inside(self, part: Any, reason: str) -> None:
         if isinstance(part, tuple):
@@ -169,7 +97,7 @@ class Followed(fx.Interpreter):
                 self.units.pin(group, part.reason)
 
     def _features(self, node: fx.Node, axis: int, what: str) -> tuple[Tensor, Tensor]:
-        """Units and constants along one axis of a node's tensor; new pinned units where they can't be told."""
+        """Units and constants along one axis of a tensor; new pinned units where they can't be told."""
         tag = self.tags[node]
         ids = None if tag.ids is None else along(tag.ids, axis)
         if ids is None:
@@ -200,9 +128,9 @@ class Followed(fx.Interpreter):
     def _layer(self, node: fx.Node, value: Any, name: str, layer: nn.Module, source: fx.Node) -> Tag | None:
         tag, made = self.tags[source], None
         dims = tag.constant.dim()
-        if isinstance(layer, _POINTWISE_MODULES):
+        if isinstance(layer, POINTWISE_MODULES):
             return Tag(tag.ids, layer(tag.constant))
-        if isinstance(layer, _POOLING_MODULES) and isinstance(value, Tensor):
+        if isinstance(layer, POOLING_MODULES) and isinstance(value, Tensor):
             ids, _ = self._features(source, 1, name)
             return Tag(spread(ids, 1, value.shape), layer(tag.constant))
         if isinstance(layer, nn.Flatten):
@@ -222,7 +150,7 @@ class Followed(fx.Interpreter):
             and layer.running_mean is not None
         ):
             ids, constants = self._features(source, 1, name)
-            scale, shift = _affine(layer)
+            scale, shift = affine(layer)
             return self._new(layers.ShrinkableNorm(name, layer, ids), constants * scale + shift, 1, value)
         if isinstance(layer, nn.Embedding) and layer.max_norm is None:
             embedding = layers.ShrinkableEmbedding(name, layer, self.units)
@@ -231,7 +159,7 @@ class Followed(fx.Interpreter):
             return self._recurrent(node, value, name, layer, source)
         return self._unknown(node, value)
 
-    def _recurrent(self, node: fx.Node, value: Any, name: str, layer: Any, source: fx.Node) -> None:
+    def _recurrent(self, node: fx.Node, value: Any, name: str, layer: Any, source: fx.Node) -> Tag | None:
         made = ShrinkableRecurrent(name, layer, *self._features(source, -1, name), self.units)
         self.layers.append(made)
         axis = value[0].dim() - 1
@@ -239,12 +167,11 @@ class Followed(fx.Interpreter):
         reason = f"the final states of {name} are used as a whole"
         last = (made.cells[-1].outer, made.constants[-made.cells[-1].outer.numel() :])
         final = Whole(made.groups(), reason, last)
-        self.inside[node] = (
-            out,
-            (final, Whole(made.groups(), reason)) if isinstance(value[1], tuple) else final,
-        )
+        cells = Whole(made.groups(), reason)
+        self.inside[node] = (out, (final, cells) if isinstance(value[1], tuple) else final)
+        return None
 
-    def _attention(self, node: fx.Node, value: Any, layer: Attention, sources: list[fx.Node]) -> None:
+    def _attention(self, node: fx.Node, value: Any, layer: Attention, sources: list[fx.Node]) -> Tag | None:
         name = str(node.target)
         found = [self._features(source, -1, name) for source in sources[:3]]
         masked = len(sources) > 3 or any(isinstance(a, fx.Node) for a in node.kwargs.values())
@@ -253,6 +180,7 @@ class Followed(fx.Interpreter):
         out = self._new(made, made.out.output_constants(), value[0].dim() - 1, value[0])
         heads = [p.outputs for p in made.projections]
         self.inside[node] = (out, Whole(heads, f"the attention weights of {name} are used"))
+        return None
 
     def _attribute(self, node: fx.Node, value: Any) -> Tag | None:
         name = str(node.target)
@@ -260,7 +188,7 @@ class Followed(fx.Interpreter):
             return None
         if self.calls[name] > 1 or name in self.tied:
             return Tag(
-                self.units.new(1, f"{name} is used more than once").expand(value.shape), _unknown_like(value)
+                self.units.new(1, f"{name} is used more than once").expand(value.shape), unknown_like(value)
             )
         owner = self.root.get_submodule(name.rpartition(".")[0])
         made = layers.ShrinkableParameter(name, owner, self.units)
@@ -270,15 +198,15 @@ class Followed(fx.Interpreter):
         if any(a in self.inside for a in node.all_input_nodes):
             return self._item(node, value)
         if not isinstance(value, Tensor):
-            if node.target not in _ASK_SHAPE:
+            if node.target not in ASK_SHAPE:
                 self._unknown(node, value)
             return None
         plain = all(a in self.tags for a in node.all_input_nodes)
-        if node.target in _POINTWISE and plain and len(node.all_input_nodes) == 1:
+        if node.target in POINTWISE and plain and len(node.all_input_nodes) == 1:
             return Tag(self.tags[node.all_input_nodes[0]].ids, self._on_constants(node))
-        if node.target in _BINARY and plain:
+        if node.target in BINARY and plain:
             return self._binary(node, value)
-        if node.target in _SHAPE or node.target in _REDUCE:
+        if node.target in SHAPE or node.target in REDUCE:
             return self._reshape(node, value)
         return self._unknown(node, value)
 
@@ -311,21 +239,21 @@ class Followed(fx.Interpreter):
                     axis = other.axes()[0] - other.constant.dim()
                     if tag.constant.dim() >= -axis and tag.constant.shape[axis] != 1:
                         return self._unknown(
-                            node, value, f"{_called(node)} meets values that can't be followed"
+                            node, value, f"{called(node)} meets values that can't be followed"
                         )
         if not known:
             return Tag(None, constant)
         ids = [t.ids.expand(value.shape) for t in known if t.ids is not None]
         if len(ids) == 2 and not self.units.tie(ids[0], ids[1]):
-            return self._unknown(node, value, f"{_called(node)} crosses features")
+            return self._unknown(node, value, f"{called(node)} crosses features")
         return Tag(ids[0], constant)
 
     def _reshape(self, node: fx.Node, value: Tensor) -> Tag | None:
-        """Do to the unit numbers what is done to the values, and see whether they still lie along one axis."""
+        """Do to the unit numbers what is done to the values; do they still lie along one axis?"""
         sources = self._tagged(node)
         if any(self.tags[s].ids is None for s in sources) or not sources:
             return self._unknown(node, value)
-        if node.target in _REDUCE:
+        if node.target in REDUCE:
             axes, dims = (
                 self.tags[sources[0]].axes(),
                 node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None),
@@ -333,46 +261,17 @@ class Followed(fx.Interpreter):
             reduced = [dims] if isinstance(dims, int) else dims
             count = self.tags[sources[0]].constant.dim()
             if reduced is None or any(d % count in axes for d in reduced):  # type: ignore[union-attr,operator]
-                return self._unknown(node, value, f"{_called(node)} reduces over features")
+                return self._unknown(node, value, f"{called(node)} reduces over features")
             ids = self._rerun(node, lambda t: t.ids, torch.amax)
         else:
             ids = self._rerun(node, lambda t: t.ids)
         out = Tag(ids, self._on_constants(node))
-        axes = out.axes()
-        if len(axes) > 1 or not self._keeps_features(node, out, axes):
-            return self._unknown(node, value, f"{_called(node)} cuts or spreads features")
+        if not keeps_features(node, [self.tags[s] for s in sources], out):
+            return self._unknown(node, value, f"{called(node)} cuts or spreads features")
         return out
 
-    def _keeps_features(self, node: fx.Node, out: Tag, axes: list[int]) -> bool:
-        """Whether the call gives the same features, in order, when there are fewer of them."""
-        before: list[Tensor] = []
-        for source in self._tagged(node):
-            found = self.tags[source].axes()
-            if len(found) > 1:
-                return False
-            if found:
-                before.append(along(self.tags[source].ids, found[0]))  # type: ignore[arg-type]
-        if not before:
-            return True
-        if not axes:
-            return False
-        after = along(out.ids, axes[0])  # type: ignore[arg-type]
-        want, count = torch.cat(before), torch.cat(before).numel()
-        if after is None or after.numel() % count:
-            return False
-        times = after.numel() // count
-        if not (
-            after.equal(want) or after.equal(want.repeat_interleave(times)) or after.equal(want.repeat(times))
-        ):
-            return False
-        if node.target in (torch.reshape, "reshape", "view", "expand"):
-            sizes = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]
-            wanted = sizes[axes[0]] if len(sizes) == out.constant.dim() else 0
-            return wanted == -1 or isinstance(wanted, fx.Node)
-        return True
-
     def _on_constants(self, node: fx.Node) -> Tensor:
-        return self._rerun(node, lambda t: t.constant)
+        return cast(Tensor, self._rerun(node, lambda t: t.constant))
 
     def _rerun(self, node: fx.Node, part: Callable[[Tag], Any], target: Any = None) -> Any:
         """The node's call with one part of the tags in place of the values."""
@@ -385,23 +284,4 @@ class Followed(fx.Interpreter):
             return self.root.get_submodule(str(node.target))(*args, **kwargs)
         if target is None and node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return (target or node.target)(*args, **kwargs)
-
-
-def _affine(layer: layers.BatchNorm) -> tuple[Tensor, Tensor]:
-    """BatchNorm in evaluation as scale and shift."""
-    mean, variance = layer.running_mean, layer.running_var
-    if mean is None or variance is None:
-        raise ValueError("a BatchNorm without running statistics mixes its batch")
-    scale = (variance.double() + layer.eps).rsqrt()
-    scale = scale if layer.weight is None else scale * layer.weight.detach().double()
-    shift = -mean.double() * scale
-    return scale, shift if layer.bias is None else shift + layer.bias.detach().double()
-
-
-def _unknown_like(value: Tensor) -> Tensor:
-    return torch.full(value.shape, torch.nan, dtype=torch.double)
-
-
-def _called(node: fx.Node) -> str:
-    return getattr(node.target, "__name__", str(node.target))
+        return cast(Callable[..., Any], target or node.target)(*args, **kwargs)

@@ -16,7 +16,7 @@ _RECURRENT = re.compile(r"(.*\.|^)weight_(ih|hh)_l\d+(_reverse)?$")
 
 @dataclass
 class FileRow:
-    """One weight of two or more dimensions; dead rows are outputs that read nothing, dead columns inputs nobody reads."""
+    """A weight matrix or kernel; dead rows are outputs that read nothing, dead columns unread inputs."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class FileRow:
 
 @dataclass
 class FileReport:
-    """Every weight of a file, and bytes: of the file, of its tensors dense, and of what `save` would write."""
+    """Every weight of a file; bytes of the file, of its tensors dense, and of what `save` would write."""
 
     rows: list[FileRow]
     file_bytes: int
@@ -46,14 +46,17 @@ class FileReport:
         wide = max([5, *(len(shape) for shape in shapes.values())])
         lines = [f"{'weight':{width}}  {'shape':>{wide}}  sparsity  dead outputs  dead inputs"]
         lines += [
-            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  {r.dead_rows:12}  {r.dead_columns:11}"
+            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  "
+            f"{r.dead_rows:12}  {r.dead_columns:11}"
             for r in self.rows
         ]
         weights = sum(r.weights for r in self.rows)
         zero = 1 - sum(r.alive for r in self.rows) / weights if weights else 0.0
         lines.append(
-            f"{weights} weights, {zero:.1%} zero; dense {self.dense_bytes} bytes, packed {self.packed_bytes} bytes "
-            f"({self.dense_bytes / max(self.packed_bytes, 1):.1f}x smaller), this file {self.file_bytes} bytes"
+            f"{weights} weights, {zero:.1%} zero; "
+            f"dense {self.dense_bytes} bytes, packed {self.packed_bytes} bytes "
+            f"({self.dense_bytes / max(self.packed_bytes, 1):.1f}x smaller), "
+            f"this file {self.file_bytes} bytes"
         )
         return "\n".join(lines)
 
@@ -64,8 +67,8 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
     Speed depends on the model's code and the machine, so it is not guessed here: `compact` measures it.
 
     Args:
-        path: a file by `save`, any other safetensors file, or what `torch.save(model.state_dict())` wrote, which is
-            read with `weights_only=True`, so that nothing in it is executed.
+        path: a file by `save`, any other safetensors file, or what `torch.save(model.state_dict())` wrote,
+            which is read with `weights_only=True`, so that nothing in it is executed.
 
     Raises:
         FileError: the file is neither.
@@ -116,7 +119,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _gates(state: dict[str, Tensor], name: str) -> int:
-    """4 for an LSTM, 3 for a GRU, 1 for an RNN, told from the recurrent weight: (gates · hidden, hidden or projected)."""
+    """4 for an LSTM, 3 for a GRU, 1 for an RNN, told from the shape of the recurrent weight."""
     recurrent = state.get(name.replace("weight_ih", "weight_hh"))
     if recurrent is None:
         return 1

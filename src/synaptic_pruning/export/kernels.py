@@ -1,12 +1,15 @@
-"""Sparse matrix times dense samples on a CPU, compiled by Numba: the two inner products everything here rests on.
+"""Sparse matrix times dense samples on a CPU, compiled by Numba: the two inner products everything here rests
+on.
 
 Both compute `y = W @ x` for a sparse `W` and differ in what lies in a register:
 
-- *lookup* (a few samples): one lane a row of `W`. The input is cut in blocks that fit a register or two, and the
-  wanted inputs are picked by a register shuffle, about eight times cheaper than gathering them from memory.
+- *lookup* (a few samples): one lane a row of `W`. The input is cut in blocks that fit a register or two, and
+  the wanted inputs are picked by a register shuffle, about eight times cheaper than gathering them from
+  memory.
 - *tile* (many samples): one lane a sample, so that each surviving weight is one multiply-add over the tile.
 
-No index is checked here: callers own the shapes. All arrays are one-dimensional, contiguous float32; `layouts.py` says how weights are laid out for each.
+No index is checked here: callers own the shapes. All arrays are one-dimensional, contiguous float32;
+`layouts.py` says how weights are laid out for each.
 """
 
 import numpy as np
@@ -32,8 +35,8 @@ TILE_BLOCK = (
 _HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
     """`y = W @ x + bias` for the sample at `x[x_start:]`, whose length is a multiple of BLOCK."""
     rows = order.size
     slices = (rows + LANES - 1) // LANES
@@ -67,9 +70,9 @@ def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):  #
             y[y_start + row] = sums[lane] + bias[row]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):  # type: ignore[no-untyped-def]
-    """As `lookup_one` for four samples, `x_stride` and `y_stride` apart: weights are read once for all four."""
+@njit(nogil=True, cache=True)
+def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
+    """As `lookup_one` for four samples, `x_stride` and `y_stride` apart: weights are read once for all."""
     rows = order.size
     slices = (rows + LANES - 1) // LANES
     if slices == 0:
@@ -115,8 +118,8 @@ def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y
             y[at + 3 * y_stride] = sums[lane + 3 * LANES] + bias[row]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
     """Samples `first` to `last`, stored one after the other, by fours and then one by one."""
     sample = first
     while sample + 4 <= last:
@@ -139,8 +142,8 @@ def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, 
         sample += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def tile_16(starts, values, columns, x, x_start, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def tile_16(starts, values, columns, x, x_start, y):
     """`y += W @ x` for a tile of 16 samples: `x[x_start:]` is (inputs, 16), `y` is (rows, 16)."""
     rows = y.size // 16
     group = 0
@@ -157,8 +160,8 @@ def tile_16(starts, values, columns, x, x_start, y):  # type: ignore[no-untyped-
                 store(y, row * 16, total)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def tile_32(starts, values, columns, x, x_start, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def tile_32(starts, values, columns, x, x_start, y):
     """`y += W @ x` for a tile of 32 samples: `x[x_start:]` is (inputs, 32), `y` is (rows, 32)."""
     rows = y.size // 32
     group = 0
@@ -178,8 +181,8 @@ def tile_32(starts, values, columns, x, x_start, y):  # type: ignore[no-untyped-
                 store(y, row * 32 + 16, right)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def multiply_tile(starts, values, columns, x, x_start, y, width):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def multiply_tile(starts, values, columns, x, x_start, y, width):
     """`y += W @ x` for a tile of `width` samples, 16 or 32."""
     if width == 32:
         tile_32(starts, values, columns, x, x_start, y)
@@ -187,9 +190,9 @@ def multiply_tile(starts, values, columns, x, x_start, y, width):  # type: ignor
         tile_16(starts, values, columns, x, x_start, y)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def transpose(source, start, stride, rows, columns, target, at, step):  # type: ignore[no-untyped-def]
-    """A (rows, columns) matrix at `source[start:]`, rows `stride` apart, to (columns, rows) at `target[at:]`."""
+@njit(nogil=True, cache=True)
+def transpose(source, start, stride, rows, columns, target, at, step):
+    """(rows, columns) at `source[start:]`, rows `stride` apart, to (columns, rows) at `target[at:]`."""
     whole_rows, whole_columns = rows - rows % TILE_LANES, columns - columns % TILE_LANES
     for i in range(0, whole_rows, TILE_LANES):
         for j in range(0, whole_columns, TILE_LANES):
@@ -199,15 +202,15 @@ def transpose(source, start, stride, rows, columns, target, at, step):  # type: 
             target[at + j * step + i] = source[start + i * stride + j]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def fill_rows(tile, bias, width):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def fill_rows(tile, bias, width):
     """Row `r` of `tile` (rows, width) becomes `bias[r]` in every lane."""
     for row in range(bias.size):
         tile[row * width : (row + 1) * width] = bias[row]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def tile_rows(starts, values, columns, bias, x, inputs, y, first, last):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def tile_rows(starts, values, columns, bias, x, inputs, y, first, last):
     """Samples `first` to `last`, stored one after the other, tile after tile."""
     outputs = bias.size
     widest = 32 if last - first > 16 else 16

@@ -15,8 +15,9 @@ Values = NDArray[np.float32]
 class Slices(NamedTuple):
     """Rows sorted by length, LANES of them a slice; a slice is cut in blocks of BLOCK inputs.
 
-    In one block of one slice every row is padded with zeros to the longest of them; step `k` of that block holds the
-    k-th weight of each row, lane by lane. `starts[s * blocks + b]` is the first step of block b of slice s.
+    In one block of one slice every row is padded with zeros to the longest of them; step `k` of that block
+    holds the k-th weight of each row, lane by lane. `starts[s * blocks + b]` is the first step of block b of
+    slice s.
     """
 
     starts: Index
@@ -26,7 +27,7 @@ class Slices(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Compressed sparse rows, one set for each block of TILE_BLOCK inputs; `starts` runs over (block, row)."""
+    """Compressed sparse rows for each block of TILE_BLOCK inputs; `starts` runs over (block, row)."""
 
     starts: Index
     values: Values

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,15 +22,15 @@ FEW_SAMPLES = (
 
 @cache
 def compiled() -> bool:
-    """Whether the Numba kernels can be used; without them sparse products go through PyTorch's CSR tensors."""
+    """Whether the Numba kernels can be used; without them products go through PyTorch's CSR tensors."""
     return find_spec("numba") is not None
 
 
 class SparseMatrix(nn.Module):
     """The non-zero weights of a `(outputs, inputs)` float32 matrix, as compressed sparse rows in buffers.
 
-    `matrix.product(x)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are made at the
-    first product that needs them and are never saved, copied or pickled.
+    `matrix.product(x)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are
+    made at the first product that needs them and are never saved, copied or pickled.
 
     Raises:
         ValueError: `weight` is not a float32 matrix on the CPU.
@@ -48,8 +49,8 @@ class SparseMatrix(nn.Module):
         super().__init__()
         if weight.dim() != 2 or weight.dtype != torch.float32 or weight.device.type != "cpu":
             raise ValueError(
-                f"weight must be a float32 matrix on the CPU, not {weight.dtype} of shape {tuple(weight.shape)} on "
-                f"{weight.device}; convert it first"
+                f"weight must be a float32 matrix on the CPU, not {weight.dtype} of shape "
+                f"{tuple(weight.shape)} on {weight.device}; convert it first"
             )
         self.outputs, self.inputs = weight.shape
         weight = weight.detach()
@@ -66,9 +67,10 @@ class SparseMatrix(nn.Module):
         return self.__dict__ | {"_layouts": {}}
 
     def product(self, x: Tensor, threads: int = 1) -> Tensor:
-        """`x @ W.T + bias`: `x` (samples, inputs) contiguous float32 without gradient, result (samples, outputs)."""
+        """`x @ W.T + bias` for contiguous float32 `x` (samples, inputs) without gradient."""
         if not compiled():
-            return ((self._layout("csr", self._to_csr) @ x.T).T + self.bias).contiguous()
+            csr: Tensor = self._layout("csr", self._to_csr)
+            return ((csr @ x.T).T + self.bias).contiguous()
         samples = len(x)
         y = torch.empty(samples, self.outputs)
         if samples < FEW_SAMPLES:
@@ -78,7 +80,8 @@ class SparseMatrix(nn.Module):
         return y
 
     def _few_samples(self) -> Callable[[Tensor, Tensor, int], None]:
-        # Everything that stays the same is bound once: for small layers the way to the kernel costs more than it does.
+        # Everything that stays the same is bound once: for small layers the way to the kernel costs more than
+        # it does.
         from synaptic_pruning.export.kernels import lookup_rows
         from synaptic_pruning.export.simd import BLOCK
 
@@ -151,14 +154,14 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no
 
 
 def in_parts(work: Callable[[int, int], None], samples: int, threads: int) -> None:
-    """Run `work(first, last)` over all samples, cut into at most `threads` parts of whole tiles, at the same time."""
+    """Run `work(first, last)` over all samples, in at most `threads` parts of whole tiles at a time."""
     parts = min(threads, samples // FEW_SAMPLES)
     if parts <= 1:
         work(0, samples)
         return
     tiles = -(-samples // FEW_SAMPLES)
     cuts = [min(samples, tiles * part // parts * FEW_SAMPLES) for part in range(parts + 1)]
-    rest = [_pool().submit(work, *cut) for cut in zip(cuts[1:-1], cuts[2:], strict=True)]
+    rest = [_pool().submit(work, *cut) for cut in pairwise(cuts[1:])]
     work(0, cuts[1])
     for part in rest:
         part.result()

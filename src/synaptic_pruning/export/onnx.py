@@ -17,8 +17,8 @@ def to_onnx(
 ) -> Path:
     """Shrink `model`, write it as ONNX, run the file in ONNX Runtime and compare.
 
-    Surviving weights stay dense: ONNX Runtime has no sparse kernels. The first dimension of every input is written as
-    free (the batch); the file is replaced only when complete and checked.
+    Surviving weights stay dense: ONNX Runtime has no sparse kernels. The first dimension of every input is
+    written as free (the batch); the file is replaced only when complete and checked.
 
     Args:
         model: any module that PyTorch's exporter understands; it is not changed.
@@ -55,8 +55,8 @@ def to_onnx(
             difference = float(np.abs(a.numpy() - b).max())
             if not difference <= limit:
                 raise RuntimeError(
-                    f"ONNX Runtime's output differs from PyTorch's by {difference:.1e}, more than {limit:.1e}; "
-                    "nothing was written"
+                    f"ONNX Runtime's output differs from PyTorch's by {difference:.1e}, "
+                    f"more than {limit:.1e}; nothing was written"
                 )
         unfinished.replace(path)
     finally:

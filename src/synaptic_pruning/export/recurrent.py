@@ -47,9 +47,9 @@ class _Direction(nn.Module):
 class SparseRecurrent(Inference):
     """`nn.LSTM`, `nn.GRU` or `nn.RNN` of which only the non-zero weights are kept.
 
-    The call is that of the layer: `layer(input, state=None)` with every layer count, `bidirectional`, `batch_first`
-    and `proj_size`; the state comes back as it would. Dropout between layers is off, as in evaluation.
-    Without Numba the time steps run in Python over PyTorch's CSR products.
+    The call is that of the layer: `layer(input, state=None)` with every layer count, `bidirectional`,
+    `batch_first` and `proj_size`; the state comes back as it would. Dropout between layers is off, as in
+    evaluation. Without Numba the time steps run in Python over PyTorch's CSR products.
 
     Raises:
         TypeError: called with a packed sequence; pad it instead.
@@ -98,7 +98,7 @@ class SparseRecurrent(Inference):
         return y, (last, cells) if self.mode == "LSTM" else last
 
     def _start(self, state: State | None, batch: int, batched: bool) -> tuple[Tensor, Tensor]:
-        """Padded copies of the given or zero state, (layers · directions, batch, units), to be updated in place."""
+        """Padded copies of the given or zero state: (layers · directions, batch, units)."""
         count = len(self.layers)
         sizes = (self.output_size, self.hidden_size)
         padded = tuple(torch.zeros(count, batch, _round_up(size)) for size in sizes)
@@ -115,7 +115,7 @@ class SparseRecurrent(Inference):
         return padded[0], padded[1]
 
     def _run(self, x: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
-        """All layers over `x` (steps, batch, inputs); (steps, batch, directions · padded units) comes back."""
+        """All layers over `x` (steps, batch, inputs); gives (steps, batch, directions · padded units)."""
         if not compiled():
             return self._run_in_python(x, hidden, memory)
         steps, batch, _ = x.shape
@@ -140,9 +140,10 @@ class SparseRecurrent(Inference):
 
         steps, batch, _ = x.shape
         width = hidden.shape[2]
+        source = out = x
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
-                source = x if index == 0 else out
+                source = out
                 out = torch.empty(steps, batch, self.directions * width)
             gates = layer.inner.product(source.view(steps * batch, -1), self.thread_count())
             kernels.few_samples(
@@ -168,10 +169,10 @@ class SparseRecurrent(Inference):
 
         steps, batch, _ = x.shape
         width = hidden.shape[2]
-        source = _lanes_last(x, lanes)
+        source = target = _lanes_last(x, lanes)
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
-                source = source if index == 0 else target
+                source = target
                 target = torch.empty(steps, self.directions * width, lanes)
             h, c = _lanes_last(hidden[index], lanes), _lanes_last(memory[index], lanes)
             kernels.tile_of_samples(
@@ -197,11 +198,13 @@ class SparseRecurrent(Inference):
         out.copy_(target[..., :batch].transpose(1, 2))
 
     def _run_in_python(self, x: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
+        source = y = x
+        outputs: list[Tensor] = []
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
-                source, outputs = (x if index == 0 else y), []
+                source, outputs = y, []
             gates = layer.inner.product(source.flatten(0, 1)).unflatten(0, source.shape[:2])
-            h, c, steps = hidden[index], memory[index], []
+            h, c, steps = hidden[index], memory[index], list[Tensor]()
             for gx in gates.flip(0) if index % self.directions else gates:
                 h, c = self._step(gx, layer.recurrent.product(h.contiguous()), h, c)
                 if self.output_size != self.hidden_size:
@@ -228,7 +231,7 @@ class SparseRecurrent(Inference):
         return cast(list[_Direction], list(self.layers))
 
     def _kernel_mode(self, kernels: Any) -> int:
-        modes = (kernels.LSTM, kernels.GRU, kernels.TANH, kernels.RELU)
+        modes: tuple[int, ...] = (kernels.LSTM, kernels.GRU, kernels.TANH, kernels.RELU)
         return dict(zip(_GATES, modes, strict=True))[self.mode]
 
 

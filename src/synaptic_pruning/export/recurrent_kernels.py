@@ -1,8 +1,8 @@
 """A whole sequence through one direction of one RNN, LSTM or GRU layer, compiled by Numba.
 
-The gates of a layer lie one after the other, each `hidden` rows long; `hidden` is a multiple of TILE_LANES, so that a
-gate of one sample, or of a tile of samples, is a whole number of registers. Padded rows hold no weights and no bias
-and stay exactly 0.
+The gates of a layer lie one after the other, each `hidden` rows long; `hidden` is a multiple of TILE_LANES,
+so that a gate of one sample, or of a tile of samples, is a whole number of registers. Padded rows hold no
+weights and no bias and stay exactly 0.
 """
 
 import numpy as np
@@ -21,16 +21,16 @@ from synaptic_pruning.export.simd import (
 
 LSTM, GRU, TANH, RELU = range(4)
 
-# tanh(x) / x on [-9, 9] as a ratio of two quartics in x², fitted for the smallest relative error: within 3.5e-7 of
-# tanh in float32 arithmetic, and beyond 9 tanh is 1 to float32 rounding.
+# tanh(x) / x on [-9, 9] as a ratio of two quartics in x², fitted for the smallest relative error: within
+# 3.5e-7 of tanh in float32 arithmetic, and beyond 9 tanh is 1 to float32 rounding.
 _LIMIT = np.float32(9)
 _P4, _P3, _P2, _P1 = (np.float32(p) for p in (1.33534144e-8, 2.06081841e-5, 3.49553442e-3, 0.133809805))
 _Q4, _Q3, _Q2, _Q1 = (np.float32(q) for q in (7.77604725e-7, 3.28554626e-4, 2.58767791e-2, 0.467142969))
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 
 
-@njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
-def _tanh(x):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, inline="always")
+def _tanh(x):
     x = clamp(x, broadcast_tile(-_LIMIT), broadcast_tile(_LIMIT))
     zero, one = broadcast_tile(_ZERO), broadcast_tile(_ONE)
     s = multiply_add(x, x, zero)
@@ -41,18 +41,18 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     return divide(multiply_add(multiply_add(p, s, one), x, zero), multiply_add(q, s, one))
 
 
-@njit(nogil=True, cache=True, inline="always")  # type: ignore[untyped-decorator]
-def _sigmoid(x):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, inline="always")
+def _sigmoid(x):
     half = broadcast_tile(_HALF)
     return multiply_add(_tanh(multiply_add(x, half, broadcast_tile(_ZERO))), half, half)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start, memory, memory_start):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start, memory, memory_start):
     """One step: from the gates' input part `gx` and recurrent part `gh` to the new hidden state.
 
-    `state` is read (GRU), `h` is written; `memory` is the LSTM's cell state, updated in place. The formulas are those
-    of torch.nn.LSTM, GRU and RNN.
+    `state` is read (GRU), `h` is written; `memory` is the LSTM's cell state, updated in place. The formulas
+    are those of torch.nn.LSTM, GRU and RNN.
     """
     one = broadcast_tile(_ONE)
     zero, minus = broadcast_tile(_ZERO), broadcast_tile(-_ONE)
@@ -84,8 +84,8 @@ def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start,
             store(h, h_start + i, clamp(first, zero, broadcast_tile(np.float32(np.inf))))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def few_samples(  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def few_samples(
     mode,
     reverse,
     steps,
@@ -109,10 +109,11 @@ def few_samples(  # type: ignore[no-untyped-def]
 ):
     """A sequence of a few samples, with the lookup kernel.
 
-    `gx` (steps, batch, gates·hidden) is the input's part of the gates, bias included; `starts` to `bias` are the
-    recurrent weights' `Slices` and bias, `p_starts` to `p_bias` those of the projection (no rows: no projection);
-    `h` (batch, width) and `memory` (batch, hidden) hold the state and are updated; `h` goes to `out`
-    (steps, batch, out_width) from column `offset` on. Plain arrays, for Numba recognises tuples of them ten times slower.
+    `gx` (steps, batch, gates·hidden) is the input's part of the gates, bias included; `starts` to `bias` are
+    the recurrent weights' `Slices` and bias, `p_starts` to `p_bias` those of the projection (no rows: no
+    projection); `h` (batch, width) and `memory` (batch, hidden) hold the state and are updated; `h` goes to
+    `out` (steps, batch, out_width) from column `offset` on. Plain arrays, for Numba recognises tuples of them
+    ten times slower.
     """
     gates = bias.size
     hidden, width = memory.size // batch, h.size // batch
@@ -132,8 +133,8 @@ def few_samples(  # type: ignore[no-untyped-def]
             out[at : at + width] = h[b * width : (b + 1) * width]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def tile_of_samples(  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def tile_of_samples(
     mode,
     reverse,
     steps,
@@ -159,11 +160,12 @@ def tile_of_samples(  # type: ignore[no-untyped-def]
 ):
     """A sequence of `lanes` samples (16 or 32), with the tile kernel.
 
-    As `few_samples` with samples innermost: `x` (steps, inputs, lanes), `h` (width, lanes), `memory` (hidden, lanes),
-    `out` (steps, out_width, lanes). The weights are `Tiles`; those of the input and their bias come as `x_…`.
+    As `few_samples` with samples innermost: `x` (steps, inputs, lanes), `h` (width, lanes), `memory` (hidden,
+    lanes), `out` (steps, out_width, lanes). The weights are `Tiles`; those of the input and their bias come
+    as `x_…`.
     """
     gates = bias.size
-    hidden, width = memory.size // lanes, h.size // lanes
+    hidden = memory.size // lanes
     gx, gh = np.empty(gates * lanes, np.float32), np.empty(gates * lanes, np.float32)
     projected = p_starts.size > 1
     before = np.empty(hidden * lanes, np.float32) if projected else h

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from synaptic_pruning.export.attention import take_apart
@@ -42,10 +42,11 @@ class ShrinkReport:
 def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     """A smaller copy of `model` with the same outputs in evaluation mode.
 
-    Removes hidden units, channels, attention heads, embedding columns and recurrent units whose value reaches no output
-    or never changes; unchanging values are folded into the next bias. Follows the model with torch.fx; parts it cannot
-    follow stay as they are, and `report` says which and why. The result is checked against the original on
-    `example_input` in float64, and the original is returned, with a note, should they differ.
+    Removes hidden units, channels, attention heads, embedding columns and recurrent units whose value reaches
+    no output or never changes; unchanging values are folded into the next bias. Follows the model with
+    torch.fx; parts it cannot follow stay as they are, and `report` says which and why. The result is checked
+    against the original on `example_input` in float64, and the original is returned, with a note, should they
+    differ.
 
     Args:
         model: any module; it is not changed.

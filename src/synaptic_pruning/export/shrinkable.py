@@ -133,11 +133,11 @@ class ShrinkableEmbedding(Shrinkable):
         if bool(keep.all()):
             return None
         weight = self.layer.weight.detach()[:, keep].contiguous()
-        return nn.Embedding.from_pretrained(weight, padding_idx=self.layer.padding_idx)
+        return cast(nn.Module, nn.Embedding.from_pretrained(weight, padding_idx=self.layer.padding_idx))
 
 
 class ShrinkableParameter(Shrinkable):
-    """A parameter or buffer added or multiplied as it is, such as a learned position: features along its last axis."""
+    """A parameter or buffer used as it is, such as a learned position: features along its last axis."""
 
     def __init__(self, name: str, owner: nn.Module, units: Units) -> None:
         super().__init__(name)
@@ -227,7 +227,7 @@ class ShrinkableAttention(Shrinkable):
 
 
 def _as_many_each(wanted: Tensor, heads: Tensor) -> Tensor:
-    """Keep in every kept head as many dimensions as the neediest head wants: (heads, width) to a flat mask."""
+    """Keep as many dimensions in every kept head as the neediest wants: (heads, width) to a flat mask."""
     count = max(1, int(wanted[heads].sum(1).max()))
     order = wanted.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     keep = torch.zeros_like(wanted).scatter_(1, order[:, :count], True)

@@ -1,7 +1,8 @@
 """Removing hidden units from RNN, LSTM and GRU layers, every layer and direction on its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class RecurrentStack(nn.Module):
         states: list[Any] = []
         for directions in self.layers:
             outputs = []
-            for index, layer in enumerate(directions):  # type: ignore[arg-type]
+            for index, layer in enumerate(cast(nn.ModuleList, directions)):
                 y, last = layer(x.flip(time) if index else x)
                 outputs.append(y.flip(time) if index else y)
                 states.append(last)
@@ -47,7 +48,7 @@ class RecurrentStack(nn.Module):
 
 @dataclass
 class _Cell:
-    """One layer in one direction. `hidden` are its units, `outer` those it hands on (others with a projection)."""
+    """One layer in one direction; `hidden` are its units, `outer` those it hands on."""
 
     inputs: Tensor
     constants: Tensor
@@ -88,9 +89,11 @@ class ShrinkableRecurrent(Shrinkable):
         return _Cell(inputs, constants, hidden, outer, weights, silent, outer_silent)
 
     def _silent(self, weights: dict[str, Tensor], constants: Tensor) -> tuple[Tensor, Tensor]:
-        """Units that stay exactly 0 from a zero state: their candidate gate hears nothing but units that stay 0.
+        """Units that stay exactly 0 from a zero state: their candidate gate hears nothing but units that stay
+        0.
 
-        Suppose all do, drop those that hear something, repeat: what is left is true at step 0 and, by induction, always.
+        Suppose all do, drop those that hear something, repeat: what is left is true at step 0 and, by
+        induction, always.
         """
         size = self.layer.hidden_size
         gate = slice(_CANDIDATE[self.layer.mode] * size, (_CANDIDATE[self.layer.mode] + 1) * size)
@@ -153,6 +156,9 @@ class ShrinkableRecurrent(Shrinkable):
 
     def _smaller(self, cell: _Cell, live: Tensor) -> nn.RNNBase:
         hidden, outer, inputs = live[cell.hidden], live[cell.outer], live[cell.inputs]
+        if "weight_hr" in cell.weights:  # PyTorch wants more hidden units than projected ones
+            missing = int(outer.sum()) + 1 - int(hidden.sum())
+            hidden[(~hidden).nonzero().flatten()[: max(0, missing)]] = True
         rows = hidden.repeat(self.gates)
         weights = dict(cell.weights)
         folded = weights["weight_ih"] @ torch.where(inputs, 0.0, cell.constants.nan_to_num(0))
@@ -161,13 +167,14 @@ class ShrinkableRecurrent(Shrinkable):
             weights["bias_hh"] = weights.get("bias_hh", torch.zeros_like(folded))[rows]
         weights["weight_ih"] = weights["weight_ih"][rows][:, inputs]
         weights["weight_hh"] = weights["weight_hh"][rows][:, outer]
-        extra = {}
+        extra: dict[str, Any] = {}
         if "weight_hr" in weights:
             weights["weight_hr"] = weights["weight_hr"][outer][:, hidden]
             extra["proj_size"] = int(outer.sum())
         if self.layer.mode.startswith("RNN"):
             extra["nonlinearity"] = self.layer.mode.removeprefix("RNN_").lower()
-        layer = type(self.layer)(
+        make = cast(Callable[..., nn.RNNBase], type(self.layer))
+        layer = make(
             int(inputs.sum()),
             int(hidden.sum()),
             bias="bias_ih" in weights,

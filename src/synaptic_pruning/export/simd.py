@@ -1,10 +1,12 @@
 """Vector registers for Numba: the few operations the sparse kernels need, as explicit LLVM vectors.
 
-A `Vector` value is a register of float32 lanes that Numba code can keep in a local variable. Writing the registers
-out, instead of hoping for the auto-vectoriser, is what keeps the accumulators of a row out of memory.
+A `Vector` value is a register of float32 lanes that Numba code can keep in a local variable. Writing the
+registers out, instead of hoping for the auto-vectoriser, is what keeps the accumulators of a row out of
+memory.
 
-`LANES` and `BLOCK` say how a register file of this processor looks up a table: AVX-512 picks 16 values out of 32 with
-one instruction, AVX2 picks 8 out of 8. Other processors get the same 8-lane code, lowered lane by lane.
+`LANES` and `BLOCK` say how a register file of this processor looks up a table: AVX-512 picks 16 values out of
+32 with one instruction, AVX2 picks 8 out of 8. Other processors get the same 8-lane code, lowered lane by
+lane.
 """
 
 from collections.abc import Callable
@@ -31,7 +33,7 @@ _AVX2 = _host_has("avx2")
 LANES, BLOCK = (16, 32) if _AVX512 else (8, 8)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """Numba type of a register of `lanes` float32 values."""
 
     def __init__(self, lanes: int) -> None:
@@ -41,7 +43,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, kind.llvm)
 
@@ -57,7 +59,7 @@ def _splat(builder: Any, value: Any, kind: Any) -> Any:
 
 
 def _load(vector: Vector) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load(typing: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:
         """The register `array[index : index + lanes]`; no alignment needed, no bounds checked."""
 
@@ -73,7 +75,7 @@ def _load(vector: Vector) -> Any:
 
 
 def _broadcast(vector: Vector) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def broadcast(typing: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
         """A register with `value` in every lane."""
 
@@ -90,7 +92,7 @@ load_lanes, broadcast_lanes = _load(lookup_vector), _broadcast(lookup_vector)
 load_tile, broadcast_tile = _load(tile_vector), _broadcast(tile_vector)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     """`array[index : index + lanes] = value`."""
 
@@ -103,7 +105,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callabl
     return types.void(array, types.intp, value), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> tuple[Any, Callable[..., Any]]:
     """`a * b + c` lane by lane, in one instruction where the processor has it."""
 
@@ -114,7 +116,7 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> tuple[Any, Callable[...
     return a(a, b, c), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def divide(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
     """`a / b` lane by lane."""
 
@@ -124,7 +126,7 @@ def divide(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
     return a(a, b), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., Any]]:
     """`a` limited to `[low, high]` lane by lane; NaN stays NaN."""
 
@@ -136,7 +138,7 @@ def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., 
     return a(a, low, high), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add_to_exponent(typing: Any, value: Any, shifted: Any) -> tuple[Any, Callable[..., Any]]:
     """`value * 2**n` lane by lane, where `shifted` is n + 1.5 * 2**23 and no exponent overflows."""
 
@@ -150,11 +152,12 @@ def add_to_exponent(typing: Any, value: Any, shifted: Any) -> tuple[Any, Callabl
     return value(value, shifted), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
     """`table[indices[start : start + LANES]]`, the table being the BLOCK values of `table` and `rest`.
 
-    With AVX-512 `rest` is the second half of the table; elsewhere the table is one register and `rest` is unused.
+    With AVX-512 `rest` is the second half of the table; elsewhere the table is one register and `rest` is
+    unused.
     """
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -185,7 +188,7 @@ def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tupl
     return table(table, rest, indices, types.intp), lower
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose_square(
     typing: Any, source: Any, start: Any, stride: Any, target: Any, at: Any, step: Any
 ) -> tuple[Any, Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""Inference modules for sparse Linear and convolution layers on a CPU: same call, same outputs, no gradients."""
+"""Inference modules for sparse Linear and convolution layers on a CPU: same calls, no gradients."""
 
 from typing import Self
 
@@ -29,7 +29,8 @@ class Inference(nn.Module):
         """
         if mode:
             raise RuntimeError(
-                f"{type(self).__name__} is for inference only; keep the original model for training and compact it again"
+                f"{type(self).__name__} is for inference only; keep the original model for training "
+                "and compact it again"
             )
         return super().train(False)
 
@@ -43,12 +44,13 @@ class Inference(nn.Module):
         for x in inputs:
             if x.requires_grad and torch.is_grad_enabled():
                 raise RuntimeError(
-                    f"{type(self).__name__} computes no gradients; keep the original model for training, or call this "
-                    "one under torch.inference_mode()"
+                    f"{type(self).__name__} computes no gradients; keep the original model for training, "
+                    "or call this one under torch.inference_mode()"
                 )
             if x.dtype != torch.float32 or x.device.type != "cpu":
                 raise TypeError(
-                    f"{type(self).__name__} takes float32 input on the CPU, not {x.dtype} on {x.device}; convert it first"
+                    f"{type(self).__name__} takes float32 input on the CPU, not {x.dtype} on {x.device}; "
+                    "convert it first"
                 )
 
 
@@ -130,7 +132,7 @@ class SparseConv(Inference):
         self.check(x)
         channels = self.matrix.inputs // self.kernel
         batched = x.dim() == self.spatial + 2
-        if not batched and x.dim() != self.spatial + 1 or x.shape[-self.spatial - 1] != channels:
+        if (not batched and x.dim() != self.spatial + 1) or x.shape[-self.spatial - 1] != channels:
             raise ValueError(f"x must be (batch, {channels}, ...), not {tuple(x.shape)}")
         signal = (x if batched else x[None]).detach().flatten(2)
         if self.padding != (0, 0):

@@ -1,18 +1,21 @@
-"""Files a tenth of the size: a safetensors file with one bit a weight for the mask and the surviving values packed.
+"""Files a tenth of the size: a safetensors file with one bit a weight for the mask and the surviving values
+packed.
 
-A tensor `NAME` with zeros worth packing is stored as two tensors: `NAME::mask`, a bit a weight (the first weight in the
-lowest bit of the first byte), and `NAME::values`, the weights whose bit is set, in order. Every other tensor is stored
-as it is. The file's metadata holds, under the key `synaptic_pruning`, JSON with the format's version and the shape and
-dtype of each packed tensor. Any safetensors reader opens the file; only the unpacking is ours.
+A tensor `NAME` with zeros worth packing is stored as two tensors: `NAME::mask`, a bit a weight (the first
+weight in the lowest bit of the first byte), and `NAME::values`, the weights whose bit is set, in order. Every
+other tensor is stored as it is. The file's metadata holds, under the key `synaptic_pruning`, JSON with the
+format's version and the shape and dtype of each packed tensor. Any safetensors reader opens the file; only
+the unpacking is ours.
 
-Files are read and written one tensor at a time, so that memory peaks at about one layer above the model. Nothing in a
-file is executed, and nothing is allocated before its size has been checked against the file's own length.
+Files are read and written one tensor at a time, so that memory peaks at about one layer above the model.
+Nothing in a file is executed, and nothing is allocated before its size has been checked against the file's
+own length.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -48,12 +51,14 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
     Args:
         model: any module; tied tensors are written once under each name.
         path: the file, replaced only when complete.
-        values: how surviving floating-point weights of packed tensors are kept. "float32" is lossless: values keep their
-            own dtype, bit for bit (of a packed tensor, minus zero comes back as zero). "float16" rounds to half precision: relative error at most 2⁻¹¹ (4.9e-4) for sizes
-            from 6.1e-5 to 65504. "int8" keeps 255 levels a tensor: absolute error at most max|w| / 254.
+        values: how surviving floating-point weights of packed tensors are kept. "float32" is lossless: values
+            keep their own dtype, bit for bit (of a packed tensor, minus zero comes back as zero). "float16"
+            rounds to half precision: relative error at most 2⁻¹¹ (4.9e-4) for sizes from 6.1e-5 to 65504.
+            "int8" keeps 255 levels a tensor: absolute error at most max|w| / 254.
 
     Raises:
-        ValueError: `values` is something else, a weight does not fit float16, or int8 is asked for non-finite weights.
+        ValueError: `values` is something else, a weight does not fit float16, or int8 is asked for non-finite
+            weights.
 
     >>> import tempfile
     >>> layer = nn.Linear(64, 64)
@@ -66,6 +71,11 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
     >>> size < 64 * 64 * 4 // 4, state["weight"].equal(layer.weight)
     (True, True)
     """
+    save_state(model.state_dict(), path, values)
+
+
+def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: Values = "float32") -> None:
+    """`save` for tensors by name; see there."""
     if values not in ("float32", "float16", "int8"):
         raise ValueError(f'values must be "float32", "float16" or "int8", not {values!r}')
     header: dict[str, Any] = {}
@@ -79,10 +89,11 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
         header[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [position, position + size]}
         position += size
 
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.dtype not in _NAMES:
             raise ValueError(
-                f"{name} must be a tensor of a type safetensors knows, not {getattr(tensor, 'dtype', type(tensor))}"
+                f"{name} must be a tensor of a type safetensors knows, "
+                f"not {getattr(tensor, 'dtype', type(tensor))}"
             )
         alive = _alive(tensor)
         if not _worth_packing(tensor, alive):
@@ -113,12 +124,12 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> dict[s
 
     Args:
         path: the file.
-        model: if given, its parameters and buffers are overwritten in place, one at a time, names and shapes as in the
-            file. For a compact network, load into the plain one and call `compact` on it.
+        model: if given, its parameters and buffers are overwritten in place, one at a time, names and shapes
+            as in the file. For a compact network, load into the plain one and call `compact` on it.
 
     Raises:
-        FileError: the file is truncated, its header is too large or wrong, sizes disagree, or a mask does not count as
-            many weights as there are values. Nothing is loaded then, unless the fault is in a mask.
+        FileError: the file is truncated, its header is too large or wrong, sizes disagree, or a mask does not
+            count as many weights as there are values. Nothing is loaded then, unless the fault is in a mask.
         ValueError: names or shapes of `model` and file differ; nothing is loaded then.
 
     Returns:
@@ -156,7 +167,8 @@ def packed_bytes(tensor: Tensor) -> int:
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Entries by name, packed tensors by name, and where the data begin; all checked against the file's length.
+    """Entries by name, packed tensors by name, and where the data begin; all checked against the file's
+    length.
 
     Raises:
         FileError: something in it cannot be true.
@@ -166,12 +178,15 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
     size = int.from_bytes(first, "little")
     if len(first) < 8 or size > min(_MAX_HEADER, length - 8):
         raise FileError(
-            f"the file says its header has {size} bytes, but the file has {length}: not a whole safetensors file"
+            f"the file says its header has {size} bytes, but the file has {length}: "
+            "not a whole safetensors file"
         )
     try:
         header = json.loads(file.read(size))
         metadata = header.pop("__metadata__", {})
-        ours = json.loads(metadata[_KEY]) if _KEY in metadata else {"version": _VERSION, "packed": {}}
+        ours: dict[str, Any] = (
+            json.loads(metadata[_KEY]) if _KEY in metadata else {"version": _VERSION, "packed": {}}
+        )
         packed = ours["packed"]
         if ours["version"] != _VERSION:
             raise FileError(f"the file has format version {ours['version']}; this program reads {_VERSION}")

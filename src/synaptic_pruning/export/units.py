@@ -1,8 +1,8 @@
 """Which hidden unit every position of every tensor belongs to: the bookkeeping behind exact shrinking.
 
-A *unit* is one feature that some layer makes: an output of a Linear, a channel of a convolution, a hidden unit of an
-LSTM. Adding two tensors ties their units together (they stay or go as one), a flatten repeats a unit, and whatever
-cannot be followed pins the units it sees: a pinned unit stays.
+A *unit* is one feature that some layer makes: an output of a Linear, a channel of a convolution, a hidden
+unit of an LSTM. Adding two tensors ties their units together (they stay or go as one), a flatten repeats a
+unit, and whatever cannot be followed pins the units it sees: a pinned unit stays.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from torch import Tensor
 class Tag:
     """What is known about a tensor, position by position.
 
-    `ids` are unit numbers, None where units can't be told apart. `constant` is the value where it is the same whatever
-    the input, NaN elsewhere; both are as large as the tensor.
+    `ids` are unit numbers, None where units can't be told apart. `constant` is the value where it is the same
+    whatever the input, NaN elsewhere; both are as large as the tensor.
     """
 
     ids: Tensor | None
@@ -66,7 +66,7 @@ class Units:
                 self.reasons.setdefault(unit, reason)
 
     def tie(self, a: Tensor, b: Tensor) -> bool:
-        """Tie units position by position; False, and nothing done, where one of them would be tied to several."""
+        """Tie units position by position; False, and nothing done, where one would be tied to several."""
         pairs = torch.stack([a.flatten(), b.flatten()]).unique(dim=1)
         if any(side.unique().numel() != pairs.shape[1] for side in pairs):
             return False
