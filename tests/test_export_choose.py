@@ -73,6 +73,20 @@ def test_outputs_stay_whatever_is_chosen(
         torch.testing.assert_close(again(x), small(x), atol=0, rtol=0)
 
 
+def test_an_encoder_of_which_one_layer_shrinks() -> None:
+    model = encoder().eval()
+    with torch.no_grad():
+        for parameter in model[1].parameters():
+            if parameter.dim() > 1:
+                parameter *= torch.rand_like(parameter) < 0.2
+        model[1].layers[0].linear2.weight[:, :40] = 0
+    x = torch.randn(2, 10, 4)
+    small = compact(model, x)
+    assert any(row.after < row.before for row in small.report.shrunk.rows)
+    with torch.inference_mode():
+        torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-5)
+
+
 def test_the_faster_form_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
     with torch.no_grad():

@@ -133,8 +133,8 @@ class _Holder(nn.Module):
         self.model = model
         self.eval()
 
-    def forward(self, *inputs: Any) -> Any:
-        return self.model(*inputs)
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        return self.model(*inputs, **options)
 
 
 def _speed_up(

@@ -69,14 +69,14 @@ class SparseMatrix(nn.Module):
     def product(self, x: Tensor, threads: int = 1) -> Tensor:
         """`x @ W.T + bias` for contiguous float32 `x` (samples, inputs) without gradient."""
         if not compiled():
-            csr: Tensor = self._layout("csr", self._to_csr)
+            csr: Tensor = self.cached("csr", self._to_csr)
             return ((csr @ x.T).T + self.bias).contiguous()
         samples = len(x)
         y = torch.empty(samples, self.outputs)
         if samples < FEW_SAMPLES:
-            self._layout("few", self._few_samples)(x, y, samples)
+            self.cached("few", self._few_samples)(x, y, samples)
         else:
-            in_parts(self._layout("many", self._many_samples)(x, y), samples, threads)
+            in_parts(self.cached("many", self._many_samples)(x, y), samples, threads)
         return y
 
     def _few_samples(self) -> Callable[[Tensor, Tensor, int], None]:
@@ -111,13 +111,13 @@ class SparseMatrix(nn.Module):
         """The layout of the lookup kernel."""
         from synaptic_pruning.export.layouts import to_slices
 
-        return self._layout("slices", lambda: to_slices(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
+        return self.cached("slices", lambda: to_slices(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
 
     def tiles(self) -> "Tiles":
         """The layout of the tile kernel."""
         from synaptic_pruning.export.layouts import to_tiles
 
-        return self._layout("tiles", lambda: to_tiles(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
+        return self.cached("tiles", lambda: to_tiles(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
 
     def dense(self) -> Tensor:
         """The matrix with its zeros."""
@@ -130,7 +130,8 @@ class SparseMatrix(nn.Module):
         """Shape and number of surviving weights, for `print(module)`."""
         return f"{self.outputs}x{self.inputs}, {self.values.numel()} weights"
 
-    def _layout(self, name: str, make: Callable[[], Any]) -> Any:
+    def cached(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once and forgotten in copies, pickles and saved states."""
         if name not in self._layouts:
             self._layouts[name] = make()
         return self._layouts[name]

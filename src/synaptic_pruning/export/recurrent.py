@@ -43,6 +43,27 @@ class _Direction(nn.Module):
             projection = nn.functional.pad(_pad_columns(weights["weight_hr"]), (0, 0, 0, extra))
         self.projection = SparseMatrix(projection)
 
+    def few_samples(self) -> tuple[Any, ...]:
+        """The weights as `recurrent_kernels.few_samples` takes them."""
+        recurrent, projection = self.recurrent, self.projection
+        return (
+            *recurrent.slices(),
+            _flat(recurrent.bias),
+            *projection.slices(),
+            _flat(projection.bias),
+        )
+
+    def tile_of_samples(self) -> tuple[Any, ...]:
+        """The weights as `recurrent_kernels.tile_of_samples` takes them."""
+        inner, recurrent = self.inner, self.recurrent
+        return (
+            *inner.tiles(),
+            _flat(inner.bias),
+            *recurrent.tiles(),
+            _flat(recurrent.bias),
+            *self.projection.tiles(),
+        )
+
 
 class SparseRecurrent(Inference):
     """`nn.LSTM`, `nn.GRU` or `nn.RNN` of which only the non-zero weights are kept.
@@ -152,10 +173,7 @@ class SparseRecurrent(Inference):
                 steps,
                 batch,
                 _flat(gates),
-                *layer.recurrent.slices(),
-                _flat(layer.recurrent.bias),
-                *layer.projection.slices(),
-                _flat(layer.projection.bias),
+                *layer.recurrent.cached("few samples", layer.few_samples),
                 _flat(hidden[index]),
                 _flat(memory[index]),
                 _flat(out),
@@ -182,11 +200,7 @@ class SparseRecurrent(Inference):
                 lanes,
                 _flat(source),
                 source.shape[1],
-                *layer.inner.tiles(),
-                _flat(layer.inner.bias),
-                *layer.recurrent.tiles(),
-                _flat(layer.recurrent.bias),
-                *layer.projection.tiles(),
+                *layer.recurrent.cached("tile of samples", layer.tile_of_samples),
                 _flat(h),
                 _flat(c),
                 _flat(target),
