@@ -1,3 +1,19 @@
 """Networks that prune themselves while they train, in place of dropout."""
 
+from synaptic_pruning import scores as scores
+from synaptic_pruning.dropout import monte_carlo_dropout as monte_carlo_dropout
+from synaptic_pruning.dropout import set_dropout as set_dropout
+from synaptic_pruning.pruner import SynapticPruner as SynapticPruner
+from synaptic_pruning.pruner import default_rule as default_rule
+from synaptic_pruning.rules import Rule as Rule
+from synaptic_pruning.rules.to_sparsity import ToSparsity as ToSparsity
+from synaptic_pruning.rules.vos2025 import vos2025 as vos2025
+from synaptic_pruning.schedules import Schedule as Schedule
+from synaptic_pruning.schedules import cubic as cubic
+from synaptic_pruning.schedules import cubic_ease_in as cubic_ease_in
+from synaptic_pruning.schedules import linear as linear
+from synaptic_pruning.schedules import one_shot as one_shot
+from synaptic_pruning.summaries import Summary as Summary
+from synaptic_pruning.synapses import Synapses as Synapses
+
 __version__ = "0.1.0"

@@ -1,0 +1,238 @@
+"""Tie a rule to a model and its optimizer: one line in a training script."""
+
+import gc
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synaptic_pruning.rules import Rule
+from synaptic_pruning.rules.to_sparsity import ToSparsity
+from synaptic_pruning.schedules import cubic
+from synaptic_pruning.summaries import Summary
+from synaptic_pruning.synapses import Synapses, unwrap
+
+_EVENTS = 100  # by default, over the whole of training: finer than any ramp needs, too few to cost time
+_FORMAT = 1
+_owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueDictionary()
+
+
+def default_rule() -> Rule:
+    """Return the default recipe: global magnitude, a fast-first cubic to 90 % from 5 % to 50 % of training.
+
+    Chosen on leak-free trials of small LSTM forecasters, where it beat slower, later, weaker and one-shot pruning; see
+    docs/recipe.md. Networks that are still far from converged when training ends lose by it.
+    """
+    return ToSparsity(cubic(0.9, begin=0.05, end=0.5))
+
+
+class SynapticPruner:
+    """Prune a model while it trains: hooks into the optimizer, so no other line of the training loop changes.
+
+    After every real optimizer step (not after each batch under gradient accumulation, not after a step that mixed
+    precision skipped) dead weights are set back to exactly zero; at events the rule takes more. What the optimizer
+    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before the step.
+    The model itself stays untouched: same modules, parameters, names and ``state_dict``.
+
+    Args:
+        model: The network, plain or wrapped by ``torch.compile`` or DistributedDataParallel.
+        optimizer: The optimizer that trains it; it must hold every prunable parameter.
+        rule: What dies when; default `default_rule`.
+        total_steps: Optimizer steps of the whole training, at least 1.
+        every: Steps between events; default one hundredth of training.
+        include: Name patterns of the only parameters to prune, instead of the default choice.
+        exclude: Name patterns of parameters to leave alone.
+
+    Raises:
+        ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
+            another pruner holds.
+
+    Attributes:
+        steps: Real optimizer steps seen so far.
+
+    Example:
+        >>> import synaptic_pruning as sp
+        >>> net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> pruner = sp.SynapticPruner(net, optimizer, total_steps=200)
+        >>> for _ in range(200):
+        ...     loss = net(torch.randn(4, 8)).square().mean()
+        ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
+        >>> round(pruner.sparsity(), 2), pruner.finished
+        (0.9, True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rule: Rule | None = None,
+        *,
+        total_steps: int,
+        every: int | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        _check_steps("total_steps", total_steps, "the number of optimizer steps you will take, epochs × batches")
+        if every is not None:
+            _check_steps("every", every, "the number of optimizer steps between events")
+        self.rule = default_rule() if rule is None else rule
+        self.synapses = Synapses(model, include, exclude)
+        self.optimizer = optimizer
+        self.total_steps = total_steps
+        self.every = max(1, total_steps // _EVENTS) if every is None else every
+        self.steps = 0
+        self._finished = False
+        self._claim()
+        # torch.compile must not trace into the hooks: they branch on data.
+        self._hooks = [
+            optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),  # type: ignore[no-untyped-call]
+            optimizer.register_step_post_hook(torch.compiler.disable(self._after_step)),  # type: ignore[no-untyped-call]
+        ]
+
+    @property
+    def finished(self) -> bool:
+        """True once the rule's last event has passed: from then on the masks stand still."""
+        return self._finished
+
+    def sparsity(self) -> float:
+        """Return the fraction of prunable weights that are gone, in [0, 1]."""
+        return self.synapses.sparsity
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return a copy of each mask by parameter name: bool, the parameter's shape, True = alive."""
+        return self.synapses.masks()
+
+    def summary(self) -> Summary:
+        """Return a table a layer of weights, alive, sparsity and dead units; ``print`` it or take ``.to_dict()``."""
+        return Summary.of(self.synapses)
+
+    def apply_masks(self, model: nn.Module) -> None:
+        """Zero the dead weights in another copy of the model, such as a moving average that still remembers them.
+
+        Raises:
+            ValueError: The copy lacks a pruned parameter, or has it in another shape; nothing was changed.
+        """
+        model = model.module if isinstance(model, torch.optim.swa_utils.AveragedModel) else model
+        theirs = dict(unwrap(model).named_parameters(remove_duplicate=False))
+        for layer in self.synapses.layers:
+            if layer.name not in theirs or theirs[layer.name].shape != layer.alive.shape:
+                raise ValueError(
+                    f"model has no parameter {layer.name} of shape {tuple(layer.alive.shape)}; give a copy"
+                )
+        with torch.no_grad():
+            for layer in self.synapses.layers:
+                layer.silence(theirs[layer.name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""
+        return {
+            "format": _FORMAT,
+            "steps": self.steps,
+            "total_steps": self.total_steps,
+            "finished": self._finished,
+            **self.synapses.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; call it after the model's and the optimizer's own ``load_state_dict``.
+
+        Raises:
+            ValueError: The checkpoint is not a pruner's, or belongs to another model (the names that differ are given);
+                nothing was loaded.
+        """
+        if state.get("format") != _FORMAT:
+            raise ValueError(
+                f"state has format {state.get('format')!r}, not {_FORMAT}: give what SynapticPruner.state_dict returned"
+            )
+        self.synapses.load_state_dict(state)
+        self.steps = int(state["steps"])
+        self._finished = bool(state["finished"])
+        if state["total_steps"] != self.total_steps:
+            warnings.warn(
+                f"the checkpoint was made with total_steps={state['total_steps']} and this pruner has "
+                f"{self.total_steps}; the schedule goes on with the new length",
+                stacklevel=2,
+            )
+        self._silence_all()
+
+    def remove(self) -> None:
+        """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
+        if not self._hooks:
+            return
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._release()
+        if self.steps > 0 and not self._finished:
+            warnings.warn(
+                f"training ended at step {self.steps} of total_steps={self.total_steps}, before the last event, at "
+                f"{self.sparsity():.1%} sparsity; set total_steps to the number of optimizer steps you take",
+                stacklevel=2,
+            )
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.synapses.silence_gradients()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if _skipped(optimizer):
+            return
+        self.steps += 1
+        if self.steps == self.total_steps + 1:
+            warnings.warn(
+                f"this is step {self.steps} but total_steps={self.total_steps}; the schedule stays at its end from "
+                "here on; set total_steps to the number of optimizer steps you take",
+                stacklevel=2,
+            )
+        progress = min(1.0, self.steps / self.total_steps)
+        last = progress >= self.rule.end
+        if not self._finished and (last or self.steps % self.every == 0):
+            self.synapses.keep(self.rule.update(self.synapses, progress))
+            self._finished = last
+            self._silence_all()
+        else:
+            self.synapses.silence()
+
+    def _silence_all(self) -> None:
+        self.synapses.silence()
+        self.synapses.silence_gradients()
+        self.synapses.clean(self.optimizer)
+
+    def _claim(self) -> None:
+        """Make sure that the optimizer trains every prunable parameter and that no other pruner holds one."""
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        missing = [layer.name for layer in self.synapses.layers if id(layer.parameter) not in trained]
+        if missing:
+            raise ValueError(
+                f"the optimizer lacks {len(missing)} prunable parameters, such as {missing[0]}; "
+                "give it model.parameters(), or leave them out with exclude="
+            )
+        if any(id(layer.parameter) in _owners for layer in self.synapses.layers):
+            gc.collect()  # an optimizer and pruner that were dropped together may still be waiting to be freed
+        for layer in self.synapses.layers:
+            if id(layer.parameter) in _owners:
+                raise ValueError(
+                    f"{layer.name} is already pruned by another SynapticPruner; call its remove() first, "
+                    "or divide the parameters with include= and exclude="
+                )
+        for layer in self.synapses.layers:
+            _owners[id(layer.parameter)] = self
+
+    def _release(self) -> None:
+        for layer in self.synapses.layers:
+            if _owners.get(id(layer.parameter)) is self:
+                del _owners[id(layer.parameter)]
+
+
+def _check_steps(argument: str, value: int, meaning: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{argument}={value!r} must be a whole number of at least 1: {meaning}")
+
+
+def _skipped(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether a fused optimizer skipped its step: GradScaler calls it all the same and says so beside it."""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, Tensor) and bool(found.any())

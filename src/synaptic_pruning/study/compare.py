@@ -1,0 +1,47 @@
+"""From series to a folder of results: run the cells, write tables, networks and the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from synaptic_pruning.study.cells import Plan, expand, task_of
+from synaptic_pruning.study.report import Dataset, write_report
+from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
+from synaptic_pruning.study.runner import run
+from synaptic_pruning.tasks.forecasting.series import Series
+
+
+def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, command: str) -> pd.DataFrame:
+    """Run a plan on data sets and leave `report.html`, `results.*`, `networks/` and the records in `out`.
+
+    Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
+
+    Args:
+        series: the data sets, with distinct names.
+        plan: what to vary and what to hold fixed.
+        out: existing folder.
+        jobs: processes at once.
+        command: what the report tells its reader to type.
+
+    Returns:
+        The table of runs (`results.to_table`), failed ones included.
+
+    Raises:
+        DataError: a series does not carry these windows and horizon; raised before any training.
+        KeyboardInterrupt: finished cells are kept.
+    """
+    cells = expand(plan, series)
+    by_name = {one.name: one for one in series}
+    for cell in cells:
+        if cell.model == plan.models[0] and cell.seed == plan.seeds[0]:
+            task_of(cell, by_name[cell.dataset])
+    kept = out / "cells"
+    kept.mkdir(exist_ok=True)
+    records = run(cells, by_name, kept, jobs=jobs)
+    table = to_table(records)
+    write_table(table, out)
+    keep_best_networks(records, kept, out / "networks")
+    datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
+    write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command)
+    return table

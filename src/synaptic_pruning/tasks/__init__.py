@@ -1,0 +1,1 @@
+"""Real work to train on."""

@@ -1,0 +1,189 @@
+"""Three small forecasters: (batch, window, channels) -> (batch, horizon), the forecast of channel 0.
+
+Dropout acts where the field puts it, through modules that ``eval()`` switches off. The default sizes are
+those of the studies this package compares with (hidden 64, one layer; PatchTST 64 wide, 4 heads, 2 blocks,
+feed-forward 256).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .windows import Target
+
+
+class _Recurrent(nn.Module):
+    """A recurrent layer, dropout on its last output state, a linear head."""
+
+    cell: type[nn.RNN] | type[nn.LSTM]
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        length: int,
+        horizon: int,
+        dropout: float = 0.0,
+        hidden: int = 64,
+        layers: int = 1,
+    ) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0  # PyTorch's own dropout acts between layers only
+        self.recurrent = self.cell(channels, hidden, layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, horizon)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, window, channels) -> (batch, horizon)."""
+        states, _ = self.recurrent(inputs)
+        forecast: Tensor = self.head(self.dropout(states[:, -1]))
+        return forecast
+
+
+class RNNForecaster(_Recurrent):
+    """An Elman network (tanh).
+
+    >>> RNNForecaster(channels=3, length=7, horizon=2)(torch.zeros(5, 7, 3)).shape
+    torch.Size([5, 2])
+    """
+
+    cell = nn.RNN
+
+
+class LSTMForecaster(_Recurrent):
+    """A long short-term memory network.
+
+    >>> LSTMForecaster(channels=1, length=7, horizon=1, hidden=8)(torch.zeros(5, 7, 1)).shape
+    torch.Size([5, 1])
+    """
+
+    cell = nn.LSTM
+
+
+class _Block(nn.Module):
+    """A pre-norm transformer block: self-attention, then feed-forward, each with dropout and a shortcut.
+
+    Written on ``nn.MultiheadAttention`` because ``nn.TransformerEncoderLayer`` has a fused inference path
+    that skips dropout whenever the layer itself is in eval, so Monte-Carlo dropout would silently do nothing.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, feedforward)
+        self.narrow = nn.Linear(feedforward, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed = self.norm_attention(tokens)
+        attended, _ = self.attention(normed, normed, normed, need_weights=False)
+        tokens = tokens + self.dropout(attended)
+        hidden = nn.functional.gelu(self.widen(self.norm_feedforward(tokens)))
+        output: Tensor = tokens + self.dropout(self.narrow(self.dropout(hidden)))
+        return output
+
+
+class PatchTSTForecaster(nn.Module):
+    """Patches of the target's own history through a transformer (Nie et al., ICLR 2023, arXiv 2211.14730).
+
+    Channel independence means that the forecast of a channel sees that channel only; as only the target is
+    forecast, only channel 0 is computed. Patches do not overlap: 1, 2, 3 or 4 rows for windows up to 7, 14,
+    30 or longer; a window that does not divide is extended at its old end by its first value. Normalisation
+    layers are LayerNorm before each part (the paper: BatchNorm after it), so that they do not depend on the
+    batch.
+
+    Each window is normalised by its own mean and standard deviation (not when ``length`` is 1, which would
+    leave nothing), and the output is put back on that scale: for ``predict="delta"`` the head's zero is
+    persistence and its unit the window's deviation, divided by ``unit`` (pass the task's) to be in target
+    units; for ``predict="level"`` the window's mean is added back.
+
+    >>> PatchTSTForecaster(channels=2, length=30, horizon=3)(torch.zeros(5, 30, 2)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        length: int,
+        horizon: int,
+        dropout: float = 0.0,
+        predict: Target = "delta",
+        unit: float = 1.0,
+        width: int = 64,
+        heads: int = 4,
+        blocks: int = 2,
+        feedforward: int = 256,
+    ) -> None:
+        super().__init__()
+        self.patch = 1 if length <= 7 else 2 if length <= 14 else 3 if length <= 30 else 4
+        self.normalise = length > 1
+        self.predict = predict
+        self.unit = unit
+        patches = -(-length // self.patch)
+        self.padding = patches * self.patch - length
+        self.embedding = nn.Linear(self.patch, width)
+        self.position = nn.Parameter(torch.empty(patches, width).uniform_(-0.02, 0.02))
+        self.blocks = nn.ModuleList(_Block(width, heads, feedforward, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(patches * width, horizon)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, window, channels) -> (batch, horizon)."""
+        history = inputs[..., 0]
+        if self.normalise:
+            mean = history.mean(1, keepdim=True)
+            deviation = (history.var(1, keepdim=True, correction=0) + 1e-10).sqrt()
+            history = (history - mean) / deviation
+        if self.padding:
+            history = torch.cat([history[:, :1].expand(-1, self.padding), history], 1)
+        tokens = self.embedding(history.reshape(len(history), -1, self.patch)) + self.position
+        for block in self.blocks:
+            tokens = block(tokens)
+        forecast: Tensor = self.head(self.dropout(self.norm(tokens).flatten(1)))
+        if not self.normalise:
+            return forecast
+        return forecast * deviation / self.unit if self.predict == "delta" else forecast * deviation + mean
+
+
+MODELS: dict[str, type[nn.Module]] = {
+    "rnn": RNNForecaster,
+    "lstm": LSTMForecaster,
+    "patchtst": PatchTSTForecaster,
+}
+
+
+def build_model(
+    name: str,
+    *,
+    channels: int,
+    length: int,
+    horizon: int,
+    dropout: float = 0.0,
+    predict: Target = "delta",
+    unit: float = 1.0,
+) -> nn.Module:
+    """A fresh forecaster by name: ``rnn``, ``lstm`` or ``patchtst``, weights drawn from the global generator.
+
+    ``predict`` and ``unit`` are those of the task; only models with instance normalisation need them.
+
+    Raises:
+        ValueError: an unknown name, or a size or rate out of range.
+
+    >>> type(build_model("lstm", channels=1, length=7, horizon=1)).__name__
+    'LSTMForecaster'
+    """
+    if name not in MODELS:
+        raise ValueError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}.")
+    if min(channels, length, horizon) < 1:
+        raise ValueError(f"channels={channels}, length={length}, horizon={horizon} must each be at least 1.")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout={dropout} is outside [0, 1); give the share of activations to drop.")
+    sizes = {"channels": channels, "length": length, "horizon": horizon, "dropout": dropout}
+    if MODELS[name] is PatchTSTForecaster:
+        return PatchTSTForecaster(**sizes, predict=predict, unit=unit)  # type: ignore[arg-type]
+    return MODELS[name](**sizes)

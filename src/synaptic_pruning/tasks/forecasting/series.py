@@ -1,0 +1,76 @@
+"""One data set as the rest of the package sees it: times, channels, missing values left missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Times = NDArray[Any]
+
+
+class DataError(ValueError):
+    """The data cannot be used as asked; the message is one sentence that names the fix."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A target and the channels observed beside it, row by row in time.
+
+    ``columns[0]`` is the target. ``times`` is datetime64[ns] or int64 (row numbers, years), strictly
+    increasing, shape (rows,). ``values`` is float64, shape (rows, channels); NaN marks a missing value and is
+    never filled here. ``season`` is the number of rows in a season, 1 when there is none.
+
+    Raises:
+        DataError: shapes that do not agree, times that do not increase, infinite values, a constant target.
+
+    >>> import numpy as np
+    >>> tides = Series("tides", "level", ("level",), np.arange(3), np.array([[1.0], [2.0], [4.0]]), season=2)
+    >>> tides.values.shape, tides.digest[:8]
+    ((3, 1), '...')
+    """
+
+    name: str
+    target: str
+    columns: tuple[str, ...]
+    times: Times
+    values: Array
+    season: int
+
+    def __post_init__(self) -> None:
+        rows = len(self.times)
+        if self.values.shape != (rows, len(self.columns)):
+            raise DataError(
+                f"series {self.name!r}: values have the shape {self.values.shape}, "
+                f"but {rows} times and {len(self.columns)} columns need {(rows, len(self.columns))}."
+            )
+        if not self.columns or self.columns[0] != self.target:
+            raise DataError(f"series {self.name!r}: the first column must be the target {self.target!r}.")
+        if rows < 2:
+            raise DataError(f"series {self.name!r} has {rows} row(s); give at least two, in time order.")
+        if not (self.times[1:] > self.times[:-1]).all():
+            raise DataError(f"series {self.name!r}: times must increase strictly; sort them, drop duplicates.")
+        if np.isinf(self.values).any():
+            row, column = np.argwhere(np.isinf(self.values))[0]
+            raise DataError(
+                f"series {self.name!r}: column {self.columns[column]!r} is infinite in row {row}; "
+                "write the value as missing."
+            )
+        if self.season < 1:
+            raise DataError(f"series {self.name!r}: season is {self.season}; give rows per season, 1 for none.")
+        observed = self.values[~np.isnan(self.values[:, 0]), 0]
+        if len(observed) == 0 or observed.min() == observed.max():
+            what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
+            raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of columns, times, values and season, in hexadecimal; the name does not count."""
+        head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
+        values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
+        return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()

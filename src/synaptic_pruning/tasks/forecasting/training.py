@@ -1,0 +1,206 @@
+"""Training a forecaster: one plain loop, the same data order for every arm of a seed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from .windows import ForecastingTask, Windows
+
+
+class Pruner(Protocol):
+    """What training asks of a pruner; it hooks itself onto the optimizer."""
+
+    @property
+    def finished(self) -> bool:
+        """True once the final sparsity is reached."""
+
+    def sparsity(self) -> float:
+        """Share of the prunable weights that are gone, in [0, 1]."""
+
+
+Attach = Callable[[nn.Module, Optimizer, int], Pruner]
+Status = Literal["ok", "nan-loss", "pruner-unfinished"]
+
+
+@dataclass
+class Training:
+    """What happened in training; epochs count from 1, ``best_epoch`` 0 means the initial weights.
+
+    ``history`` has one dict an epoch: epoch, train_loss (MSE in target units), validation_mae (original
+    units), sparsity, seconds (training steps only). ``sparsity`` and ``best_state`` belong to the weights
+    left in the model. ``status`` other than "ok" comes with a ``reason``.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    sparsity: float = 0.0
+    train_seconds: float = 0.0
+    steps: int = 0
+    status: Status = "ok"
+    reason: str = ""
+
+
+class _Checkpoint(NamedTuple):
+    epoch: int
+    sparsity: float
+    state: dict[str, Tensor]
+
+
+def train(
+    model: nn.Module,
+    task: ForecastingTask,
+    *,
+    epochs: int,
+    seed: int,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    patience: int | None = None,
+    attach: Attach | None = None,
+    weight_decay: float = 0.0,
+) -> Training:
+    """Train with Adam on the mean squared error; leave the best weights (validation MAE) in, in eval mode.
+
+    ``attach(model, optimizer, total_steps)`` puts a pruner on; until it is ``finished`` no epoch may become
+    the best and ``patience`` (epochs without improvement) does not count, so that what is evaluated is fully
+    pruned. ``seed`` fixes data order (its own generator, the same for every arm) and dropout; the caller's
+    random state is left as it was. A loss or weight that is no longer finite ends training and is told in
+    ``status``, not raised.
+
+    Raises:
+        ValueError: an argument out of range, or a model built for another ``predict`` than the task's.
+    """
+    if epochs < 1 or batch_size < 1 or (patience is not None and patience < 1):
+        raise ValueError(f"epochs={epochs}, batch_size={batch_size}, patience={patience} must be at least 1.")
+    if getattr(model, "predict", task.predict) != task.predict:
+        raise ValueError(
+            f"the model was built for predict={model.predict!r}, the task for {task.predict!r}; "
+            "pass predict=task.predict to build_model."
+        )
+    run = Training()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
+        batches = _Batches(task.train, batch_size, seed)
+        pruner = attach(model, optimizer, epochs * len(batches)) if attach else None
+        best_mae = math.inf
+        checkpoint = _Checkpoint(0, pruner.sparsity() if pruner else 0.0, _copy(model))
+
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            model.train()
+            loss = _epoch(model, optimizer, batches, run)
+            seconds = time.perf_counter() - started
+            model.eval()
+            run.train_seconds += seconds
+            sparsity = pruner.sparsity() if pruner else 0.0
+            mae = _validation_mae(model, task) if math.isfinite(loss) else math.nan
+            run.history.append(
+                {
+                    "epoch": epoch,
+                    "train_loss": loss,
+                    "validation_mae": mae,
+                    "sparsity": sparsity,
+                    "seconds": seconds,
+                }
+            )
+            if not math.isfinite(mae):
+                run.status = "nan-loss"
+                run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
+                break
+            if pruner is not None and not pruner.finished:
+                checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
+            elif mae < best_mae:
+                best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
+            elif patience is not None and epoch - checkpoint.epoch >= patience:
+                break
+
+    if run.status == "ok" and pruner is not None and not pruner.finished:
+        run.status = "pruner-unfinished"
+        run.reason = (
+            f"the pruner had not reached its final sparsity after {run.steps} steps; "
+            "train longer or end its schedule earlier."
+        )
+    run.best_epoch, run.sparsity, run.best_state = checkpoint
+    model.load_state_dict(run.best_state)
+    model.eval()
+    return run
+
+
+class _Batches:
+    """Shuffled batches by index from the strided windows; windows with no known target are passed over."""
+
+    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
+        known = ~windows.targets.isnan()
+        self.windows = windows
+        self.batch_size = batch_size
+        self.complete = bool(known.all())
+        self.usable = known.any(1).nonzero().squeeze(1)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.usable) // self.batch_size)
+
+    def shuffled(self) -> tuple[Tensor, ...]:
+        """Index tensors of one epoch, each (batch,)."""
+        order = torch.randperm(len(self.usable), generator=self.generator)
+        return torch.split(self.usable[order], self.batch_size)
+
+    def loss(self, model: nn.Module, index: Tensor) -> Tensor:
+        """Mean squared error over the known targets of one batch."""
+        forecasts, targets = model(self.windows.inputs[index]), self.windows.targets[index]
+        if self.complete:
+            return nn.functional.mse_loss(forecasts, targets)
+        known = ~targets.isnan()
+        return nn.functional.mse_loss(forecasts[known], targets[known])
+
+
+def _epoch(model: nn.Module, optimizer: Optimizer, batches: _Batches, run: Training) -> float:
+    """One pass over the training windows; the mean loss, not finite when training had to stop."""
+    total = 0.0
+    for index in batches.shuffled():
+        loss = batches.loss(model, index)
+        value = loss.item()
+        if not math.isfinite(value):  # before the step, so that a pruner never meets the resulting weights
+            return value
+        total += value * len(index)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            optimizer.step()
+        except ValueError:  # a pruner refuses weights that are not finite
+            if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                raise
+            return math.nan
+        run.steps += 1
+    return total / len(batches.usable)
+
+
+def _validation_mae(model: nn.Module, task: ForecastingTask) -> float:
+    forecasts = task.to_units(predict(model, task.validation), task.validation)
+    errors = np.abs(forecasts - task.truth(task.validation))
+    return float(errors[~np.isnan(task.truth(task.validation))].mean())
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def predict(model: nn.Module, windows: Windows, batch_size: int = 1024) -> Tensor:
+    """Network outputs (n, horizon) for ``windows``; ``task.to_units`` puts them in original units.
+
+    The model is used in the mode it is in (``train`` leaves it in eval), so Monte-Carlo dropout can be
+    switched on around the call.
+    """
+    return torch.cat([model(inputs) for inputs in torch.split(windows.inputs, batch_size)])

@@ -1,0 +1,220 @@
+"""A series cut into training, validation and test windows, without any look ahead.
+
+The cut is made on raw time, before any window. A window belongs to a part when all its targets lie there, so
+targets of an earlier part never reach into a later one; the look-back of a later part may reach into an
+earlier one, which is the past. Scaler and target unit are fitted on training rows only. A missing input takes
+the last observed value of its channel; before the first observation it takes the channel's training mean. A
+missing target stays NaN: it is neither trained on nor scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .series import Array, DataError, Series
+
+Target = Literal["delta", "level"]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The windows of one part, one row a forecast origin.
+
+    ``inputs`` (n, length, channels) is a strided view of one scaled tensor. ``targets`` (n, horizon) is what
+    a network is to output, NaN where the truth is missing. ``last`` (n,) is the last observed target value,
+    scaled. ``origins`` (n,) holds the row of the last input.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    last: Tensor
+    origins: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Mean and scale of every channel; one that does not vary in training has an infinite scale (reads 0)."""
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def fit(cls, rows: Array) -> Scaler:
+        """Fit on ``rows`` (n, channels), missing values left out."""
+        mean, scale = np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf)
+        for channel, column in enumerate(rows.T):
+            seen = column[~np.isnan(column)]
+            if len(seen):
+                mean[channel] = seen.mean()
+            if len(seen) and seen.min() < seen.max():
+                scale[channel] = seen.std()
+        return cls(mean, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastingTask:
+    """A series with its three parts, and the way back from network outputs to original units.
+
+    ``predict="delta"``: a network outputs the change from the last observed value, in ``unit`` (the root mean
+    square change over the training windows, in scaled units), so the zero output is persistence. ``"level"``:
+    it outputs the scaled value itself and ``unit`` is 1. ``cuts`` are the first rows of validation and test;
+    ``filled`` is the series with missing values carried forward, in original units.
+    """
+
+    series: Series
+    length: int
+    horizon: int
+    predict: Target
+    train: Windows
+    validation: Windows
+    test: Windows
+    scaler: Scaler
+    unit: float
+    cuts: tuple[int, int]
+    filled: Array
+
+    def to_units(self, forecasts: Tensor | NDArray[Any], windows: Windows) -> Array:
+        """Network outputs (n, horizon) for ``windows`` as values of the series, float64 (n, horizon)."""
+        outputs = np.asarray(torch.as_tensor(forecasts).detach().cpu(), dtype=np.float64)
+        if outputs.shape != (len(windows), self.horizon):
+            raise ValueError(f"forecasts have shape {outputs.shape}; give {(len(windows), self.horizon)}.")
+        mean, scale = self.scaler.mean[0], self.scaler.scale[0]
+        if self.predict == "level":
+            return np.asarray(outputs * scale + mean)
+        return np.asarray(self.filled[windows.origins, 0][:, None] + outputs * self.unit * scale)
+
+    def truth(self, windows: Windows) -> Array:
+        """Observed values (n, horizon) in original units; NaN, never scored, where the source has none."""
+        return np.asarray(self.series.values[_target_rows(windows.origins, self.horizon), 0])
+
+
+def make_task(
+    series: Series,
+    *,
+    length: int,
+    horizon: int = 1,
+    longest: int | None = None,
+    predict: Target = "delta",
+    train: float = 0.7,
+    validation: float = 0.1,
+) -> ForecastingTask:
+    """Cut ``series`` into windows of ``length`` rows that forecast the next ``horizon`` rows.
+
+    ``longest`` (default ``length``) is the longest window of a comparison: origins start where that one is
+    complete, so every length trains, stops and is tested on exactly the same targets. ``train`` and
+    ``validation`` are fractions of the rows; the rest is test.
+
+    Raises:
+        DataError: the series is too short, does not vary in training, or a part has no observed target.
+        ValueError: an argument out of its range.
+
+    >>> import numpy as np
+    >>> line = Series("line", "y", ("y",), np.arange(20), np.arange(20.0)[:, None], season=1)
+    >>> task = make_task(line, length=4)
+    >>> [len(part) for part in (task.train, task.validation, task.test)], task.test.inputs.shape
+    ([10, 2, 4], torch.Size([4, 4, 1]))
+    >>> task.to_units(np.zeros((4, 1)), task.test).ravel()      # the zero output is persistence
+    array([15., 16., 17., 18.])
+    """
+    longest = length if longest is None else longest
+    _check_arguments(length, horizon, longest, predict, train, validation)
+    rows = len(series.values)
+    cuts = (round(rows * train), round(rows * (train + validation)))
+    spans = {  # first and one past the last origin of each part
+        "training": (longest - 1, cuts[0] - horizon),
+        "validation": (max(cuts[0], longest) - 1, cuts[1] - horizon),
+        "test": (max(cuts[1], longest) - 1, rows - horizon),
+    }
+    for part, (first, end) in spans.items():
+        if end <= first:
+            raise DataError(
+                f"series {series.name!r} with {rows} rows is too short: no window of {longest} rows and "
+                f"horizon {horizon} fits its {part} part; give more rows or a shorter window or horizon."
+            )
+
+    scaler = Scaler.fit(series.values[: cuts[0]])
+    if not np.isfinite(scaler.scale[0]):
+        raise DataError(
+            f"series {series.name!r}: target {series.target!r} does not vary in its training part "
+            f"(the first {cuts[0]} rows); leave out the flat start or choose another target."
+        )
+    filled = _carry_forward(series.values, scaler.mean)
+    scaled = (filled - scaler.mean) / scaler.scale
+    observed = (series.values[:, 0] - scaler.mean[0]) / scaler.scale[0]
+    view = torch.from_numpy(scaled.astype(np.float32)).unfold(0, length, 1).transpose(1, 2)
+
+    unit = 1.0
+    if predict == "delta":
+        origins = np.arange(*spans["training"])
+        unit = _root_mean_square(observed[_target_rows(origins, horizon)] - scaled[origins, 0][:, None])
+
+    def windows(part: str) -> Windows:
+        first, end = spans[part]
+        origins = np.arange(first, end)
+        targets = observed[_target_rows(origins, horizon)]
+        if np.isnan(targets).all():
+            raise DataError(
+                f"series {series.name!r}: the {part} part has no observed value of {series.target!r}; "
+                "leave out the rows without it or choose another target."
+            )
+        last = scaled[origins, 0]
+        if predict == "delta":
+            targets = (targets - last[:, None]) / unit
+        return Windows(
+            inputs=view[first - length + 1 : end - length + 1],
+            targets=torch.from_numpy(targets.astype(np.float32)),
+            last=torch.from_numpy(last.astype(np.float32)),
+            origins=origins,
+        )
+
+    return ForecastingTask(
+        series=series,
+        length=length,
+        horizon=horizon,
+        predict=predict,
+        train=windows("training"),
+        validation=windows("validation"),
+        test=windows("test"),
+        scaler=scaler,
+        unit=unit,
+        cuts=cuts,
+        filled=filled,
+    )
+
+
+def _check_arguments(length: int, horizon: int, longest: int, predict: str, train: float, validation: float) -> None:
+    if length < 1 or horizon < 1:
+        raise ValueError(f"length={length} and horizon={horizon} must both be at least 1.")
+    if longest < length:
+        raise ValueError(f"longest={longest} is shorter than length={length}; give the longest window compared.")
+    if predict not in get_args(Target):
+        raise ValueError(f"predict={predict!r} is unknown; use 'delta' or 'level'.")
+    if not (train > 0 and validation > 0 and train + validation < 1):
+        raise ValueError(f"train={train} and validation={validation} must be positive and leave a share for the test.")
+
+
+def _target_rows(origins: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
+    return np.asarray(origins[:, None] + np.arange(1, horizon + 1))
+
+
+def _carry_forward(values: Array, before_first: Array) -> Array:
+    """Every missing value replaced by the last observed one of its channel, else by ``before_first``."""
+    seen_at = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
+    latest = np.maximum.accumulate(seen_at, axis=0)
+    carried = np.take_along_axis(values, np.maximum(latest, 0), axis=0)
+    return np.where(latest < 0, before_first, carried)
+
+
+def _root_mean_square(changes: Array) -> float:
+    known = changes[~np.isnan(changes)]
+    size = float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
+    return size if size > 0 else 1.0  # a target that stands still through training needs no unit

@@ -1,0 +1,263 @@
+"""The exact k-th smallest score over many tensors: streamed, sharded, never concatenated, never sorted.
+
+Floats are read as integers that sort the same way, and the k-th smallest integer is found digit by digit (a radix
+select). Each pass counts one digit in chunks, so memory stays at a few megabytes whatever the size of the network,
+and ranks that hold shards of the same tensors only ever add up their counts: no weight leaves its rank.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
+_CHUNK_ACCELERATOR = 1 << 24
+_DIGIT = 11
+_KEPT = 1 << 20  # keys of so few entries are kept between passes: 4 MB, and several times faster
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one tensor's entries, computed piece by piece when they are read.
+
+    Args:
+        name: Said in errors.
+        size: How many entries there are (on this rank).
+        read: ``read(start, stop)`` gives the scores of the flat positions start to stop-1, shape (stop - start,).
+        dtype: Floating dtype of what ``read`` returns.
+        device: Where ``read`` returns it.
+        alive: Flat bool tensor, True where an entry takes part; None when all do.
+
+    Example:
+        >>> scores = Scores.of(torch.tensor([[3.0, 1.0], [2.0, 5.0]]), "layer")
+        >>> scores.read(1, 3)
+        tensor([1., 2.])
+    """
+
+    name: str
+    size: int
+    read: Callable[[int, int], Tensor]
+    dtype: torch.dtype
+    device: torch.device
+    alive: Tensor | None = None
+
+    @classmethod
+    def of(cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None) -> "Scores":
+        """Take the entries of a tensor, of any shape, as the scores themselves."""
+        flat = tensor.detach().reshape(-1)
+        return cls(name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive)
+
+
+def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.ProcessGroup | None = None) -> float:
+    """Return the k-th smallest entry over all tensors together, exactly.
+
+    Args:
+        tensors: Tensors of any shape, of float16, bfloat16, float32 or float64 (mixed too), on any device.
+        k: Rank counted from 1 to the number of entries, over all ranks of ``group``.
+        group: The process group whose ranks each hold a part of the entries; only counts are exchanged.
+
+    Raises:
+        ValueError: k is outside that range, or an entry is NaN (its tensor is named).
+
+    Example:
+        >>> kth_smallest([torch.tensor([5.0, 1.0]), torch.tensor([[3.0], [1.0]])], k=3)
+        3.0
+    """
+    keys = _read(tensors)
+    return _value(_find(keys, k, group).key, keys[0].wide)
+
+
+def lowest(
+    tensors: Sequence[Tensor | Scores],
+    k: int,
+    *,
+    most: Sequence[int] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> list[Tensor]:
+    """Mark the k smallest entries over all tensors together: exactly k, ties taken in order of position.
+
+    Position means the tensor's place in the list, then the rank in ``group``, then the place in the flat tensor.
+
+    Args:
+        tensors: As for `kth_smallest`; `Scores` whose ``alive`` is False somewhere leave those entries out.
+        k: How many to mark, from 0 to the number of entries that take part, over all ranks.
+        most: At most this many from each tensor (over all ranks); what one may not give, the others do.
+        group: As for `kth_smallest`.
+
+    Returns:
+        A flat bool tensor for each tensor, True at the marked entries, on its device.
+
+    Raises:
+        ValueError: k is outside that range or more than ``most`` allows, or an entry is NaN.
+
+    Example:
+        >>> lowest([torch.tensor([5.0, 1.0, 1.0]), torch.tensor([1.0, 0.5])], k=3)
+        [tensor([False,  True,  True]), tensor([False,  True])]
+    """
+    keys = _read(tensors)
+    marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
+    if most is not None and k > sum(most):
+        raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
+    free = list(range(len(keys)))
+    while k > 0 and free:
+        cut = _find([keys[i] for i in free], k, group)
+        full = [] if most is None else [i for i, taken in zip(free, cut.taken(), strict=True) if taken > most[i]]
+        if not full:
+            for i, ties in zip(free, cut.ties_here, strict=True):
+                _mark(keys[i], marked[i], cut.key, ties)
+            break
+        assert most is not None
+        for i in full:  # such a tensor gives its share, and the rest is looked for among the others
+            if most[i] > 0:
+                own = _find([keys[i]], most[i], group)
+                _mark(keys[i], marked[i], own.key, own.ties_here[0])
+            k -= most[i]
+        free = [i for i in free if i not in full]
+    return marked
+
+
+class _Keys:
+    """One tensor's scores as integers that sort the same way, piece by piece; few of them are kept between passes."""
+
+    def __init__(self, scores: Scores, wide: torch.dtype, keep: bool) -> None:
+        self.scores, self.wide = scores, wide
+        self.size, self.device = scores.size, scores.device
+        self.bits = torch.finfo(wide).bits
+        self._integer = torch.int32 if wide is torch.float32 else torch.int64
+        self._top = (1 << (self.bits - 1)) - 1  # above every score, as only NaN would be: the key of the dead
+        self._kept: list[Tensor] | None = [] if keep else None
+        self.dead = 0 if scores.alive is None else scores.size - int(scores.alive.sum())
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Yield the keys of consecutive entries."""
+        if self._kept:
+            yield from self._kept
+            return
+        step = _CHUNK if self.device.type == "cpu" else _CHUNK_ACCELERATOR
+        for start in range(0, self.size, step):
+            piece = self._read(start, min(start + step, self.size))
+            if self._kept is not None:
+                self._kept.append(piece)
+            yield piece
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        values = self.scores.read(start, stop).to(self.wide) + 0.0  # makes one zero of the two
+        pattern = values.view(self._integer)
+        # Negative floats sort backwards as integers: flip all their bits but the sign.
+        keys = pattern ^ ((pattern >> (self.bits - 1)) & self._top)
+        if self.scores.alive is not None:
+            alive = self.scores.alive[start:stop]
+            keys = torch.where(alive, keys, self._top)
+            values = torch.where(alive, values, 0.0)
+        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
+        if bool(values.sum().isnan()) and bool(values.isnan().any()):
+            raise ValueError(
+                f"{self.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
+                "became NaN (lower the learning rate or clip gradients)"
+            )
+        return keys
+
+
+def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
+    """Take scores or plain tensors; the keys are of the dtype that holds all of them exactly."""
+    scores = [t if isinstance(t, Scores) else Scores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
+    if not scores:
+        raise ValueError("tensors=[] holds nothing to rank; give at least one tensor")
+    for source in scores:
+        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(
+                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
+            )
+    wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
+    few = sum(source.size for source in scores) <= _KEPT
+    return [_Keys(source, wide, few) for source in scores]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where the k smallest end: all entries below ``key`` are among them, and some of those equal to it."""
+
+    key: int
+    below: list[int]  # of each tensor, over all ranks
+    ties: list[int]  # entries equal to the key to take, of each tensor, over all ranks
+    ties_here: list[int]  # the same on this rank
+
+    def taken(self) -> list[int]:
+        return [below + ties for below, ties in zip(self.below, self.ties, strict=True)]
+
+
+def _find(keys: Sequence[_Keys], k: int, group: dist.ProcessGroup | None) -> _Cut:
+    bits = keys[0].bits
+    shift, prefix, rank = bits, 0, k  # rank: what k is among the entries that share the digits found so far
+    below = torch.zeros(len(keys), dtype=torch.int64)
+    while shift > 0:
+        width = min(_DIGIT, shift)
+        local = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
+        histogram = _all_reduce(local, keys, group)
+        sums = histogram.sum(0).cumsum(0)
+        if not 1 <= rank <= int(sums[-1]):
+            raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
+        digit = int(torch.searchsorted(sums, rank))
+        below += histogram[:, :digit].sum(1)
+        rank -= int(sums[digit - 1]) if digit > 0 else 0
+        counts, here = histogram[:, digit], local[:, digit]
+        # The first digit carries the sign: it was counted from the most negative up.
+        prefix = digit - (1 << (width - 1)) if shift == bits else (prefix << width) | digit
+        shift -= width
+    before = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
+    ties = (rank - before).clamp(min=0).minimum(counts)
+    ties_here = (rank - before - _on_lower_ranks(here, keys, group)).clamp(min=0).minimum(here)
+    return _Cut(prefix, below.tolist(), ties.tolist(), ties_here.tolist())
+
+
+def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
+    """Return the histogram of one digit over the entries whose higher digits are ``prefix``; the dead count nowhere."""
+    size = 1 << width
+    first = shift == keys.bits
+    counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
+    for piece in keys.pieces():
+        if first:
+            digits = (piece >> (shift - width)) + (size >> 1)
+        else:
+            digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
+        counts += torch.bincount(digits, minlength=size)
+    if first:
+        counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
+    return counts.cpu()
+
+
+def _mark(keys: _Keys, marked: Tensor, key: int, ties: int) -> None:
+    start = 0
+    for piece in keys.pieces():
+        hit = torch.lt(piece, key, out=marked[start : start + len(piece)])
+        if ties > 0:
+            equal = (piece == key).nonzero().squeeze(1)[:ties]
+            hit[equal] = True
+            ties -= equal.numel()
+        start += len(piece)
+
+
+def _all_reduce(local: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
+    if group is None:
+        return local
+    total = local.to(keys[0].device, copy=True)
+    dist.all_reduce(total, group=group)
+    return total.cpu()
+
+
+def _on_lower_ranks(here: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
+    if group is None:
+        return torch.zeros_like(here)
+    mine = here.to(keys[0].device)
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, mine, group=group)
+    lower = parts[: dist.get_rank(group)]
+    return torch.stack(lower).sum(0).cpu() if lower else torch.zeros_like(here)
+
+
+def _value(key: int, wide: torch.dtype) -> float:
+    integer, top = (torch.int32, 31) if wide is torch.float32 else (torch.int64, 63)
+    pattern = key if key >= 0 else key ^ ((1 << top) - 1)
+    return torch.tensor(pattern, dtype=integer).view(wide).item()

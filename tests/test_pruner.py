@@ -1,0 +1,195 @@
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import synaptic_pruning as sp
+
+
+def _net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1))
+
+
+def _train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(torch.randn(5, 6)).square().mean().backward()
+        optimizer.step()
+
+
+def _started(total_steps: int = 20, **arguments):
+    net = _net()
+    optimizer = torch.optim.Adam(net.parameters())
+    return net, optimizer, sp.SynapticPruner(net, optimizer, total_steps=total_steps, **arguments)
+
+
+def test_default_recipe():
+    net, optimizer, pruner = _started(200)
+    _train(net, optimizer, 10)
+    assert pruner.sparsity() == 0  # begins at 5 %
+    _train(net, optimizer, 90)
+    assert pruner.finished
+    assert pruner.sparsity() == 63 / 70  # round(0.9 · 70)
+    before = pruner.masks()
+    _train(net, optimizer, 100)
+    assert all(torch.equal(mask, before[name]) for name, mask in pruner.masks().items())
+
+
+def test_the_last_event_comes_even_between_two_regular_ones():
+    net, optimizer, pruner = _started(20, rule=sp.ToSparsity(sp.linear(0.5, end=0.55)), every=7)
+    _train(net, optimizer, 10)
+    assert not pruner.finished
+    _train(net, optimizer, 1)
+    assert pruner.finished
+    assert pruner.sparsity() == 0.5
+
+
+def test_dead_weights_have_no_influence():
+    """Training the pruned network equals training a network that never had those weights."""
+    net, optimizer, pruner = _started(10, rule=sp.ToSparsity(sp.one_shot(0.6, at=0.1)))
+    _train(net, optimizer, 1)
+    masks = pruner.masks()
+    thin = _net()
+    thin.load_state_dict(net.state_dict())
+    for name, p in thin.named_parameters():
+        if name in masks:
+            p.register_hook(lambda gradient, mask=masks[name]: gradient * mask)
+    thin_optimizer = torch.optim.Adam(thin.parameters())
+    thin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    state = torch.get_rng_state()
+    _train(net, optimizer, 9)
+    torch.set_rng_state(state)
+    _train(thin, thin_optimizer, 9)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), thin.parameters(), strict=True))
+
+
+def test_closures():
+    net = _net()
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=3)
+    pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.5, at=0.2)), total_steps=5)
+    x = torch.randn(5, 6)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimizer.step(closure)
+    assert pruner.steps == 5
+    assert all((dict(net.named_parameters())[name][~mask] == 0).all() for name, mask in pruner.masks().items())
+
+
+def test_remove_leaves_plain_zeros_that_may_move_again():
+    net, optimizer, pruner = _started()
+    _train(net, optimizer, 20)
+    pruner.remove()
+    pruner.remove()
+    assert (net[0].weight == 0).sum() > 40
+    _train(net, optimizer, 3)
+    assert (net[0].weight == 0).sum() == 0
+    sp.SynapticPruner(net, optimizer, total_steps=5)  # the parameters are free for another
+
+
+def test_two_pruners_on_one_parameter():
+    net, optimizer, pruner = _started()
+    with pytest.raises(ValueError, match=r"0\.weight is already pruned by another SynapticPruner"):
+        sp.SynapticPruner(net, optimizer, total_steps=5)
+    pruner.remove()
+    first = sp.SynapticPruner(net, optimizer, total_steps=5, include=["0.weight"])
+    second = sp.SynapticPruner(net, optimizer, total_steps=5, exclude=["0.weight"])
+    assert (len(first.masks()), len(second.masks())) == (1, 1)
+
+
+def test_an_optimizer_and_pruner_dropped_together_free_their_parameters():
+    net, optimizer, pruner = _started()
+    del optimizer, pruner
+    sp.SynapticPruner(net, torch.optim.Adam(net.parameters()), total_steps=5)
+
+
+def test_an_optimizer_that_lacks_parameters():
+    net = _net()
+    optimizer = torch.optim.Adam(net[0].parameters())
+    with pytest.raises(ValueError, match=r"the optimizer lacks 1 prunable parameters, such as 2\.weight"):
+        sp.SynapticPruner(net, optimizer, total_steps=5)
+    sp.SynapticPruner(net, optimizer, total_steps=5, exclude=["2.*"])
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, True, "10"])
+@pytest.mark.parametrize("argument", ["total_steps", "every"])
+def test_bad_step_numbers(argument, value):
+    net = _net()
+    with pytest.raises(ValueError, match=f"{argument}={value!r} must be a whole number"):
+        sp.SynapticPruner(net, torch.optim.Adam(net.parameters()), **{"total_steps": 5, argument: value})
+
+
+def test_training_longer_or_shorter_than_said():
+    net, optimizer, pruner = _started(5)
+    with pytest.warns(UserWarning, match="this is step 6 but total_steps=5"):
+        _train(net, optimizer, 6)
+    _train(net, optimizer, 3)  # said once
+    net, optimizer, pruner = _started(100)
+    _train(net, optimizer, 12)
+    with pytest.warns(UserWarning, match="training ended at step 12 of total_steps=100"):
+        pruner.remove()
+
+
+def test_nan_weights_stop_the_event_and_leave_the_masks():
+    net, optimizer, pruner = _started(10, rule=sp.ToSparsity(sp.one_shot(0.5, at=0.5)))
+    _train(net, optimizer, 4)
+    net[2].weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"weight holds NaN"):
+        _train(net, optimizer, 1)
+    assert pruner.sparsity() == 0
+
+
+def test_checkpoint_of_another_model():
+    _, _, pruner = _started()
+    other = nn.Sequential(nn.Linear(6, 11), nn.Tanh(), nn.Conv1d(10, 1, 1))
+    state = sp.SynapticPruner(other, torch.optim.Adam(other.parameters()), total_steps=20).state_dict()
+    before = pruner.masks()
+    with pytest.raises(
+        ValueError, match=r"another model: 0\.weight is \(10, 6\) here but \(11, 6\) in .*; 2\.weight is"
+    ):
+        pruner.load_state_dict(state)
+    state["masks"]["3.weight"] = state["masks"].pop("2.weight")
+    state["shapes"]["3.weight"] = state["shapes"].pop("2.weight")
+    with pytest.raises(ValueError, match=r"2\.weight is missing in the checkpoint; 3\.weight is missing in the model"):
+        pruner.load_state_dict(state)
+    with pytest.raises(ValueError, match="format None"):
+        pruner.load_state_dict({"state": {}})
+    assert all(torch.equal(mask, before[name]) for name, mask in pruner.masks().items())
+
+
+def test_another_length_is_said():
+    net, optimizer, pruner = _started(20)
+    _train(net, optimizer, 15)
+    state = pruner.state_dict()
+    pruner.remove()
+    net, optimizer, pruner = _started(40)
+    with pytest.warns(UserWarning, match="total_steps=20 and this pruner has 40"):
+        pruner.load_state_dict(state)
+    assert (net[0].weight[~pruner.masks()["0.weight"]] == 0).all()
+
+
+def test_apply_masks_refuses_another_model():
+    _, _, pruner = _started()
+    with pytest.raises(ValueError, match=r"no parameter 0\.weight of shape \(10, 6\)"):
+        pruner.apply_masks(nn.Linear(6, 10))
+
+
+def test_masks_in_the_checkpoint_take_one_bit_a_weight():
+    net = nn.Linear(1000, 100)
+    pruner = sp.SynapticPruner(net, torch.optim.SGD(net.parameters(), lr=0.1), total_steps=5)
+    assert pruner.state_dict()["masks"]["weight"].nbytes == 12_500
+
+
+def test_quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net, optimizer, pruner = _started(6)
+        _train(net, optimizer, 6)
+        pruner.remove()

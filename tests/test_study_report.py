@@ -1,0 +1,231 @@
+"""The report, its figures and the tables, from records whose content is known."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file, save_file
+from torch import tensor
+
+from synaptic_pruning.study import figures
+from synaptic_pruning.study.arms import ARMS
+from synaptic_pruning.study.cells import Plan, expand
+from synaptic_pruning.study.report import Dataset, render
+from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
+from synaptic_pruning.tasks.forecasting.series import Series
+
+EVIL = "<script>alert('x')</script> & $a$"
+PLAN = Plan(models=("rnn", "lstm"), arms=tuple(ARMS), lengths=(3, 5), horizon=1, seeds=(0, 1), epochs=4)
+
+
+def series(name: str) -> Series:
+    return Series(name, name, (name,), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
+
+
+def make_records(names, plan=PLAN):
+    """Records as the runner returns them, with numbers drawn by a fixed seed."""
+    rng = np.random.default_rng(0)
+    records = []
+    for cell in expand(plan, [series(name) for name in names]):
+        sparsity = 0.9 if cell.arms[0].regime.prune else 0.0
+        errors = rng.uniform(0.5, 1.0, 4)
+        records.append(
+            {
+                "cell": cell.to_dict(),
+                "hash": cell.hash,
+                "status": "ok",
+                "versions": {"python": "3", "synaptic_pruning": "0", "torch": "2"},
+                "train_seconds": rng.uniform(1, 2),
+                "best_epoch": int(np.argmin(errors)) + 1,
+                "history": [
+                    {"epoch": n + 1, "train_loss": 1.0, "validation_mae": e, "sparsity": sparsity, "seconds": 0.1}
+                    for n, e in enumerate(errors)
+                ],
+                "prunable": 1000,
+                "alive": round(1000 * (1 - sparsity)),
+                "sparsity": sparsity,
+                "peak_memory_mb": 300.0,
+                "arms": {
+                    arm.name: {"mae": mae, "rmse": mae, "mase": None, "skill": 1 - mae, "predict_seconds": 0.01}
+                    for arm in cell.arms
+                    for mae in [rng.uniform(0.5, 1.2)]
+                },
+                "baselines": {
+                    n: {"mae": 1.0, "rmse": 1.0, "mase": 1.0, "skill": 0.0} for n in ("persistence", "seasonal naive")
+                },
+                "tail": {
+                    "truth": [None, *rng.normal(size=9)],
+                    "forecasts": {arm.name: rng.normal(size=10).tolist() for arm in cell.arms},
+                },
+            }
+        )
+    return records
+
+
+def page(records, names, plan=PLAN):
+    datasets = [Dataset(name, name, 40, 1, 12, "0" * 64) for name in names]
+    return render(to_table(records), records, plan=plan, datasets=datasets, command="synaptic-pruning compare --out x")
+
+
+class Page(HTMLParser):
+    """Collects what the checks ask for, and checks that tags nest."""
+
+    VOID = frozenset({"meta", "br", "path", "use", "rect", "circle"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.stack, self.ids, self.text, self.svgs = [], [], [], "", []
+        self.feed(html)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag == "svg":
+            self.svgs.append({"attrs": dict(attrs), "title": ""})
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if self.stack and self.stack[-1] == "title" and "svg" in self.stack:
+            self.svgs[-1]["title"] += data
+        if self.stack and self.stack[-1] not in ("style", "script"):
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def names():
+    return ["co2", EVIL]
+
+
+@pytest.fixture(scope="module")
+def html(names):
+    return page(make_records(names), names)
+
+
+def test_nothing_is_loaded_from_anywhere_and_nothing_runs(html):
+    assert not re.search(r"https?:|src=|@import|url\((?!#)", html)
+    assert not {tag for tag, _ in Page(html).tags} & {"script", "link", "img", "iframe", "object"}
+
+
+def test_text_from_data_is_escaped_and_shown_as_it_is(html):
+    parsed = Page(html)
+    assert EVIL in parsed.text
+    assert "<script" not in html
+
+
+def test_every_picture_has_a_title_and_every_id_is_used_once(html):
+    parsed = Page(html)
+    assert len(parsed.svgs) == 1 + 2 + 2 + 2 + 3  # ranks, training, weights, forecasts, costs
+    for svg in parsed.svgs:
+        assert svg["attrs"]["role"] == "img"
+        assert svg["attrs"]["aria-labelledby"] in parsed.ids
+        assert len(svg["title"]) > 30
+    assert len(parsed.ids) == len(set(parsed.ids))
+    targets = re.findall(r'(?:href="#|url\(#)([^")]+)', html)
+    assert targets
+    assert set(targets) <= set(parsed.ids)
+
+
+def test_it_says_what_was_asked(html, names):
+    text = " ".join(Page(html).text.split())
+    for needed in (
+        "no outcome can be significant with N = 2 data sets",
+        "cannot be significant with N=2 data sets",
+        "Where synaptic pruning lost",
+        "seasonal naive",
+        "Friedman",
+        "synaptic-pruning compare --out x",
+        "32 runs from 24 trainings".replace("32", "64").replace("24", "48"),
+    ):
+        assert needed in text
+
+
+def test_the_same_data_give_the_same_page(html, names):
+    assert page(make_records(names), names) == html
+
+
+def test_a_failed_run_is_told_with_its_reason(names):
+    records = make_records(names)
+    cell = records[0]["cell"]
+    records[0] = {"cell": cell, "hash": records[0]["hash"], "status": f"failed: ValueError: {EVIL}"}
+    html = page(records, names)
+    text = " ".join(Page(html).text.split())
+    assert "1 of 64 runs failed; with their partners in the other arms, 4 are left out" in text
+    assert f"failed: ValueError: {EVIL}" in text
+    assert "<script" not in html
+
+
+def test_when_everything_failed_the_page_still_says_so(names):
+    records = [{"cell": r["cell"], "hash": r["hash"], "status": "failed: x"} for r in make_records(names)]
+    text = Page(page(records, names)).text
+    assert "No verdict" in text
+    assert "64 of 64 runs failed" in text
+
+
+def test_one_data_set_one_model_two_arms():
+    plan = Plan(models=("rnn",), arms=("dropout", "synaptic"), lengths=(3,), horizon=1, seeds=(0,), epochs=4)
+    text = Page(page(make_records(["co2"], plan), ["co2"], plan)).text
+    assert "no significance is claimed" in text
+    assert "needs two data sets and three arms" in text
+
+
+def test_the_table_has_one_row_a_run_and_survives_the_disk(tmp_path, names):
+    records = make_records(names)
+    table = to_table(records)
+    assert list(table.columns) == COLUMNS
+    assert len(table) == 2 * 2 * 2 * 2 * 4
+    row = table[(table["arm"] == "mc-dropout")].iloc[0]
+    record = next(r for r in records if "mc-dropout" in r["arms"])
+    assert row["mae"] == record["arms"]["mc-dropout"]["mae"]
+    assert row["train_seconds"] == record["train_seconds"]
+    assert (row["prunable"], row["alive"], row["status"]) == (1000, 1000, "ok")
+    assert row["config_hash"] == record["hash"]
+    write_table(table, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), table, check_dtype=False)
+    csv = pd.read_csv(tmp_path / "results.csv")
+    np.testing.assert_allclose(csv["mae"], table["mae"])
+    assert list(csv["dataset"]) == list(table["dataset"])
+
+
+def test_the_best_network_is_chosen_on_validation_data(tmp_path, names):
+    records = make_records(["a/b"])
+    for number, record in enumerate(records):
+        save_file({"w": tensor([float(number)])}, tmp_path / f"{record['hash']}.safetensors")
+    smallest = {
+        model: min(
+            (n for n, r in enumerate(records) if r["cell"]["model"] == model),
+            key=lambda n: min(e["validation_mae"] for e in records[n]["history"]),
+        )
+        for model in PLAN.models
+    }
+    keep_best_networks(records, tmp_path, tmp_path / "networks")
+    for model, number in smallest.items():
+        assert best_records(records)["a/b", model] is records[number]
+        kept = load_file(tmp_path / "networks" / f"a%2Fb-{model}.safetensors")
+        assert kept["w"].item() == number
+
+
+def test_training_curves_are_relative_to_the_best_epoch_of_the_first_arm():
+    records = make_records(["co2"])
+    curves = figures._curves(records)
+    group, reference = ("co2", "rnn", 3), 0.0
+    bests = [
+        min(e["validation_mae"] for e in r["history"])
+        for r in records
+        if (r["cell"]["model"], r["cell"]["length"], r["cell"]["arms"][0]["name"]) == ("rnn", 3, "none")
+    ]
+    reference = np.mean(bests)
+    row = curves[(curves["group"] == group) & (curves["arm"] == "synaptic")].iloc[0]
+    assert row["log_error"] == pytest.approx(np.log(row["error"] / reference))

@@ -1,0 +1,168 @@
+"""The runner against real processes: killed parents, killed children, Ctrl-C, broken records."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from synaptic_pruning.study.arms import ARMS
+from synaptic_pruning.study.cells import Cell, Plan, expand
+from synaptic_pruning.study.runner import run
+from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.tasks.forecasting.series import Series
+
+TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
+DATA = {"tides": TIDES}
+PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
+CELLS = expand(PLAN, [TIDES])
+
+
+def work(cell: Cell, series: Series, folder: Path) -> dict:
+    """Stands in for a training: slow enough to be caught in flight, and it leaves a trace of every execution."""
+    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
+    time.sleep(0.3)
+    return {"cell": cell.to_dict(), "hash": cell.hash, "status": "ok", "value": cell.seed**2 + len(series.times)}
+
+
+def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
+    if cell.seed == 1:
+        raise RuntimeError("no luck")
+    if cell.seed == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    status = "nan-loss: the loss was no longer finite" if cell.seed == 3 else "ok"
+    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
+    return {"cell": cell.to_dict(), "hash": cell.hash, "status": status, "value": float("nan")}
+
+
+def executions(folder: Path) -> dict[int, int]:
+    seeds = [int(path.name.split("-")[1]) for path in folder.glob("run-*")]
+    return {seed: seeds.count(seed) for seed in seeds}
+
+
+def finished(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.json")}
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """Run the cells in a process group of its own, which can be killed like a terminal's."""
+    code = f"import test_study_runner as t; t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), jobs=2, work=t.work)"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), jobs=2, work=work)
+
+
+def test_every_cell_runs_once_and_in_order(expected):
+    assert [record["value"] for record in expected] == [40 + seed**2 for seed in range(6)]
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
+    parent = start(tmp_path)
+    wait_until(lambda: len(finished(tmp_path)) >= 2)
+    family = psutil.Process(parent.pid).children(recursive=True)
+    if blow == signal.SIGINT:
+        os.killpg(parent.pid, blow)  # as a terminal does: the whole group gets it
+    else:
+        parent.send_signal(blow)
+    parent.communicate(timeout=30)
+    wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
+    before, kept = executions(tmp_path), finished(tmp_path)
+    assert 2 <= len(kept) < len(CELLS)
+
+    again = run(CELLS, DATA, tmp_path, jobs=2, work=work)
+
+    assert again == expected
+    after = executions(tmp_path)
+    for cell in CELLS:
+        if cell.hash in kept:
+            assert after[cell.seed] == before[cell.seed] == 1
+        else:
+            assert after[cell.seed] == before.get(cell.seed, 0) + 1
+
+
+def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(tmp_path):
+    records = run(CELLS, DATA, tmp_path, jobs=2, work=unlucky)
+    status = [record["status"] for record in records]
+    assert status[0] == status[4] == status[5] == "ok"
+    assert status[1] == "failed: RuntimeError: no luck"
+    assert status[2].startswith("killed: signal 9")
+    assert status[3].startswith("nan-loss")
+    assert records[0]["value"] is None  # JSON has no NaN
+
+    again = run(CELLS, DATA, tmp_path, jobs=2, work=work)
+    assert [record["status"] for record in again[1:4]] == ["ok", "ok", status[3]]
+    assert executions(tmp_path) == dict.fromkeys(range(6), 1)
+
+
+def test_a_torn_record_counts_as_absent(tmp_path, expected):
+    cell = CELLS[0]
+    (tmp_path / f"{cell.hash}.json").write_text('{"status": "ok"')
+    (record,) = run([cell], DATA, tmp_path, jobs=1, work=work)
+    assert record == expected[0] == json.loads((tmp_path / f"{cell.hash}.json").read_text())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_hash_follows_content_and_nothing_else():
+    (cell, *_), (same, *_) = expand(PLAN, [TIDES]), expand(PLAN, [TIDES])
+    assert cell.hash == same.hash
+    other = Series("tides", "y", ("y",), TIDES.times, TIDES.values + 1, season=12)
+    changes = [
+        expand(PLAN, [other])[0],
+        expand(Plan(**{**PLAN.__dict__, "epochs": 2}), [TIDES])[0],
+        expand(Plan(**{**PLAN.__dict__, "arms": ("dropout",)}), [TIDES])[0],
+        expand(Plan(**{**PLAN.__dict__, "predict": "level"}), [TIDES])[0],
+    ]
+    assert len({cell.hash, *(changed.hash for changed in changes)}) == 5
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = "import test_study_runner as t; print(t.CELLS[0].hash)"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    out = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, text=True)
+    assert out.strip() == CELLS[0].hash
+
+
+def test_arms_of_one_regime_share_a_training():
+    plan = Plan(**{**PLAN.__dict__, "arms": tuple(ARMS), "seeds": (0,)})
+    assert [[arm.name for arm in cell.arms] for cell in expand(plan, [TIDES])] == [
+        ["none"],
+        ["dropout", "mc-dropout"],
+        ["synaptic"],
+    ]

@@ -1,0 +1,153 @@
+"""The statistics against hand-worked tables, SciPy and a brute-force enumeration."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
+
+ARMS = ["none", "dropout", "synaptic"]
+
+
+def results(values, seeds=2, lengths=(7, 30)):
+    """Rows whose mean over seeds and lengths is `values[dataset][arm]`."""
+    rows = [
+        {
+            "dataset": dataset,
+            "model": "rnn",
+            "arm": arm,
+            "length": length,
+            "horizon": 1,
+            "seed": seed,
+            "mae": value + (seed - (seeds - 1) / 2) * 0.1,
+            "status": "ok",
+        }
+        for dataset, arms in values.items()
+        for arm, value in arms.items()
+        for length in lengths
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_blocks_are_data_sets_and_values_means_over_seeds_and_lengths():
+    values = {"a": dict(zip(ARMS, [1.0, 2.0, 3.0], strict=True)), "b": dict(zip(ARMS, [30.0, 20.0, 10.0], strict=True))}
+    table = blocks(results(values))
+    assert list(table.columns) == ARMS  # the order of appearance, not of the alphabet
+    np.testing.assert_allclose(table.loc["a"], [1, 2, 3])
+    np.testing.assert_allclose(table.loc["b"], [30, 20, 10])
+
+
+def test_a_failed_run_leaves_with_its_partners_and_is_counted():
+    table = results({"a": dict.fromkeys(ARMS, 1.0)})
+    table.loc[0, "status"] = "diverged: the loss is not finite"
+    kept, left_out = paired(table)
+    assert left_out == 3
+    assert len(kept) == len(table) - 3
+    assert (kept.groupby(["length", "seed"])["arm"].nunique() == 3).all()
+
+
+def test_a_data_set_without_one_complete_run_is_no_block():
+    table = results({"a": dict.fromkeys(ARMS, 1.0), "b": dict.fromkeys(ARMS, 1.0)})
+    table.loc[(table["dataset"] == "b") & (table["arm"] == "none"), "status"] = "failed: x"
+    kept, _ = paired(table)
+    assert list(blocks(kept).index) == ["a"]
+
+
+def test_friedman_on_a_table_worked_by_hand():
+    # Ranks by row: 1 2 3 / 1 2 3 / 1 3 2 / 2 1 3; rank sums 5, 8, 11.
+    # chi2 = 12 / (4·3·4) · (25 + 64 + 121) - 3·4·4 = 52.5 - 48 = 4.5; F = 3 · 4.5 / (8 - 4.5) = 27 / 7.
+    table = pd.DataFrame([[1, 2, 3], [1, 2, 3], [1, 3, 2], [2, 1, 3]], columns=ARMS, dtype=float)
+    result = friedman(table)
+    assert result is not None
+    assert result.ranks == {"none": 1.25, "dropout": 2.0, "synaptic": 2.75}
+    assert result.statistic == pytest.approx(4.5)
+    assert result.p_value == pytest.approx(np.exp(-4.5 / 2))  # chi-squared with 2 degrees of freedom
+    assert result.f_statistic == pytest.approx(27 / 7)
+    assert result.f_p_value == pytest.approx((1 + 2 * (27 / 7) / 6) ** -3)  # F(2, 6): (1 + 2F/d)^(-d/2)
+
+
+def test_friedman_with_ties_equals_scipy():
+    table = pd.DataFrame([[1, 1, 3], [1, 2, 2], [4, 3, 5], [2, 2, 2]], columns=ARMS, dtype=float)
+    expected = stats.friedmanchisquare(*table.to_numpy().T)
+    result = friedman(table)
+    assert result is not None
+    assert (result.statistic, result.p_value) == pytest.approx(tuple(expected))
+
+
+def test_friedman_edges():
+    assert friedman(pd.DataFrame([[1.0, 2.0, 3.0]], columns=ARMS)) is None
+    assert friedman(pd.DataFrame([[1.0, 2.0]] * 5, columns=ARMS[:2])) is None
+    unanimous = friedman(pd.DataFrame([[1.0, 2.0, 3.0]] * 4, columns=ARMS))
+    assert unanimous is not None
+    assert unanimous.f_statistic == float("inf")
+    assert unanimous.f_p_value == 0
+    tied = friedman(pd.DataFrame([[1.0, 1.0, 1.0]] * 4, columns=ARMS))
+    assert tied is not None
+    assert tied.p_value == tied.f_p_value == 1
+    assert average_ranks(pd.DataFrame([[1.0, 1.0, 1.0]], columns=ARMS)) == dict.fromkeys(ARMS, 2.0)
+
+
+def exact_signed_rank(differences):
+    """Two-sided p-value by trying every assignment of signs."""
+    ranks = stats.rankdata(np.abs(differences))
+    observed = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
+    signs = itertools.product([0, 1], repeat=len(ranks))
+    extreme = [min(np.dot(s, ranks), ranks.sum() - np.dot(s, ranks)) <= observed for s in signs]
+    return np.mean(extreme)
+
+
+def test_wilcoxon_is_the_exact_test_on_log_ratios():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.uniform(1, 2, (9, 3)) * rng.uniform(1, 1e6, (9, 1)), columns=ARMS)
+    for pair in against(table, "synaptic"):
+        logs = np.log(table["synaptic"] / table[pair.other]).to_numpy()
+        assert pair.p_value == pytest.approx(exact_signed_rank(logs))
+        assert pair.difference == pytest.approx(np.median(np.exp(logs) - 1))
+        assert pair.low <= pair.difference <= pair.high
+        assert (pair.wins, pair.ties, pair.losses) == ((logs < 0).sum(), 0, (logs > 0).sum())
+
+
+def test_units_of_a_data_set_do_not_matter():
+    table = pd.DataFrame(np.random.default_rng(0).uniform(1, 2, (8, 3)), columns=ARMS)
+    scaled = table.mul(10.0 ** np.arange(8), axis=0)
+    for plain, other in zip(against(table, "synaptic"), against(scaled, "synaptic"), strict=True):
+        assert plain.p_value == pytest.approx(other.p_value)
+        assert plain.difference == pytest.approx(other.difference)
+
+
+def test_holm_by_hand():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.uniform(1, 1.2, (10, 4)), columns=["none", "dropout", "mc-dropout", "synaptic"])
+    table["synaptic"] -= 0.08
+    pairs = against(table, "synaptic")
+    ordered = sorted(pairs, key=lambda pair: pair.p_value)
+    running = 0.0
+    for step, pair in enumerate(ordered):
+        running = min(1.0, max(running, (3 - step) * pair.p_value))
+        assert pair.p_holm == pytest.approx(running)
+
+
+@pytest.mark.parametrize(("n", "possible"), [(1, False), (3, False), (6, False), (7, True), (12, True)])
+def test_too_few_data_sets_can_never_be_significant(n, possible):
+    table = pd.DataFrame({"none": 2.0, "dropout": 2.1, "mc-dropout": 2.2, "synaptic": 1.0}, index=range(n))
+    table["synaptic"] += np.arange(n) * 0.01  # a clean sweep: the best case there is
+    for pair in against(table, "synaptic"):
+        assert pair.can_be_significant is possible
+        assert pair.significant is possible
+        assert pair.p_holm == pytest.approx(pair.smallest_p)
+
+
+def test_all_ties_are_no_evidence():
+    pair, _ = against(pd.DataFrame(1.0, index=range(9), columns=ARMS), "synaptic")
+    assert (pair.p_value, pair.ties, pair.significant) == (1.0, 9, False)
+
+
+def test_one_data_set_has_no_interval():
+    pair, _ = against(pd.DataFrame([[1.0, 2.0, 1.5]], columns=ARMS), "synaptic")
+    assert pair.low is None
+    assert pair.high is None
+    assert pair.difference == pytest.approx(0.5)
