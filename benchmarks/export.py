@@ -2,6 +2,7 @@
 
     python benchmarks/export.py                     # the figures of docs/export.md, about ten minutes
     python benchmarks/export.py --full              # every size, sparsity and batch
+    python benchmarks/export.py --trained           # networks trained and pruned by the default recipe, real series
 
 Candidates take turns (A, B, C, A, B, C, ...); printed is the median of each in milliseconds and, as the ratio
 that counts, the fastest dense PyTorch form (eager or compiled) over `compact`. "csr" is every weight matrix
@@ -24,8 +25,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synaptic_pruning import export
+from synaptic_pruning import SynapticPruner, export
 from synaptic_pruning.export.timing import side_by_side
+from synaptic_pruning.tasks.forecasting.datasets import embedded
+from synaptic_pruning.tasks.forecasting.metrics import score
+from synaptic_pruning.tasks.forecasting.models import build_model
+from synaptic_pruning.tasks.forecasting.training import predict, train
+from synaptic_pruning.tasks.forecasting.windows import make_task
 
 WINDOW = 30
 
@@ -57,9 +63,7 @@ class PatchTST(nn.Module):
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
-    )
+    return nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -123,9 +127,7 @@ def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[
         example = torch.randn(2, *x.shape[1:])
         path = f"{folder}/dense.onnx"
         free = ({0: torch.export.Dim.AUTO},)
-        torch.onnx.export(
-            model, (example,), path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False
-        )
+        torch.onnx.export(model, (example,), path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False)
         session = onnxruntime.InferenceSession(path, options)
     feed = {session.get_inputs()[0].name: x.numpy()}
     forms["onnxruntime"] = lambda: session.run(None, feed)
@@ -158,15 +160,44 @@ def size(name: str, sparsity: float) -> None:
         print(f"{name:13} {sparsity:4.0%} file {dense.stat().st_size:9} bytes, smaller:  {'  '.join(line)}")
 
 
+def trained() -> None:
+    """LSTM and PatchTST forecasters, pruned while training, on three series: error, bytes, latency before and after."""
+    for series in embedded():
+        task = make_task(series, length=30)
+        for name in ("lstm", "patchtst"):
+            torch.manual_seed(0)
+            model = build_model(name, channels=1, length=30, horizon=1, unit=task.unit)
+            run = train(model, task, epochs=20, seed=0, attach=lambda m, o, n: SynapticPruner(m, o, total_steps=n))
+            line = [f"{series.name:9} {name:8} {run.sparsity:4.0%}"]
+            for batch in (1, 32):
+                x = torch.randn(batch, 30, 1)
+                small = export.compact(model, x, threads=1)
+                with torch.inference_mode():
+                    times = side_by_side({"dense": lambda m=model, x=x: m(x), "compact": lambda m=small, x=x: m(x)})
+                line.append(
+                    f"batch {batch:2} {times['dense'] * 1e6:5.0f} -> {times['compact'] * 1e6:5.0f} us "
+                    f"({times['dense'] / times['compact']:.2f}x, {small.report.form})"
+                )
+            with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+                save_file(model.state_dict(), f"{folder}/dense")
+                export.save(model, f"{folder}/packed")
+                before, after = (Path(folder, file).stat().st_size for file in ("dense", "packed"))
+                errors = [score(task, task.to_units(predict(m, task.test), task.test))["mae"] for m in (model, small)]
+            line.append(f"{before} -> {after} bytes ({before / after:.1f}x)  MAE {errors[0]:.6g} -> {errors[1]:.6g}")
+            print("  ".join(line), flush=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="every size, sparsity and batch")
+    parser.add_argument("--trained", action="store_true", help="trained networks only")
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--seconds", type=float, default=1.0, help="about how long to measure each row")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.trained:
+        torch.set_num_threads(1)
+        return trained()
     names = [n for n in (NETWORKS if options.full else SHORT) if options.only in n]
     sparsities = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if options.full else (0.7, 0.9)
     batches = (1, 32, 256) if options.full else (1, 32)

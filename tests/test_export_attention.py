@@ -58,12 +58,8 @@ def test_attention_without_batch_and_refusals() -> None:
 @pytest.mark.parametrize(("norm_first", "activation"), [(True, "gelu"), (False, "relu")])
 def test_encoder_equals_torch(norm_first: bool, activation: str) -> None:
     torch.manual_seed(2)
-    layer = nn.TransformerEncoderLayer(
-        8, 2, 16, activation=activation, batch_first=True, norm_first=norm_first
-    )
-    encoder = (
-        nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False).double().eval()
-    )
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True, norm_first=norm_first)
+    encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False).double().eval()
     plain = take_apart(copy.deepcopy(encoder))
     assert not any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer) for m in plain.modules())
     x, causal = (

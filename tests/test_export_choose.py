@@ -137,9 +137,7 @@ def test_candidates_take_turns() -> None:
 def test_importing_loads_no_compiler() -> None:
     code = "import sys, synaptic_pruning.export; print({'numba', 'onnxruntime'} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1])}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.strip() == "set()"
 
 

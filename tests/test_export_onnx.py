@@ -25,7 +25,5 @@ def test_onnx_of_the_shrunk_network(tmp_path: Path) -> None:
 
 def test_a_file_that_differs_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="differs"):
-        to_onnx(
-            nn.Sequential(nn.Linear(8, 8), nn.Tanh()).eval(), torch.randn(2, 8), tmp_path / "a.onnx", atol=-1
-        )
+        to_onnx(nn.Sequential(nn.Linear(8, 8), nn.Tanh()).eval(), torch.randn(2, 8), tmp_path / "a.onnx", atol=-1)
     assert not list(tmp_path.iterdir())

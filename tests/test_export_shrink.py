@@ -149,9 +149,7 @@ def test_lstm_keeps_exactly_the_units_that_matter() -> None:
     with torch.no_grad():
         model.body.weight_ih_l1[:, [0, 1]] = 0  # layer 0: units 0 and 1 are not read above ...
         model.body.weight_hh_l0[:, 0] = 0
-        model.body.weight_hh_l0[0::10, 0] = (
-            0.5  # ... unit 0 only reads itself, unit 1 is read by its own layer
-        )
+        model.body.weight_hh_l0[0::10, 0] = 0.5  # ... unit 0 only reads itself, unit 1 is read by its own layer
         for w in (
             model.body.weight_ih_l1,
             model.body.weight_hh_l1,
@@ -230,23 +228,23 @@ def test_embedding_columns_go() -> None:
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.block = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))])
         self.tail = nn.Linear(4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 1e9:
             return x
-        return self.tail(self.block(x))
+        return self.tail(self.blocks[0](x))
 
 
 def test_what_cannot_be_traced_stays_and_says_so() -> None:
     model = Branching()
     with torch.no_grad():
-        model.block[2].weight[:, 0] = 0
+        model.blocks[0][2].weight[:, 0] = 0
         model.tail.weight[:, 1] = 0
     small, report = check(model, torch.randn(3, 4))
-    assert small.block[0].out_features == 7, "the block on its own can be followed"
-    assert small.block[2].out_features == 4, "its outputs can't"
+    assert small.blocks[0][0].out_features == 7, "the block on its own can be followed"
+    assert small.blocks[0][2].out_features == 4, "its outputs can't"
     assert "the model can't be followed as a whole" in str(report)
 
 

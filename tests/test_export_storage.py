@@ -19,9 +19,7 @@ from synaptic_pruning.export.storage import FileError, load, save
 
 def pruned(sparsity: float, *, hidden: int = 64) -> nn.Module:
     torch.manual_seed(0)
-    model = nn.ModuleDict(
-        {"body": nn.LSTM(8, hidden, 2), "norm": nn.BatchNorm1d(hidden), "head": nn.Linear(hidden, 3)}
-    )
+    model = nn.ModuleDict({"body": nn.LSTM(8, hidden, 2), "norm": nn.BatchNorm1d(hidden), "head": nn.Linear(hidden, 3)})
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -46,9 +44,7 @@ def test_ninety_percent_sparse_is_seven_times_smaller(tmp_path: Path) -> None:
     model = pruned(0.9, hidden=256)
     save(model, tmp_path / "packed.safetensors")
     save_file(model.state_dict(), tmp_path / "dense.safetensors")
-    assert (tmp_path / "dense.safetensors").stat().st_size > 7 * (
-        tmp_path / "packed.safetensors"
-    ).stat().st_size
+    assert (tmp_path / "dense.safetensors").stat().st_size > 7 * (tmp_path / "packed.safetensors").stat().st_size
 
 
 @settings(max_examples=40, deadline=None)
@@ -101,9 +97,7 @@ def test_stated_errors_hold(tmp_path: Path, values: Any, bits: int) -> None:
     assert ((back - weight).abs() <= limit).all()
     assert (back - weight).abs().max() > 0
     assert (back == 0).equal(weight == 0) or bits == 8
-    assert (
-        tmp_path / "a.safetensors"
-    ).stat().st_size < weight.numel() / 8 + weight.count_nonzero() * bits / 8 + 1500
+    assert (tmp_path / "a.safetensors").stat().st_size < weight.numel() / 8 + weight.count_nonzero() * bits / 8 + 1500
 
 
 def test_bad_arguments_are_named(tmp_path: Path) -> None:

@@ -33,9 +33,7 @@ class Attention(nn.Module):
             layer.head_dim**-0.5,
         )
         if layer.in_proj_weight is None:
-            weights = [
-                cast(Tensor, w) for w in (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
-            ]
+            weights = [cast(Tensor, w) for w in (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)]
         else:
             weights = list(layer.in_proj_weight.chunk(3))
         biases = [None] * 3 if layer.in_proj_bias is None else list(layer.in_proj_bias.chunk(3))

@@ -137,9 +137,7 @@ class _Holder(nn.Module):
         return self.model(*inputs, **options)
 
 
-def _speed_up(
-    parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None
-) -> None:
+def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None) -> None:
     """Replace every layer inside `parent` by its faster form, in place."""
     calls = _calls(parent, call)
     done: tuple[str, ...] = ()
@@ -229,7 +227,5 @@ def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:
     return found
 
 
-def _runner(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
-) -> Callable[[], Any]:
+def _runner(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Callable[[], Any]:
     return lambda: module(*args, **(kwargs or {}))

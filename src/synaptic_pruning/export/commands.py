@@ -27,9 +27,7 @@ class Precision(StrEnum):
     int8 = "int8"
 
 
-File = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, help="Safetensors file or PyTorch state dict.")
-]
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Safetensors file or PyTorch state dict.")]
 
 
 @app.command("inspect")
@@ -46,18 +44,14 @@ def export_command(
     file: File,
     out: Annotated[Path | None, typer.Option(help="Packed file to write; by default next to FILE.")] = None,
     values: Annotated[Precision, typer.Option(help="Precision of surviving weights.")] = Precision.float32,
-    dense: Annotated[
-        bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")
-    ] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")] = False,
     model: Annotated[
         str, typer.Option(help="module:function that returns the plain model; needed for --input, --onnx.")
     ] = "",
     input: Annotated[
         str, typer.Option(help="Shape of an example input, such as 32,30,8: time dense against compact.")
     ] = "",
-    onnx: Annotated[
-        Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")
-    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
     """Write FILE with its zeros packed away; time it and write ONNX, given a model and an input shape."""
@@ -102,13 +96,9 @@ def _build(name: str) -> nn.Module:
     try:
         network = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
-        raise typer.BadParameter(
-            f"--model must be module:function, found through the Python path: {error}"
-        ) from error
+        raise typer.BadParameter(f"--model must be module:function, found through the Python path: {error}") from error
     finally:
         sys.path.remove("")
     if not isinstance(network, nn.Module):
-        raise typer.BadParameter(
-            f"--model {name} must return a torch.nn.Module, not {type(network).__name__}"
-        )
+        raise typer.BadParameter(f"--model {name} must return a torch.nn.Module, not {type(network).__name__}")
     return network

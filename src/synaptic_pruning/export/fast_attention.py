@@ -86,14 +86,10 @@ def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first,
                     for key in range(0, keys - 1, 2):
                         at = v_at + key * v_row + i
                         even = multiply_add(broadcast_tile(v[at]), load_tile(scores, key * lanes), even)
-                        odd = multiply_add(
-                            broadcast_tile(v[at + v_row]), load_tile(scores, (key + 1) * lanes), odd
-                        )
+                        odd = multiply_add(broadcast_tile(v[at + v_row]), load_tile(scores, (key + 1) * lanes), odd)
                     if keys % 2:
                         at = v_at + (keys - 1) * v_row + i
-                        even = multiply_add(
-                            broadcast_tile(v[at]), load_tile(scores, (keys - 1) * lanes), even
-                        )
+                        even = multiply_add(broadcast_tile(v[at]), load_tile(scores, (keys - 1) * lanes), even)
                     total = multiply_add(odd, one, even)
                     store(mixed, i * lanes, multiply_add(total, share, zero))
                 transpose(mixed, 0, lanes, value_width, count, out, row * v_row + head * value_width, v_row)
@@ -128,13 +124,7 @@ class FastAttention(Attention, Inference):
     ) -> tuple[Tensor, Tensor | None]:
         """As `Attention.forward`."""
         self.check(query, key, value)
-        if (
-            need_weights
-            or query.dim() == 2
-            or key_padding_mask is not None
-            or attn_mask is not None
-            or is_causal
-        ):
+        if need_weights or query.dim() == 2 or key_padding_mask is not None or attn_mask is not None or is_causal:
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )

@@ -138,17 +138,10 @@ class Followed(fx.Interpreter):
         if isinstance(layer, nn.Linear):
             made = layers.ShrinkableLinear(name, layer, *self._features(source, -1, name), self.units)
             return self._new(made, made.output_constants(), dims - 1, value)
-        if (
-            isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-            and layer.groups == 1
-            and dims == layer.weight.dim()
-        ):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == 1 and dims == layer.weight.dim():
             made = layers.ShrinkableLinear(name, layer, *self._features(source, 1, name), self.units)
             return self._new(made, made.output_constants(), 1, value)
-        if (
-            isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-            and layer.running_mean is not None
-        ):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and layer.running_mean is not None:
             ids, constants = self._features(source, 1, name)
             scale, shift = affine(layer)
             return self._new(layers.ShrinkableNorm(name, layer, ids), constants * scale + shift, 1, value)
@@ -187,9 +180,7 @@ class Followed(fx.Interpreter):
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[-1] == 1:
             return None
         if self.calls[name] > 1 or name in self.tied:
-            return Tag(
-                self.units.new(1, f"{name} is used more than once").expand(value.shape), unknown_like(value)
-            )
+            return Tag(self.units.new(1, f"{name} is used more than once").expand(value.shape), unknown_like(value))
         owner = self.root.get_submodule(name.rpartition(".")[0])
         made = layers.ShrinkableParameter(name, owner, self.units)
         return self._new(made, torch.full((value.shape[-1],), torch.nan).double(), value.dim() - 1, value)
@@ -221,9 +212,7 @@ class Followed(fx.Interpreter):
             return None
         if isinstance(part, Whole) and part.last is not None and index == -1:
             ids, constants = part.last
-            return Tag(
-                spread(ids, value.dim() - 1, value.shape), spread(constants, value.dim() - 1, value.shape)
-            )
+            return Tag(spread(ids, value.dim() - 1, value.shape), spread(constants, value.dim() - 1, value.shape))
         return self._unknown(node, value)
 
     def _binary(self, node: fx.Node, value: Tensor) -> Tag | None:
@@ -231,16 +220,12 @@ class Followed(fx.Interpreter):
         constant = self._on_constants(node)
         known = [t for t in tags if t.ids is not None and t.axes()]
         for tag in tags:
-            if (
-                tag.ids is None or not tag.axes()
-            ):  # broadcast over the features of the others, or hiding its own
+            if tag.ids is None or not tag.axes():  # broadcast over the features of the others, or hiding its own
                 self.units.pin(tag.ids, "it is broadcast over other features")
                 for other in known:
                     axis = other.axes()[0] - other.constant.dim()
                     if tag.constant.dim() >= -axis and tag.constant.shape[axis] != 1:
-                        return self._unknown(
-                            node, value, f"{called(node)} meets values that can't be followed"
-                        )
+                        return self._unknown(node, value, f"{called(node)} meets values that can't be followed")
         if not known:
             return Tag(None, constant)
         ids = [t.ids.expand(value.shape) for t in known if t.ids is not None]

@@ -46,8 +46,7 @@ class FileReport:
         wide = max([5, *(len(shape) for shape in shapes.values())])
         lines = [f"{'weight':{width}}  {'shape':>{wide}}  sparsity  dead outputs  dead inputs"]
         lines += [
-            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  "
-            f"{r.dead_rows:12}  {r.dead_columns:11}"
+            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  {r.dead_rows:12}  {r.dead_columns:11}"
             for r in self.rows
         ]
         weights = sum(r.weights for r in self.rows)

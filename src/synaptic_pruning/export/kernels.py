@@ -29,9 +29,7 @@ from synaptic_pruning.export.simd import (
     transpose_square,
 )
 
-TILE_BLOCK = (
-    256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
-)
+TILE_BLOCK = 256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
 _HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
 
 

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from synaptic_pruning.export.layouts import Slices, Tiles
 
-FEW_SAMPLES = (
-    16  # below this many samples the lookup kernel wins, from there on the tile kernel (benchmarks/export.py)
-)
+FEW_SAMPLES = 16  # below this many samples the lookup kernel wins, from there on the tile kernel (benchmarks/export.py)
 
 
 @cache

@@ -12,9 +12,7 @@ from torch.utils import _pytree as pytree
 from synaptic_pruning.export.shrink import Inputs, as_arguments, check_runs, shrink
 
 
-def to_onnx(
-    model: nn.Module, example_input: Inputs, path: str | os.PathLike[str], atol: float = 1e-4
-) -> Path:
+def to_onnx(model: nn.Module, example_input: Inputs, path: str | os.PathLike[str], atol: float = 1e-4) -> Path:
     """Shrink `model`, write it as ONNX, run the file in ONNX Runtime and compare.
 
     Surviving weights stay dense: ONNX Runtime has no sparse kernels. The first dimension of every input is
@@ -68,6 +66,4 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     free = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
     with warnings.catch_warnings():  # the exporter warns about its own internals
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model, inputs, path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False
-        )
+        torch.onnx.export(model, inputs, path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False)

@@ -114,9 +114,7 @@ def keeps_features(node: fx.Node, sources: list[Tag], out: Tag) -> bool:
     if after is None or after.numel() % count:
         return False
     times = after.numel() // count
-    if not (
-        after.equal(want) or after.equal(want.repeat_interleave(times)) or after.equal(want.repeat(times))
-    ):
+    if not (after.equal(want) or after.equal(want.repeat_interleave(times)) or after.equal(want.repeat(times))):
         return False
     if node.target in (torch.reshape, "reshape", "view", "expand"):
         sizes: Any = node.args[1] if isinstance(node.args[1], list | tuple) else node.args[1:]

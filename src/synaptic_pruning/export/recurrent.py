@@ -32,8 +32,7 @@ class _Direction(nn.Module):
             inner = _pad_columns(inner.unflatten(1, (directions, -1))).flatten(1)
         zeros = torch.zeros(gates * hidden)
         biases = [
-            _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1)
-            for name in ("bias_ih", "bias_hh")
+            _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1) for name in ("bias_ih", "bias_hh")
         ]
         self.inner = SparseMatrix(inner, biases[0])
         self.recurrent = SparseMatrix(_pad_columns(_pad_gates(weights["weight_hh"], gates, wide)), biases[1])
@@ -96,9 +95,7 @@ class SparseRecurrent(Inference):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Outputs of the last layer at every step, and the final state of every layer."""
         if isinstance(x, PackedSequence):
-            raise TypeError(
-                "a sparse recurrent layer takes no packed sequence; pad the batch and mask its outputs"
-            )
+            raise TypeError("a sparse recurrent layer takes no packed sequence; pad the batch and mask its outputs")
         batched = x.dim() == 3
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -148,9 +145,7 @@ class SparseRecurrent(Inference):
             while first < last:
                 lanes = 32 if last - first > 16 else 16
                 end = min(first + lanes, last)
-                self._run_tile(
-                    x[:, first:end], hidden[:, first:end], memory[:, first:end], out[:, first:end], lanes
-                )
+                self._run_tile(x[:, first:end], hidden[:, first:end], memory[:, first:end], out[:, first:end], lanes)
                 first = end
 
         in_parts(part, batch, self.thread_count())

@@ -1,6 +1,7 @@
 """Exact shrinking: a smaller network with the same outputs, by removing the units that cannot matter."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +96,7 @@ def check_runs(model: nn.Module, inputs: tuple[Any, ...]) -> None:
         model(*inputs)
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"example_input must be something the model can run on; it failed with: {reason}"
-        ) from error
+        raise ValueError(f"example_input must be something the model can run on; it failed with: {reason}") from error
 
 
 def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
@@ -112,9 +111,7 @@ def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: Shri
     live = _live(followed)
     changed = set()
     for layer in followed.layers:
-        reason = next(
-            (followed.units.reasons[u] for u in layer.all_units() if u in followed.units.reasons), ""
-        )
+        reason = next((followed.units.reasons[u] for u in layer.all_units() if u in followed.units.reasons), "")
         small = layer.rebuild(live)
         before, after = layer.sizes(live)
         if small is not None:
@@ -141,9 +138,7 @@ def _live(followed: Followed) -> Tensor:
             live[empty[0][0]] = True
 
 
-def _shrink_children(
-    model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport
-) -> set[str]:
+def _shrink_children(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
     """Shrink the parts of a model that can't be followed as a whole, each from its own inputs."""
     seen: dict[str, tuple[Any, ...]] = {}
 
@@ -154,7 +149,7 @@ def _shrink_children(
 
         return hook
 
-    parts = {name: child for name, child in model.named_children() if any(True for _ in child.children())}
+    parts = dict(_parts(model))
     hooks = [child.register_forward_pre_hook(note(name), with_kwargs=True) for name, child in parts.items()]
     try:
         model(*inputs)
@@ -165,6 +160,15 @@ def _shrink_children(
     for name, args in seen.items():
         changed |= _shrink(parts[name], args, f"{prefix}{name}.", report)
     return changed
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The outermost modules inside `model` that are called and have modules inside; lists are looked into."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from ((f"{name}.{inner}", part) for inner, part in _parts(child))
+        elif any(True for _ in child.children()):
+            yield name, child
 
 
 def _restore(original: nn.Module, plain: nn.Module, changed: set[str], prefix: str) -> nn.Module:
@@ -193,9 +197,7 @@ def _difference(original: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) 
 
 
 def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    doubled = pytree.tree_map(
-        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
-    )
+    doubled = pytree.tree_map(lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs)
     try:
         result = copy.deepcopy(model).double()(*doubled)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

@@ -149,9 +149,7 @@ class ShrinkableParameter(Shrinkable):
         value, keep = getattr(self.owner, self.key), live[self.outputs]
         if not bool(keep.all()):
             kept = value.detach()[..., keep].contiguous()
-            setattr(
-                self.owner, self.key, nn.Parameter(kept, False) if isinstance(value, nn.Parameter) else kept
-            )
+            setattr(self.owner, self.key, nn.Parameter(kept, False) if isinstance(value, nn.Parameter) else kept)
         return None
 
 
@@ -176,9 +174,7 @@ class ShrinkableAttention(Shrinkable):
         mixed = self.projections[2].output_constants()
         if masked:  # a row with every key masked is no average of the values
             mixed = mixed.where(mixed == 0, torch.nan)
-        self.out = ShrinkableLinear(
-            f"{name}.out_proj", layer.out_proj, self.projections[2].outputs, mixed, units
-        )
+        self.out = ShrinkableLinear(f"{name}.out_proj", layer.out_proj, self.projections[2].outputs, mixed, units)
         self.outputs = self.out.outputs
         query, key = (p.output_constants() for p in self.projections[:2])
         self.matters = (query != 0) & (key != 0)  # a dimension in which either is 0 adds nothing to any score

@@ -29,9 +29,7 @@ class RecurrentStack(nn.Module):
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, Any]:
         """Outputs of the last layer, and the final states."""
         if state is not None:
-            raise ValueError(
-                "state must be None: the units of a shrunk recurrent layer are not those of the original"
-            )
+            raise ValueError("state must be None: the units of a shrunk recurrent layer are not those of the original")
         time = 1 if self.batch_first and x.dim() == 3 else 0
         states: list[Any] = []
         for directions in self.layers:

@@ -162,18 +162,14 @@ def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tupl
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         narrow, wide = ir.VectorType(ir.IntType(8), LANES), ir.VectorType(_INT32, LANES)
-        pointer = builder.bitcast(
-            _address(context, builder, signature.args[2], args[2], args[3]), narrow.as_pointer()
-        )
+        pointer = builder.bitcast(_address(context, builder, signature.args[2], args[2], args[3]), narrow.as_pointer())
         loaded = builder.load(pointer)
         loaded.align = 1
         lanes, vector = builder.zext(loaded, wide), lookup_vector.llvm
         if _AVX512:
             kind = ir.FunctionType(vector, [vector, wide, vector])
             name = "llvm.x86.avx512.vpermi2var.ps.512"
-            return builder.call(
-                cgutils.get_or_insert_function(builder.module, kind, name), [args[0], lanes, args[1]]
-            )
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[0], lanes, args[1]])
         if _AVX2:
             kind = ir.FunctionType(vector, [vector, wide])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.permps")

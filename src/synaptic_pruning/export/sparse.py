@@ -104,9 +104,7 @@ class SparseConv(Inference):
     def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
         super().__init__()
         if not self.fits(layer):
-            raise ValueError(
-                f"layer must be a Conv1d or 1x1 Conv2d with zero padding and one group, not {layer}"
-            )
+            raise ValueError(f"layer must be a Conv1d or 1x1 Conv2d with zero padding and one group, not {layer}")
         self.matrix = SparseMatrix(layer.weight.flatten(1), layer.bias)
         self.kernel, self.stride, self.dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         self.spatial = layer.weight.dim() - 2

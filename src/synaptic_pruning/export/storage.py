@@ -92,8 +92,7 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.dtype not in _NAMES:
             raise ValueError(
-                f"{name} must be a tensor of a type safetensors knows, "
-                f"not {getattr(tensor, 'dtype', type(tensor))}"
+                f"{name} must be a tensor of a type safetensors knows, not {getattr(tensor, 'dtype', type(tensor))}"
             )
         alive = _alive(tensor)
         if not _worth_packing(tensor, alive):
@@ -104,13 +103,8 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
         packed[name] = {"shape": list(tensor.shape), "dtype": _NAMES[tensor.dtype]}
         if kept == torch.int8 != tensor.dtype:
             packed[name]["scale"] = _scale(name, tensor)
-        if (
-            kept == torch.float16 != tensor.dtype
-            and float(tensor.abs().max()) > torch.finfo(torch.float16).max
-        ):
-            raise ValueError(
-                f"{name} holds weights beyond 65504, too large for float16; use values='float32'"
-            )
+        if kept == torch.float16 != tensor.dtype and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
+            raise ValueError(f"{name} holds weights beyond 65504, too large for float16; use values='float32'")
         add(f"{name}::mask", torch.uint8, [(tensor.numel() + 7) // 8])
         add(f"{name}::values", kept, [alive])
         scale = packed[name].get("scale")
@@ -178,15 +172,12 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
     size = int.from_bytes(first, "little")
     if len(first) < 8 or size > min(_MAX_HEADER, length - 8):
         raise FileError(
-            f"the file says its header has {size} bytes, but the file has {length}: "
-            "not a whole safetensors file"
+            f"the file says its header has {size} bytes, but the file has {length}: not a whole safetensors file"
         )
     try:
         header = json.loads(file.read(size))
         metadata = header.pop("__metadata__", {})
-        ours: dict[str, Any] = (
-            json.loads(metadata[_KEY]) if _KEY in metadata else {"version": _VERSION, "packed": {}}
-        )
+        ours: dict[str, Any] = json.loads(metadata[_KEY]) if _KEY in metadata else {"version": _VERSION, "packed": {}}
         packed = ours["packed"]
         if ours["version"] != _VERSION:
             raise FileError(f"the file has format version {ours['version']}; this program reads {_VERSION}")
@@ -204,14 +195,10 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
         begin, end = entry["data_offsets"]
         size = _numel(name, entry["shape"]) * _DTYPES[entry["dtype"]].itemsize
         if type(begin) is not int or type(end) is not int or begin != position or end - begin != size:
-            raise FileError(
-                f"{name} should have {size} bytes from {position} on, but the file says {begin} to {end}"
-            )
+            raise FileError(f"{name} should have {size} bytes from {position} on, but the file says {begin} to {end}")
         position = end
     if position != data:
-        raise FileError(
-            f"the tensors need {position} bytes, but the file holds {data}: truncated or with more behind"
-        )
+        raise FileError(f"the tensors need {position} bytes, but the file holds {data}: truncated or with more behind")
     for name, entry in packed.items():
         mask, values = header[f"{name}::mask"], header[f"{name}::values"]
         if name in header:
@@ -219,9 +206,7 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
         count = _numel(name, entry["shape"])
         wanted, stored = _DTYPES[entry["dtype"]], _DTYPES[values["dtype"]]
         if mask["dtype"] != "U8" or mask["shape"] != [(count + 7) // 8]:
-            raise FileError(
-                f"{name} has {count} weights, but its mask is {mask['dtype']} of shape {mask['shape']}"
-            )
+            raise FileError(f"{name} has {count} weights, but its mask is {mask['dtype']} of shape {mask['shape']}")
         if len(values["shape"]) != 1 or values["shape"][0] > count:
             raise FileError(f"{name} has {count} weights, but values of shape {values['shape']}")
         scale = entry.get("scale", 1.0)
@@ -241,14 +226,10 @@ def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     state = model.state_dict()
     missing, extra = sorted(state.keys() - shapes.keys()), sorted(shapes.keys() - state.keys())
     if missing or extra:
-        raise ValueError(
-            f"model and file must have the same tensors; file lacks {missing}, model lacks {extra}"
-        )
+        raise ValueError(f"model and file must have the same tensors; file lacks {missing}, model lacks {extra}")
     for name, shape in shapes.items():
         if state[name].shape != shape:
-            raise ValueError(
-                f"{name} has shape {tuple(state[name].shape)} in the model and {shape} in the file"
-            )
+            raise ValueError(f"{name} has shape {tuple(state[name].shape)} in the model and {shape} in the file")
     return state
 
 
