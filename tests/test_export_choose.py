@@ -166,3 +166,9 @@ def test_other_processors_compute_the_same(features: str, tmp_path: Path) -> Non
     }
     result = subprocess.run([sys.executable, "-c", AVX2], capture_output=True, text=True, env=environment)
     assert result.stdout.strip() == "equal", result.stderr
+
+
+def test_the_package_is_an_attribute_of_the_library() -> None:
+    assert synaptic_pruning.export.compact is compact
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = synaptic_pruning.nothing
