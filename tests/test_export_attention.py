@@ -101,6 +101,15 @@ def test_fast_attention_equals_torch(queries: int, keys: int, width: int, batch_
     assert copy.deepcopy(fast)(*inputs)[0].equal(fast(*inputs)[0])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+def test_fast_attention_spreads_what_is_not_finite(value: float) -> None:
+    layer = nn.MultiheadAttention(8, 2, batch_first=True).eval().requires_grad_(False)
+    x = torch.randn(3, 20, 8)
+    x[1, 4, 2] = value
+    got, want = FastAttention(Attention(layer))(x, x, x, need_weights=False)[0], layer(x, x, x, need_weights=False)[0]
+    assert got.isfinite().equal(want.isfinite())
+
+
 def test_fast_attention_refuses_gradients() -> None:
     fast = FastAttention(Attention(nn.MultiheadAttention(8, 2)))
     x = torch.randn(3, 2, 8, requires_grad=True)

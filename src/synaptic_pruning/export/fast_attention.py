@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from synaptic_pruning.export.attention import Attention
@@ -21,6 +20,7 @@ from synaptic_pruning.export.simd import (
     broadcast_tile,
     clamp,
     divide,
+    kernel,
     load_tile,
     multiply_add,
     store,
@@ -35,9 +35,9 @@ _TAYLOR = tuple(np.float32(1 / f) for f in (5040, 720, 120, 24, 6, 2, 1))  # rel
 _E7, _E6, _E5, _E4, _E3, _E2, _E1 = _TAYLOR
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _exp(x):
-    """exp of something not above 0; NaN gives something above 0, the sum over keys is NaN all the same."""
+    """exp of something not above 0; NaN stays NaN."""
     x = clamp(x, broadcast_tile(_LOWEST), broadcast_tile(_ZERO))
     shifted = multiply_add(x, broadcast_tile(_LOG2E), broadcast_tile(_SHIFT))
     whole = multiply_add(shifted, broadcast_tile(_ONE), broadcast_tile(-_SHIFT))
@@ -46,10 +46,10 @@ def _exp(x):
     p = multiply_add(multiply_add(p, r, broadcast_tile(_E5)), r, broadcast_tile(_E4))
     p = multiply_add(multiply_add(p, r, broadcast_tile(_E3)), r, broadcast_tile(_E2))
     p = multiply_add(multiply_add(p, r, broadcast_tile(_E1)), r, broadcast_tile(_ONE))
-    return add_to_exponent(p, shifted)
+    return multiply_add(x, broadcast_tile(_ZERO), add_to_exponent(p, shifted))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first, last):
     """softmax(q kᵀ · scale) v for batches `first` to `last`; all (batch, time, heads · width), flat."""
     lanes = TILE_LANES

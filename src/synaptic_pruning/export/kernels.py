@@ -13,7 +13,6 @@ No index is checked here: callers own the shapes. All arrays are one-dimensional
 """
 
 import numpy as np
-from numba import njit
 
 from synaptic_pruning.export.simd import (
     BLOCK,
@@ -21,6 +20,7 @@ from synaptic_pruning.export.simd import (
     TILE_LANES,
     broadcast_lanes,
     broadcast_tile,
+    kernel,
     load_lanes,
     load_tile,
     lookup,
@@ -33,7 +33,7 @@ TILE_BLOCK = 256  # inputs a tile works on at a time: 256 inputs of 32 samples a
 _HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
     """`y = W @ x + bias` for the sample at `x[x_start:]`, whose length is a multiple of BLOCK."""
     rows = order.size
@@ -68,7 +68,7 @@ def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
             y[y_start + row] = sums[lane] + bias[row]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
     """As `lookup_one` for four samples, `x_stride` and `y_stride` apart: weights are read once for all."""
     rows = order.size
@@ -116,7 +116,7 @@ def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y
             y[at + 3 * y_stride] = sums[lane + 3 * LANES] + bias[row]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
     """Samples `first` to `last`, stored one after the other, by fours and then one by one."""
     sample = first
@@ -140,7 +140,7 @@ def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, 
         sample += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def tile_16(starts, values, columns, x, x_start, y):
     """`y += W @ x` for a tile of 16 samples: `x[x_start:]` is (inputs, 16), `y` is (rows, 16)."""
     rows = y.size // 16
@@ -158,7 +158,7 @@ def tile_16(starts, values, columns, x, x_start, y):
                 store(y, row * 16, total)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def tile_32(starts, values, columns, x, x_start, y):
     """`y += W @ x` for a tile of 32 samples: `x[x_start:]` is (inputs, 32), `y` is (rows, 32)."""
     rows = y.size // 32
@@ -179,7 +179,7 @@ def tile_32(starts, values, columns, x, x_start, y):
                 store(y, row * 32 + 16, right)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def multiply_tile(starts, values, columns, x, x_start, y, width):
     """`y += W @ x` for a tile of `width` samples, 16 or 32."""
     if width == 32:
@@ -188,7 +188,7 @@ def multiply_tile(starts, values, columns, x, x_start, y, width):
         tile_16(starts, values, columns, x, x_start, y)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def transpose(source, start, stride, rows, columns, target, at, step):
     """(rows, columns) at `source[start:]`, rows `stride` apart, to (columns, rows) at `target[at:]`."""
     whole_rows, whole_columns = rows - rows % TILE_LANES, columns - columns % TILE_LANES
@@ -200,14 +200,14 @@ def transpose(source, start, stride, rows, columns, target, at, step):
             target[at + j * step + i] = source[start + i * stride + j]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def fill_rows(tile, bias, width):
     """Row `r` of `tile` (rows, width) becomes `bias[r]` in every lane."""
     for row in range(bias.size):
         tile[row * width : (row + 1) * width] = bias[row]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def tile_rows(starts, values, columns, bias, x, inputs, y, first, last):
     """Samples `first` to `last`, stored one after the other, tile after tile."""
     outputs = bias.size

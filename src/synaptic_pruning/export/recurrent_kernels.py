@@ -6,7 +6,6 @@ weights and no bias and stay exactly 0.
 """
 
 import numpy as np
-from numba import njit
 
 from synaptic_pruning.export.kernels import fill_rows, lookup_rows, multiply_tile
 from synaptic_pruning.export.simd import (
@@ -14,6 +13,7 @@ from synaptic_pruning.export.simd import (
     broadcast_tile,
     clamp,
     divide,
+    kernel,
     load_tile,
     multiply_add,
     store,
@@ -29,7 +29,7 @@ _Q4, _Q3, _Q2, _Q1 = (np.float32(q) for q in (7.77604725e-7, 3.28554626e-4, 2.58
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _tanh(x):
     x = clamp(x, broadcast_tile(-_LIMIT), broadcast_tile(_LIMIT))
     zero, one = broadcast_tile(_ZERO), broadcast_tile(_ONE)
@@ -41,13 +41,13 @@ def _tanh(x):
     return divide(multiply_add(multiply_add(p, s, one), x, zero), multiply_add(q, s, one))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline="always")
 def _sigmoid(x):
     half = broadcast_tile(_HALF)
     return multiply_add(_tanh(multiply_add(x, half, broadcast_tile(_ZERO))), half, half)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start, memory, memory_start):
     """One step: from the gates' input part `gx` and recurrent part `gh` to the new hidden state.
 
@@ -84,7 +84,7 @@ def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start,
             store(h, h_start + i, clamp(first, zero, broadcast_tile(np.float32(np.inf))))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def few_samples(
     mode,
     reverse,
@@ -133,7 +133,7 @@ def few_samples(
             out[at : at + width] = h[b * width : (b + 1) * width]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def tile_of_samples(
     mode,
     reverse,

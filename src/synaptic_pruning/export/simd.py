@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import config, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
@@ -31,6 +31,18 @@ def _host_has(feature: str) -> bool:
 _AVX512 = _host_has("avx512f")
 _AVX2 = _host_has("avx2")
 LANES, BLOCK = (16, 32) if _AVX512 else (8, 8)
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator that compiles a function with Numba, without the interpreter lock, kept for the next process."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # there is no folder that Numba may keep it in
+            return njit(nogil=True, **options)(function)
+
+    return compiled
 
 
 class Vector(types.Type):
