@@ -217,6 +217,34 @@ def test_encoder_loses_heads_and_hidden_units(norm_first: bool) -> None:
     assert {row.layer: row.after for row in report.rows}["layers.0.self_attn"] == 8
 
 
+class InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 2)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), self.b(x)
+        before = a
+        self.relu(a)
+        a += b
+        return self.c(a) + self.c.bias[:1] + before.sum(-1, keepdim=True) * 0 + self.c(before)
+
+
+def test_values_changed_in_place() -> None:
+    torch.manual_seed(5)
+    model = InPlace()
+    with torch.no_grad():
+        for layer in (model.a, model.b):
+            layer.weight[2:5] = 0
+    check(model, torch.randn(3, 4))
+    chain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Dropout(inplace=True), nn.Linear(8, 2))
+    with torch.no_grad():
+        chain[0].weight[1:3] = 0
+        chain[0].bias[1:3] = torch.tensor([-1.0, 1.0])
+    assert check(chain, torch.randn(3, 4))[1].rows[0].after == 6
+
+
 def test_embedding_columns_go() -> None:
     model = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 2))
     with torch.no_grad():

@@ -14,6 +14,7 @@ from synaptic_pruning.export.attention import Attention
 from synaptic_pruning.export.operations import (
     ASK_SHAPE,
     BINARY,
+    IN_PLACE,
     POINTWISE,
     POINTWISE_MODULES,
     POOLING_MODULES,
@@ -129,7 +130,10 @@ class Followed(fx.Interpreter):
         tag, made = self.tags[source], None
         dims = tag.constant.dim()
         if isinstance(layer, POINTWISE_MODULES):
-            return Tag(tag.ids, layer(tag.constant))
+            after = Tag(tag.ids, layer(tag.constant.clone()))
+            if getattr(layer, "inplace", False):
+                self.tags[source] = after
+            return after
         if isinstance(layer, POOLING_MODULES) and isinstance(value, Tensor):
             ids, _ = self._features(source, 1, name)
             return Tag(spread(ids, 1, value.shape), layer(tag.constant))
@@ -231,7 +235,10 @@ class Followed(fx.Interpreter):
         ids = [t.ids.expand(value.shape) for t in known if t.ids is not None]
         if len(ids) == 2 and not self.units.tie(ids[0], ids[1]):
             return self._unknown(node, value, f"{called(node)} crosses features")
-        return Tag(ids[0], constant)
+        result = Tag(ids[0], constant)
+        if node.target in IN_PLACE and isinstance(node.args[0], fx.Node):
+            self.tags[node.args[0]] = result
+        return result
 
     def _reshape(self, node: fx.Node, value: Tensor) -> Tag | None:
         """Do to the unit numbers what is done to the values; do they still lie along one axis?"""
@@ -256,7 +263,7 @@ class Followed(fx.Interpreter):
         return out
 
     def _on_constants(self, node: fx.Node) -> Tensor:
-        return cast(Tensor, self._rerun(node, lambda t: t.constant))
+        return cast(Tensor, self._rerun(node, lambda t: t.constant.clone()))
 
     def _rerun(self, node: fx.Node, part: Callable[[Tag], Any], target: Any = None) -> Any:
         """The node's call with one part of the tags in place of the values."""

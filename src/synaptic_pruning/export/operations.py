@@ -57,6 +57,7 @@ BINARY = {
     ),
     *(torch.add, torch.sub, torch.mul, torch.div, "add", "sub", "mul", "div"),
 }
+IN_PLACE = {operator.iadd, operator.isub, operator.imul}
 SHAPE = {
     *(
         torch.permute,
