@@ -24,6 +24,12 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "gradient": (lambda: sp.ToSparsity(CUBIC, score="gradient"), lambda p, n: round(CUBIC(p) * n)),
     "random": (lambda: sp.ToSparsity(CUBIC, score="random"), lambda p, n: round(CUBIC(p) * n)),
     "one-shot": (lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3)), lambda p, n: round(0.8 * n) if p >= 0.3 else 0),
+    "disuse": (lambda: sp.Disuse(patience=2, threshold=0.9), None),
+    "disuse-window": (lambda: sp.Disuse(patience=2, threshold=0.9, window=2, sample=1), None),
+    "survival": (lambda: sp.Survival(cost=2.0, conv_cost=2.0, initial=4.0), None),
+    "set": (lambda: sp.SET(0.8), lambda p, n: round(0.8 * n)),
+    "rigl": (lambda: sp.RigL(0.8), lambda p, n: round(0.8 * n)),
+    "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 rules = pytest.mark.parametrize("rule", RULES)
@@ -58,13 +64,26 @@ def _check_dead(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.S
                 assert (value[~mask] == 0).all(), f"{name}: {key} remembers a dead weight"
 
 
+def _check_newborn(model: nn.Module, optimizer: torch.optim.Optimizer, born: dict[str, Tensor]) -> None:
+    for name, mask in born.items():
+        parameter = _named(model)[name]
+        assert (parameter[mask] == 0).all(), f"{name}: a newborn weight did not start at zero"
+        for key, value in optimizer.state[parameter].items():
+            if value.shape == parameter.shape:
+                assert (value[mask] == 0).all(), f"{name}: {key} remembers more than a newborn weight"
+
+
 def _train_checked(model, loss, optimizer, pruner, rule: str) -> None:
     expected, before = RULES[rule][1], pruner.masks()
     total = sum(mask.numel() for mask in before.values())
     for step in range(1, STEPS + 1):
         _step(model, loss, optimizer)
         masks = pruner.masks()
-        assert not any((masks[name] & ~before[name]).any() for name in masks), "a mask revived"
+        born = {name: masks[name] & ~before[name] for name in masks}
+        if pruner.rule.grows:
+            _check_newborn(model, optimizer, born)
+        else:
+            assert not any(mask.any() for mask in born.values()), "a mask revived"
         _check_dead(model, optimizer, pruner)
         if step % EVERY == 0 and expected is not None:
             gone = sum(int((~mask).sum()) for mask in masks.values())

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.rules.to_sparsity import _shares
+from synaptic_pruning.rules.to_sparsity import shares
 
 
 def _network(*weights: list[list[float]]) -> sp.Synapses:
@@ -65,14 +65,14 @@ def test_shares_are_whole_and_near_and_never_fall():
     rng = np.random.default_rng(0)
     for _ in range(300):
         sizes = rng.integers(1, 30, rng.integers(1, 6)).tolist()
-        shares = [0] * len(sizes)
+        taken = [0] * len(sizes)
         for target in np.sort(rng.random(5)):
-            total = max(sum(shares), round(target * sum(sizes)))
-            later = _shares(total, [target * size for size in sizes], shares, sizes)
+            total = max(sum(taken), round(target * sum(sizes)))
+            later = shares(total, [target * size for size in sizes], taken, sizes)
             assert sum(later) == total
-            assert all(a <= b <= size for a, b, size in zip(shares, later, sizes, strict=True))
+            assert all(a <= b <= size for a, b, size in zip(taken, later, sizes, strict=True))
             assert all(abs(b - target * size) < 2 for b, size in zip(later, sizes, strict=True))
-            shares = later
+            taken = later
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,11 @@ from synaptic_pruning.dropout import set_dropout as set_dropout
 from synaptic_pruning.pruner import SynapticPruner as SynapticPruner
 from synaptic_pruning.pruner import default_rule as default_rule
 from synaptic_pruning.rules import Rule as Rule
+from synaptic_pruning.rules.disuse import Disuse as Disuse
+from synaptic_pruning.rules.growth import SET as SET
+from synaptic_pruning.rules.growth import GraNet as GraNet
+from synaptic_pruning.rules.growth import RigL as RigL
+from synaptic_pruning.rules.survival import Survival as Survival
 from synaptic_pruning.rules.to_sparsity import ToSparsity as ToSparsity
 from synaptic_pruning.rules.vos2025 import vos2025 as vos2025
 from synaptic_pruning.schedules import Schedule as Schedule

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from synaptic_pruning.rules import Rule
 from synaptic_pruning.schedules import Schedule
 from synaptic_pruning.scores import Piece, Score, find_score
 from synaptic_pruning.synapses import Layer, Synapses
@@ -14,7 +15,7 @@ from synaptic_pruning.threshold import Scores, lowest
 
 
 @dataclass(frozen=True)
-class ToSparsity:
+class ToSparsity(Rule):
     """Remove the lowest scores for good until exactly ``round(schedule(progress) · weights)`` are gone.
 
     Args:
@@ -31,6 +32,8 @@ class ToSparsity:
         >>> import synaptic_pruning as sp
         >>> rule = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5), score="magnitude", scope="global")
     """
+
+    shardable: ClassVar[bool] = True
 
     schedule: Schedule
     score: str | Score = "magnitude"
@@ -60,7 +63,7 @@ class ToSparsity:
         Raises:
             ValueError: A score is NaN; its parameter is named.
         """
-        sizes = [layer.alive.numel() for layer in synapses.layers]
+        sizes = [layer.size for layer in synapses.layers]
         gone = [size - layer.count for size, layer in zip(sizes, synapses.layers, strict=True)]
         most = [max(dead, int(self.max_layer_sparsity * size)) for size, dead in zip(sizes, gone, strict=True)]
         target = self.schedule(progress)
@@ -70,8 +73,8 @@ class ToSparsity:
             room = [limit - dead for limit, dead in zip(most, gone, strict=True)]
             dying = lowest(scores, wanted - sum(gone), most=room)
         else:
-            shares = _shares(wanted, [target * size for size in sizes], gone, most)
-            dying = [lowest([score], share - dead)[0] for score, share, dead in zip(scores, shares, gone, strict=True)]
+            wanted_here = shares(wanted, [target * size for size in sizes], gone, most)
+            dying = [lowest([s], share - dead)[0] for s, share, dead in zip(scores, wanted_here, gone, strict=True)]
         return survivors(synapses, dying)
 
 
@@ -90,23 +93,23 @@ def survivors(synapses: Synapses, dying: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _scores(layer: Layer, place: int, score: Score) -> Scores:
-    weight = layer.parameter.detach().reshape(-1)
-    gradient = None if layer.parameter.grad is None else layer.parameter.grad.reshape(-1)
+    weight = layer.weight.detach().reshape(-1)
+    gradient = None if layer.gradient is None else layer.gradient.reshape(-1)
 
     def read(start: int, stop: int) -> Tensor:
         slopes = None if gradient is None else gradient[start:stop]
-        return score(Piece(weight[start:stop], slopes, place, start))
+        return score(Piece(weight[start:stop], slopes, place, start, layer.shard))
 
-    alive = None if layer.count == layer.alive.numel() else layer.alive.reshape(-1)
-    dtype = score(Piece(weight[:0], None if gradient is None else gradient[:0], place, 0)).dtype
-    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive)
+    alive = None if layer.count == layer.size else layer.alive.reshape(-1)
+    dtype = read(0, 0).dtype
+    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive, layer.shard)
 
 
-def _shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
+def shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
     """Round the exact shares to whole numbers between ``least`` and ``most`` that sum to ``total``, nearest first."""
-    shares = [min(max(low, int(share)), high) for share, low, high in zip(exact, least, most, strict=True)]
-    while sum(shares) != total:
-        step = 1 if sum(shares) < total else -1
-        movable = [i for i, limit in enumerate(most if step > 0 else least) if shares[i] != limit]
-        shares[max(movable, key=lambda i: step * (exact[i] - shares[i]))] += step
-    return shares
+    taken = [min(max(low, int(share)), high) for share, low, high in zip(exact, least, most, strict=True)]
+    while sum(taken) != total:
+        step = 1 if sum(taken) < total else -1
+        movable = [i for i, limit in enumerate(most if step > 0 else least) if taken[i] != limit]
+        taken[max(movable, key=lambda i: step * (exact[i] - taken[i]))] += step
+    return taken

@@ -1,9 +1,11 @@
 """Magnitude pruning exactly as Vos et al. (2025) released it, to compare with, not to recommend."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import layer_scores, survivors
 from synaptic_pruning.schedules import Schedule, cubic_ease_in
 from synaptic_pruning.synapses import Synapses
@@ -11,13 +13,15 @@ from synaptic_pruning.threshold import Scores, kth_smallest
 
 
 @dataclass(frozen=True)
-class Vos2025:
+class Vos2025(Rule):
     """The rule `vos2025` makes; see there.
 
     Attributes:
         schedule: Its ease-in cubic.
         epochs: Number of epochs into which training is cut; the target stands still within one.
     """
+
+    shardable: ClassVar[bool] = True
 
     schedule: Schedule
     epochs: int

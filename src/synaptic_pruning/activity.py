@@ -1,0 +1,169 @@
+"""Watch how active the inputs of every weight are while a network trains: one small vector a layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from synaptic_pruning.inputs import See, find_see, shape
+from synaptic_pruning.synapses import Synapses, unwrap
+
+
+class Activity:
+    """Mean absolute input of every connection over a window of training, by forward hooks.
+
+    The hooks act only in training mode with gradients enabled, and only in one training step in ``sample``, beginning
+    with the first of a window: the mean over a window is then one over a sample of its batches, at a fraction of the
+    cost. Batches of one accumulated step count alike. Under DistributedDataParallel the ranks' sums are added up, so
+    that all see the same means. Copies of the model (moving averages, pickles) are not watched.
+
+    Args:
+        model: The network, wrappers included.
+        synapses: Its prunable weights.
+        sample: Watch one step in this many, at least 1.
+
+    Raises:
+        ValueError: A prunable weight belongs to no layer whose inputs can be seen.
+
+    Example:
+        >>> net = nn.Linear(2, 3)
+        >>> activity = Activity(net, Synapses(net))
+        >>> _ = net(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
+        >>> activity.close()
+        [tensor([[2., 1.]])]
+    """
+
+    def __init__(self, model: nn.Module, synapses: Synapses, sample: int = 1) -> None:
+        self._group = _process_group(model)
+        self._sample = sample
+        self._steps = 0
+        self.watching = True
+        self.totals: list[Tensor] = [torch.empty(0)] * len(synapses.layers)
+        self._counts = torch.zeros(len(synapses.layers), dtype=torch.int64, device=synapses.layers[0].alive.device)
+        places = {id(layer.parameter): place for place, layer in enumerate(synapses.layers)}
+        watches = []
+        for module in unwrap(model).modules():
+            see = find_see(module)
+            names = {name: places[id(p)] for name, p in module.named_parameters() if id(p) in places}
+            if see is None or not names:
+                continue
+            watches.append((module, _Watch(self, see, names)))
+            for name, place in names.items():
+                weight = synapses.layers[place].parameter
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                self.totals[place] = torch.zeros(shape(module, name, weight), dtype=wide, device=weight.device)
+        hidden = [layer.name for layer, total in zip(synapses.layers, self.totals, strict=True) if not total.numel()]
+        if hidden:
+            raise ValueError(
+                f"{hidden[0]} belongs to no layer whose inputs can be observed (Linear, Bilinear, convolutions, RNN, "
+                "LSTM, GRU, their cells, MultiheadAttention); leave it out with exclude="
+            )
+        self._hooks = [module.register_forward_hook(watch, with_kwargs=True) for module, watch in watches]
+
+    def step(self) -> None:
+        """Take notice of an optimizer step."""
+        self._steps += 1
+        self.watching = self._steps % self._sample == 0
+
+    def add(self, place: int, mean: Tensor, count: int) -> None:
+        """Count in one call's mean over ``count`` samples."""
+        if self.totals[place].device != mean.device:
+            self.totals[place] = self.totals[place].to(mean.device)
+        self.totals[place].add_(mean, alpha=count)
+        self._counts[place] += count
+
+    def close(self) -> list[Tensor | None]:
+        """Return each layer's mean absolute inputs, shaped as `inputs.shape` says, and start the next window.
+
+        None where the layer saw nothing, or something that was not finite.
+        """
+        if self._group is not None:
+            self._reduce(self._group)
+        means = [
+            total / count if count > 0 and bool(total.isfinite().all()) else None
+            for total, count in zip(self.totals, self._counts.tolist(), strict=True)
+        ]
+        for total in self.totals:
+            total.zero_()
+        self._counts.zero_()
+        self._steps, self.watching = 0, True
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the unfinished window."""
+        return {"totals": [t.clone() for t in self.totals], "counts": self._counts.clone(), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on in the window that `state_dict` took."""
+        for mine, theirs in zip([*self.totals, self._counts], [*state["totals"], state["counts"]], strict=True):
+            mine.copy_(theirs)
+        self._steps = state["steps"]
+        self.watching = self._steps % self._sample == 0
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _reduce(self, group: dist.ProcessGroup) -> None:
+        flat = torch.cat([total.reshape(-1) for total in self.totals])
+        counts = self._counts.to(flat.device)
+        dist.all_reduce(flat, group=group)
+        dist.all_reduce(counts, group=group)
+        for total, part in zip(self.totals, torch.split(flat, [t.numel() for t in self.totals]), strict=True):
+            total.copy_(part.view_as(total))
+        self._counts = counts
+
+
+class _Watch:
+    """A forward hook that reports to an `Activity`; copies, as ``deepcopy`` and ``pickle`` make them, do nothing."""
+
+    def __init__(self, activity: Activity, see: See, places: Mapping[str, int]) -> None:
+        self._activity = activity
+        self._see = see
+        self._places = places
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        activity = self._activity
+        if not (activity.watching and module.training and torch.is_grad_enabled()):
+            return
+        with torch.no_grad():
+            activity.watching = False  # what is computed again to be seen must not be seen twice
+            for name, mean, count in self._see(module, args, kwargs, output):
+                if name in self._places:
+                    activity.add(self._places[name], mean, count)
+            activity.watching = True
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Asleep, ()
+
+
+class _Asleep:
+    def __call__(self, *arguments: object) -> None:
+        pass
+
+
+def usage(weight: Tensor, activity: Tensor) -> Tensor:
+    """Return |w| · E|x| of every connection, in float32 at least (the Wanda score, Sun et al. 2023).
+
+    Args:
+        weight: Shape (outputs, ...).
+        activity: Mean absolute inputs as `Activity.close` gives them.
+
+    Example:
+        >>> usage(torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([[2.0, 1.0]]))
+        tensor([[2., 2.],
+                [1., 0.]])
+    """
+    blocks = weight.detach().abs().view(len(activity), -1, *weight.shape[1:])
+    return (blocks * activity.unsqueeze(1).to(weight.device)).view(weight.shape)
+
+
+def _process_group(model: nn.Module) -> dist.ProcessGroup | None:
+    parallel = (m for m in model.modules() if isinstance(m, nn.parallel.DistributedDataParallel))
+    wrapper = next(parallel, None)
+    group: dist.ProcessGroup | None = getattr(wrapper, "process_group", None)
+    return group

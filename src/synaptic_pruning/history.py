@@ -1,0 +1,112 @@
+"""The life of synapses: births, deaths, ages, and what is left of each generation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synaptic_pruning.shards import total
+from synaptic_pruning.synapses import Synapses
+
+
+class History:
+    """Count births and deaths at every event, by layer and by generation (the weights born at the same step).
+
+    All weights alive at the start are born at step 0. Only once later births happen is a birth kept for every weight
+    (two bytes each).
+
+    Attributes:
+        births: Of each layer, weights born after the start.
+        deaths: Of each layer, weights that died.
+
+    Example:
+        >>> synapses = Synapses(torch.nn.Linear(2, 2))
+        >>> history = History(synapses)
+        >>> masks = [torch.tensor([[True, False], [True, True]])]
+        >>> history.record(10, masks); synapses.keep(masks)
+        >>> history.deaths, history.survival()
+        ([1], [{'born': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
+    """
+
+    def __init__(self, synapses: Synapses) -> None:
+        self._layers = synapses.layers
+        self.births = [0] * len(self._layers)
+        self.deaths = [0] * len(self._layers)
+        self._born_at = [0]  # the step of each generation
+        self._sizes = [[(0, synapses.count)]]  # of each generation: (step, alive)
+        self._generation: list[Tensor] | None = None  # of each weight, as place in the two lists above
+
+    def record(self, step: int, masks: Sequence[Tensor]) -> None:
+        """Take down an event; call it before the new masks replace the present ones."""
+        masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
+        born = [mask & ~layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
+        births, kept = self._totals(born), self._totals(masks)
+        for place, layer in enumerate(self._layers):
+            self.births[place] += births[place]
+            self.deaths[place] += layer.count + births[place] - kept[place]
+        if any(births):
+            if self._generation is None:
+                self._generation = [torch.zeros_like(mask, dtype=torch.int16) for mask in masks]
+            self._generation = [
+                generation.to(new.device).masked_fill(new, len(self._born_at))
+                for generation, new in zip(self._generation, born, strict=True)
+            ]
+            self._born_at.append(step)
+            self._sizes.append([])
+        now = [sum(kept)] if self._generation is None else self._alive(self._generation, masks)
+        for sizes, alive in zip(self._sizes, now, strict=True):
+            sizes.append((step, alive))
+
+    def mean_age(self, place: int, step: int) -> float:
+        """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
+        layer = self._layers[place]
+        if layer.count == 0:
+            return 0.0
+        if self._generation is None:
+            return float(step)
+        counts = self._count(self._generation[place], layer.alive)
+        return step - sum(born * n for born, n in zip(self._born_at, counts, strict=True)) / layer.count
+
+    def survival(self) -> list[dict[str, Any]]:
+        """Return a curve a generation: ``born`` (step), ``size``, ``steps`` and the fraction ``alive`` at each."""
+        return [
+            {
+                "born": born,
+                "size": sizes[0][1],
+                "steps": [step for step, _ in sizes],
+                "alive": [alive / sizes[0][1] for _, alive in sizes],
+            }
+            for born, sizes in zip(self._born_at, self._sizes, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything recorded as plain values and tensors."""
+        return {
+            "births": list(self.births),
+            "deaths": list(self.deaths),
+            "born_at": list(self._born_at),
+            "sizes": [list(sizes) for sizes in self._sizes],
+            "generation": None if self._generation is None else [g.clone() for g in self._generation],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.births, self.deaths = list(state["births"]), list(state["deaths"])
+        self._born_at = list(state["born_at"])
+        self._sizes = [[(step, alive) for step, alive in sizes] for sizes in state["sizes"]]
+        generation = state["generation"]
+        self._generation = None if generation is None else [g.clone() for g in generation]
+
+    def _totals(self, masks: Sequence[Tensor]) -> list[int]:
+        """Count the True entries of each layer, over all ranks."""
+        counts = torch.stack([mask.sum().cpu() for mask in masks])
+        return total(counts, [layer.shard for layer in self._layers]).tolist()
+
+    def _alive(self, generation: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
+        """Count the alive weights of every generation."""
+        counts = [self._count(g, mask) for g, mask in zip(generation, masks, strict=True)]
+        return [sum(column) for column in zip(*counts, strict=True)]
+
+    def _count(self, generation: Tensor, mask: Tensor) -> list[int]:
+        return generation[mask].to(torch.int64).bincount(minlength=len(self._born_at)).tolist()

@@ -1,0 +1,218 @@
+"""What the weights of a layer see: the mean absolute input of every connection, from one call of its module.
+
+One function a kind of module. Each takes what a forward hook gets and returns a `Seen` for every weight of the module.
+Inputs that no hook can see (states inside a deep recurrent network, attention before its output projection) are
+computed again, without gradient and without dropout.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.rnn import PackedSequence
+
+_RUN: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
+
+
+class Seen(NamedTuple):
+    """Mean absolute inputs of one parameter in one call.
+
+    Attributes:
+        name: The parameter's name in its module.
+        mean: Shape (blocks, ...): the parameter's rows fall into that many equal runs, each with inputs of its own.
+        samples: Over how many it is the mean.
+    """
+
+    name: str
+    mean: Tensor
+    samples: int
+
+
+See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[Seen]]
+
+
+def find_see(module: nn.Module) -> See | None:
+    """Return the function for that kind of module; None where its inputs cannot be seen."""
+    return next((see for kind, see in _KINDS if isinstance(module, kind)), None)
+
+
+def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
+    """Return the shape of `Seen.mean` for a parameter."""
+    if isinstance(module, _ConvTransposeNd):
+        return (weight.shape[0], *[1] * (weight.dim() - 1))
+    blocks = module.groups if isinstance(module, _ConvNd) else 3 if name == "in_proj_weight" else 1
+    return (blocks, *weight.shape[1:])
+
+
+def _linear(module: nn.Linear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    return [_seen("weight", _argument(args, kwargs, 0, "input"))]
+
+
+def _bilinear(module: nn.Bilinear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    first, second = (_argument(args, kwargs, i, f"input{i + 1}").abs().flatten(0, -2) for i in range(2))
+    return [Seen("weight", (first.T @ second)[None] / len(first), len(first))]
+
+
+def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    """Each tap of a kernel sees the inputs at its own offset; the mean image makes that cheap and exact."""
+    x = _argument(args, kwargs, 0, "input")
+    images, count = _mean_image(module, x)
+    padding = module._reversed_padding_repeated_twice
+    if any(padding):
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        images = nn.functional.pad(images, padding, mode)
+    dims = len(module.kernel_size)
+    for dim in range(dims):
+        reach = (module.kernel_size[dim] - 1) * module.dilation[dim] + 1
+        images = images.unfold(1 + dim, reach, module.stride[dim])[..., :: module.dilation[dim]]
+    taps = images.mean(tuple(range(1, 1 + dims)))
+    return [Seen("weight", taps.view(module.groups, -1, *module.kernel_size), count)]
+
+
+def _transposed(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    images, count = _mean_image(module, _argument(args, kwargs, 0, "input"))
+    return [Seen("weight", images.flatten(1).mean(1).view(-1, *[1] * images.dim()), count)]
+
+
+def _cell(module: nn.RNNCellBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    x, state = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
+    hidden = state[0] if isinstance(state, tuple) else state
+    if hidden is None:
+        hidden = x.new_zeros(*x.shape[:-1], module.hidden_size)
+    return [_seen("weight_ih", x), _seen("weight_hh", hidden)]
+
+
+def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    """Walk through the layers. A layer's recurrent inputs are h_0 and all its outputs but the last, h_n."""
+    x, state = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
+    sizes = x.batch_sizes if isinstance(x, PackedSequence) else None
+    initial = state[0] if isinstance(state, tuple) else state
+    if isinstance(x, PackedSequence) and initial is not None and x.sorted_indices is not None:
+        initial = initial[:, x.sorted_indices]
+    last = output[1][0] if isinstance(output[1], tuple) else output[1]
+    cells = state[1] if isinstance(state, tuple) else None
+    if isinstance(x, PackedSequence) and cells is not None and x.sorted_indices is not None:
+        cells = cells[:, x.sorted_indices]
+    data = x.data if isinstance(x, PackedSequence) else x
+    if data.dim() == 2 and sizes is None:  # one sequence without a batch dimension
+        data, last = data.unsqueeze(0 if module.batch_first else 1), last.unsqueeze(1)
+        initial, cells = (None if s is None else s.unsqueeze(1) for s in (initial, cells))
+    ways = 2 if module.bidirectional else 1
+    seen = []
+    for layer in range(module.num_layers):
+        here = slice(layer * ways, (layer + 1) * ways)
+        start = None if initial is None else initial[here]
+        inner = None
+        if layer < module.num_layers - 1 or module.proj_size:
+            memory = None if cells is None else cells[here]
+            out, final, inner = _run(module, layer, data, sizes, start, memory)
+        else:
+            out, final = output[0], last[here]
+            out = out.data if isinstance(out, PackedSequence) else out
+        for way, h in enumerate(out.chunk(ways, -1)):
+            suffix = f"_l{layer}{'_reverse' if way else ''}"
+            seen.append(_seen(f"weight_ih{suffix}", data))
+            total = _sum(h) - _sum(final[way]) + (0 if start is None else _sum(start[way]))
+            count = h.numel() // h.shape[-1]
+            seen.append(Seen(f"weight_hh{suffix}", (total.clamp(min=0) / count)[None], count))
+            if inner is not None:
+                seen.append(_seen(f"weight_hr{suffix}", inner.chunk(ways, -1)[way]))
+        data = out
+    return seen
+
+
+def _run(
+    module: nn.RNNBase, layer: int, data: Tensor, sizes: Tensor | None, start: Tensor | None, cells: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run one layer; return its outputs, its final states and, with projections, the states before them.
+
+    With projections h = P m, and the layer is the one without projections whose recurrent weight is W_hh P: its states
+    are m.
+    """
+    ways = 2 if module.bidirectional else 1
+    weights: list[list[Tensor]] = [list(some) for some in module.all_weights[layer * ways : (layer + 1) * ways]]
+    projections = [some.pop() for some in weights] if module.proj_size else []
+    for some, projection in zip(weights, projections, strict=False):
+        some[1] = some[1] @ projection
+    data = data.to(weights[0][0].dtype)
+    batch = int(sizes[0]) if sizes is not None else data.shape[0 if module.batch_first else 1]
+    zeros = data.new_zeros(ways, batch, module.hidden_size)
+    if start is None:
+        start = zeros
+    elif projections:  # any m with P m = h_0 starts it alike
+        inverses = zip(start, projections, strict=True)
+        start = torch.stack([h.float() @ torch.linalg.pinv(p.float()).T for h, p in inverses]).to(data.dtype)
+    hidden = [start, zeros if cells is None else cells] if module.mode == "LSTM" else start
+    flat = [weight for some in weights for weight in some]
+    common = (hidden, flat, module.bias, 1, 0.0, False, module.bidirectional)
+    run = _RUN[module.mode]
+    out, final, *_ = run(data, *common, module.batch_first) if sizes is None else run(data, sizes, *common)
+    if not projections:
+        return out, final, None
+    projected = [m @ p.T for m, p in zip(out.chunk(ways, -1), projections, strict=True)]
+    last = torch.stack([m @ p.T for m, p in zip(final, projections, strict=True)])
+    return torch.cat(projected, -1), last, out
+
+
+def _attention(
+    module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+) -> list[Seen]:
+    """The output projection's inputs come from the same attention with the identity in its place."""
+    names = ("query", "key", "value")
+    inputs = [_argument(args, kwargs, i, name) for i, name in enumerate(names)]
+    if module.in_proj_weight is None:
+        seen = [_seen(f"{name[0]}_proj_weight", x) for name, x in zip(names, inputs, strict=True)]
+    else:
+        mean = {id(x): _seen("", x) for x in inputs}
+        blocks = torch.cat([mean[id(x)].mean for x in inputs])
+        seen = [Seen("in_proj_weight", blocks, mean[id(inputs[0])].samples)]
+    out = module.out_proj
+    plain = {"out_proj.weight": torch.eye(*out.weight.shape, dtype=out.weight.dtype, device=out.weight.device)}
+    if out.bias is not None:
+        plain["out_proj.bias"] = torch.zeros_like(out.bias)
+    rate, module.dropout = module.dropout, 0.0
+    try:
+        heads = torch.func.functional_call(module, plain, args, dict(kwargs))[0]
+    finally:
+        module.dropout = rate
+    return [*seen, _seen("out_proj.weight", heads)]
+
+
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Sum |x| over all but the last dimension, in float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.reshape(-1, x.shape[-1]).abs().sum(0, dtype=wide)
+
+
+def _seen(name: str, x: Tensor) -> Seen:
+    count = x.numel() // x.shape[-1]
+    return Seen(name, (_sum(x) / count)[None], count)
+
+
+def _mean_image(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
+    """Average |x| over the batch: shape (channels, ...), and the number of images."""
+    if x.dim() == len(module.kernel_size) + 1:
+        x = x[None]
+    return x.abs().mean(0, dtype=torch.promote_types(x.dtype, torch.float32)), len(x)
+
+
+_KINDS: list[tuple[type[nn.Module], See]] = [
+    (nn.Linear, _linear),
+    (nn.Bilinear, _bilinear),
+    (_ConvTransposeNd, _transposed),
+    (_ConvNd, _convolution),
+    (nn.RNNCellBase, _cell),
+    (nn.RNNBase, torch.compiler.disable(_recurrent)),  # type: ignore[no-untyped-call]
+    (nn.MultiheadAttention, torch.compiler.disable(_attention)),  # type: ignore[no-untyped-call]
+]
