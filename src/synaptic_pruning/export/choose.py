@@ -91,7 +91,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         raise ValueError(f"threads must be 1 or more, not {threads}")
     inputs = as_arguments(example_input)
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    with torch_threads(threads), torch.inference_mode():
+    with torch_threads(threads), torch.no_grad():
         check_runs(original, inputs)
         small = cast(Any, shrink(original, inputs))
         report = CompactReport(shrunk=small.report, threads=threads or torch.get_num_threads())
