@@ -97,6 +97,8 @@ def test_the_faster_form_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = compact(model, torch.randn(3, 64))
     assert [row.form for row in fast.report.rows] == ["sparse", "sparse"]
     assert "2.00x" in str(fast.report)
+    with pytest.raises(RuntimeError, match="keep the original model for training"):
+        fast(torch.randn(3, 64, requires_grad=True))
     clock["sparse"] = 1.99  # within noise
     same = compact(model, torch.randn(3, 64))
     assert same.report.form == "dense"
