@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from synaptic_pruning.export.commands import app
 from synaptic_pruning.export.inspection import inspect_file
-from synaptic_pruning.export.storage import FileError, load, save
+from synaptic_pruning.export.storage import FileError, read, save
 
 
 class Network(nn.Module):
@@ -74,7 +74,7 @@ def test_export_packs_and_unpacks(file: Path, tmp_path: Path) -> None:
     assert run("export", packed, "--out", plain, "--dense").exit_code == 0
     want = pruned().state_dict()
     for path in (packed, plain):
-        assert all(tensor.equal(want[name]) for name, tensor in load(path).items())
+        assert all(tensor.equal(want[name]) for name, tensor in read(path).items())
     assert plain.stat().st_size > packed.stat().st_size
 
 

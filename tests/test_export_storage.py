@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import synaptic_pruning
-from synaptic_pruning.export.storage import FileError, load, save
+from synaptic_pruning.export.storage import FileError, load, read, save
 
 
 def pruned(sparsity: float, *, hidden: int = 64) -> nn.Module:
@@ -31,11 +31,11 @@ def pruned(sparsity: float, *, hidden: int = 64) -> nn.Module:
 def test_files_are_lossless(tmp_path: Path, sparsity: float) -> None:
     model, other = pruned(sparsity), pruned(0.3)
     save(model, tmp_path / "net.safetensors")
-    returned = load(tmp_path / "net.safetensors", other)
+    load(other, tmp_path / "net.safetensors")
     for name, value in model.state_dict().items():
         assert other.state_dict()[name].equal(value)
-        assert returned[name].dtype == value.dtype
-    assert {n: v.shape for n, v in load(tmp_path / "net.safetensors").items()} == {
+        assert other.state_dict()[name].dtype == value.dtype
+    assert {n: v.shape for n, v in read(tmp_path / "net.safetensors").items()} == {
         n: v.shape for n, v in model.state_dict().items()
     }
 
@@ -69,7 +69,7 @@ def test_every_shape_and_dtype_comes_back(
     model.register_buffer("x", value)
     path = tmp_path_factory.mktemp("net") / "a.safetensors"
     save(model, path)
-    back = load(path)["x"]
+    back = read(path)["x"]
     assert back.dtype == dtype
     assert back.shape == value.shape
     torch.testing.assert_close(back, value, rtol=0, atol=0, equal_nan=True)
@@ -83,7 +83,7 @@ def test_other_readers_open_it(tmp_path: Path) -> None:
         alive = model["body"].weight_hh_l0.detach()
         assert file.get_tensor("body.weight_hh_l0::values").equal(alive[alive != 0])
     save_file(model.state_dict(), tmp_path / "plain.safetensors")
-    assert load(tmp_path / "plain.safetensors")["head.weight"].equal(model["head"].weight)
+    assert read(tmp_path / "plain.safetensors")["head.weight"].equal(model["head"].weight)
 
 
 @pytest.mark.parametrize(("values", "bits"), [("float16", 16), ("int8", 8)])
@@ -92,7 +92,7 @@ def test_stated_errors_hold(tmp_path: Path, values: Any, bits: int) -> None:
     with torch.no_grad():
         layer.weight *= torch.rand_like(layer.weight) < 0.2
     save(layer, tmp_path / "a.safetensors", values)
-    back, weight = load(tmp_path / "a.safetensors")["weight"], layer.weight.detach()
+    back, weight = read(tmp_path / "a.safetensors")["weight"], layer.weight.detach()
     limit = weight.abs() * 2**-11 + 2**-25 if bits == 16 else weight.abs().max() / 254 * (1 + 1e-6)
     assert ((back - weight).abs() <= limit).all()
     assert (back - weight).abs().max() > 0
@@ -121,9 +121,9 @@ def test_a_model_of_other_shape_is_untouched(tmp_path: Path) -> None:
     other = pruned(0.5, hidden=32)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(ValueError, match="shape"):
-        load(tmp_path / "a.safetensors", other)
+        load(other, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="lacks"):
-        load(tmp_path / "a.safetensors", nn.Linear(2, 2))
+        load(nn.Linear(2, 2), tmp_path / "a.safetensors")
     assert all(value.equal(before[name]) for name, value in other.state_dict().items())
 
 
@@ -153,17 +153,17 @@ def test_every_truncation_is_noticed(good: Path) -> None:
     for length in [0, 1, 7, 8, 9, 100, len(raw) // 2, len(raw) - 1]:
         good.write_bytes(raw[:length])
         with pytest.raises(FileError):
-            load(good)
+            read(good)
     good.write_bytes(raw + b"x")
     with pytest.raises(FileError, match="more behind"):
-        load(good)
+        read(good)
 
 
 @pytest.mark.parametrize("size", [10**8 + 1, 2**63, 2**64 - 1])
 def test_huge_headers_are_refused_without_allocating(good: Path, size: int) -> None:
     good.write_bytes(size.to_bytes(8, "little") + b"{}")
     with pytest.raises(FileError, match="header"):
-        load(good)
+        read(good)
 
 
 NAME = "body.weight_hh_l0"
@@ -198,7 +198,7 @@ def test_sizes_that_disagree_are_refused(good: Path, change: Any) -> None:
     header["__metadata__"]["synaptic_pruning"] = json.dumps(ours)
     write(good, header, data)
     with pytest.raises(FileError):
-        load(good)
+        read(good)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_sizes_that_disagree_are_refused(good: Path, change: Any) -> None:
 def test_nonsense_headers_are_refused(good: Path, header: bytes) -> None:
     write(good, header, b"")
     with pytest.raises(FileError):
-        load(good)
+        read(good)
 
 
 def test_a_mask_that_counts_wrong_is_refused(good: Path) -> None:
@@ -217,7 +217,20 @@ def test_a_mask_that_counts_wrong_is_refused(good: Path) -> None:
     flipped[begin] ^= 1
     write(good, header, bytes(flipped))
     with pytest.raises(FileError, match="mask"):
-        load(good)
+        read(good)
+
+
+def test_a_damaged_mask_leaves_the_model_as_it_was(good: Path) -> None:
+    header, data = parts_of(good)
+    last = max((name for name in header if name.endswith("::mask")), key=lambda name: header[name]["data_offsets"][0])
+    damaged = bytearray(data)
+    damaged[header[last]["data_offsets"][0]] ^= 1
+    write(good, header, bytes(damaged))
+    model = pruned(0.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FileError, match="mask"):
+        load(model, good)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
 def test_another_version_is_refused(good: Path) -> None:
@@ -225,7 +238,7 @@ def test_another_version_is_refused(good: Path) -> None:
     header["__metadata__"]["synaptic_pruning"] = json.dumps({"version": 2, "packed": {}})
     write(good, header, data)
     with pytest.raises(FileError, match="version 2"):
-        load(good)
+        read(good)
 
 
 PEAK = """
@@ -241,10 +254,10 @@ small = nn.Linear(64, 64)  # a first call of everything, so that lazily loaded c
 with torch.no_grad():
     small.weight[:, 8:] = 0
 save(small, sys.argv[1])
-load(sys.argv[1], small)
+load(small, sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 save(model, sys.argv[1])
-load(sys.argv[1], model)
+load(model, sys.argv[1])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from synaptic_pruning.export import commands
+
 if TYPE_CHECKING:
     from synaptic_pruning.tasks.forecasting.series import Series
 
@@ -20,6 +22,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.registered_commands += commands.app.registered_commands
 
 
 class Gaps(StrEnum):

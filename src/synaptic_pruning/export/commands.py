@@ -4,17 +4,12 @@ import importlib
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from safetensors.torch import save_file
-from torch import nn
 
-from synaptic_pruning.export.choose import compact
-from synaptic_pruning.export.inspection import inspect_file, read_state
-from synaptic_pruning.export.onnx import to_onnx
-from synaptic_pruning.export.storage import FileError, load, save_state
+if TYPE_CHECKING:
+    from torch import nn
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,6 +28,9 @@ File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Safeten
 @app.command("inspect")
 def inspect_command(file: File) -> None:
     """Show sparsity, dead units and what packing would save, weight by weight."""
+    from synaptic_pruning.export.header import FileError
+    from synaptic_pruning.export.inspection import inspect_file
+
     try:
         typer.echo(str(inspect_file(file)))
     except FileError as error:
@@ -55,6 +53,15 @@ def export_command(
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
     """Write FILE with its zeros packed away; time it and write ONNX, given a model and an input shape."""
+    import torch
+    from safetensors.torch import save_file
+
+    from synaptic_pruning.export.choose import compact
+    from synaptic_pruning.export.header import FileError
+    from synaptic_pruning.export.inspection import read_state
+    from synaptic_pruning.export.onnx import to_onnx
+    from synaptic_pruning.export.storage import load, save_state
+
     if (input or onnx) and not (model and input):
         raise typer.BadParameter("--input and --onnx need both --model and --input")
     example = torch.randn(_shape(input)) if input else None
@@ -74,7 +81,7 @@ def export_command(
     if example is None:
         return
     network = _build(model)
-    load(target, network)
+    load(network, target)
     typer.echo(str(compact(network, example, threads=threads).report))
     if onnx is not None:
         typer.echo(f"{to_onnx(network, example, onnx)}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
@@ -90,7 +97,9 @@ def _shape(text: str) -> list[int]:
     return shape
 
 
-def _build(name: str) -> nn.Module:
+def _build(name: str) -> "nn.Module":
+    from torch import nn
+
     module, _, function = name.partition(":")
     sys.path.insert(0, "")  # as `python -m` does, so that a file of the user's is found
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synaptic_pruning.export.storage import FileError, load, packed_bytes
+from synaptic_pruning.export.header import FileError
+from synaptic_pruning.export.storage import packed_bytes, read
 
 _RECURRENT = re.compile(r"(.*\.|^)weight_(ih|hh)_l\d+(_reverse)?$")
 
@@ -107,7 +108,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         FileError: the file is neither.
     """
     if not zipfile.is_zipfile(path):
-        return load(path)
+        return read(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load lets through whatever its unpickler and zip reader raise

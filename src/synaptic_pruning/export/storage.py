@@ -1,5 +1,4 @@
-"""Files a tenth of the size: a safetensors file with one bit a weight for the mask and the surviving values
-packed.
+"""Files a seventh of the size: safetensors with one bit a weight for the mask and the surviving values packed.
 
 A tensor `NAME` with zeros worth packing is stored as two tensors: `NAME::mask`, a bit a weight (the first
 weight in the lowest bit of the first byte), and `NAME::values`, the weights whose bit is set, in order. Every
@@ -22,27 +21,11 @@ from typing import Any, BinaryIO, Literal
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.export.header import DTYPES, KEY, VERSION, FileError, read_header
+from synaptic_pruning.synapses import pack, unpack
+
 Values = Literal["float32", "float16", "int8"]
-_KEY = "synaptic_pruning"
-_VERSION = 1
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
-_DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-
-
-class FileError(ValueError):
-    """A file that is not what it says it is."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float32") -> None:
@@ -67,7 +50,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(layer, f"{folder}/net.safetensors")
     ...     size = Path(f"{folder}/net.safetensors").stat().st_size
-    ...     state = load(f"{folder}/net.safetensors")
+    ...     state = read(f"{folder}/net.safetensors")
     >>> size < 64 * 64 * 4 // 4, state["weight"].equal(layer.weight)
     (True, True)
     """
@@ -109,117 +92,62 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
         add(f"{name}::values", kept, [alive])
         scale = packed[name].get("scale")
         parts.append(lambda tensor=tensor, kept=kept, scale=scale: _pack(tensor, kept, scale))  # type: ignore[misc]
-    header["__metadata__"] = {_KEY: json.dumps({"version": _VERSION, "packed": packed})}
+    header["__metadata__"] = {KEY: json.dumps({"version": VERSION, "packed": packed})}
     _write(Path(path), header, parts)
 
 
-def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> dict[str, Tensor]:
-    """Read a file written by `save`, or any other safetensors file, back to plain tensors.
+def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Read a file written by `save`, or any other safetensors file, into a model of the same names and shapes.
+
+    Parameters and buffers are overwritten in place, one at a time. For a compact network, load into the plain one and
+    call `compact` on it.
 
     Args:
-        path: the file.
-        model: if given, its parameters and buffers are overwritten in place, one at a time, names and shapes
-            as in the file. For a compact network, load into the plain one and call `compact` on it.
+        model: The network to fill.
+        path: The file.
 
     Raises:
-        FileError: the file is truncated, its header is too large or wrong, sizes disagree, or a mask does not
-            count as many weights as there are values. Nothing is loaded then, unless the fault is in a mask.
-        ValueError: names or shapes of `model` and file differ; nothing is loaded then.
-
-    Returns:
-        Every tensor by name (those of the model, if one was given).
+        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not count as
+            many weights as there are values; nothing was loaded.
+        ValueError: Names or shapes of ``model`` and file differ; nothing was loaded.
     """
     with Path(path).open("rb") as file:
         entries, packed, begin = read_header(file)
-        shapes: dict[str, tuple[int, ...]] = {}  # in the order of the file, which is that of the state dict
-        for name, entry in entries.items():
-            owner, _, part = name.rpartition("::")
-            if owner not in packed:
-                shapes[name] = tuple(entry["shape"])
-            elif part == "mask":
-                shapes[owner] = tuple(packed[owner]["shape"])
-        targets = _targets(model, shapes) if model is not None else {}
-        loaded: dict[str, Tensor] = {}
-        for name in shapes:
-            if name in packed:
-                tensor = _unpack(file, begin, name, entries, packed[name])
-            else:
-                tensor = _read(file, begin, entries[name])
-            if model is None:
-                loaded[name] = tensor
-            else:
-                with torch.no_grad():
-                    targets[name].copy_(tensor)
-                loaded[name] = targets[name]
-        return loaded
+        targets = _targets(model, _shapes(entries, packed))
+        for name in packed:  # all masks first, so that a damaged one leaves the model as it was
+            _mask(file, begin, name, entries, packed[name])
+        with torch.no_grad():
+            for name, target in targets.items():
+                target.copy_(_tensor(file, begin, name, entries, packed))
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Return every tensor of a file that `save` wrote, or of any other safetensors file, by name.
+
+    Raises:
+        FileError: As for `load`.
+    """
+    with Path(path).open("rb") as file:
+        entries, packed, begin = read_header(file)
+        return {name: _tensor(file, begin, name, entries, packed) for name in _shapes(entries, packed)}
+
+
+def _shapes(entries: dict[str, Any], packed: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in the order of the file, which is that of the state dict."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, entry in entries.items():
+        owner, _, part = name.rpartition("::")
+        if owner not in packed:
+            shapes[name] = tuple(entry["shape"])
+        elif part == "mask":
+            shapes[owner] = tuple(packed[owner]["shape"])
+    return shapes
 
 
 def packed_bytes(tensor: Tensor) -> int:
     """Bytes `save` needs for the data of a tensor, lossless."""
     dense, packed = tensor.numel() * tensor.element_size(), _packed_size(tensor, _alive(tensor))
     return packed if _worth_packing(tensor, _alive(tensor)) else dense
-
-
-def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Entries by name, packed tensors by name, and where the data begin; all checked against the file's
-    length.
-
-    Raises:
-        FileError: something in it cannot be true.
-    """
-    length = os.fstat(file.fileno()).st_size
-    first = file.read(8)
-    size = int.from_bytes(first, "little")
-    if len(first) < 8 or size > min(_MAX_HEADER, length - 8):
-        raise FileError(
-            f"the file says its header has {size} bytes, but the file has {length}: not a whole safetensors file"
-        )
-    try:
-        header = json.loads(file.read(size))
-        metadata = header.pop("__metadata__", {})
-        ours: dict[str, Any] = json.loads(metadata[_KEY]) if _KEY in metadata else {"version": _VERSION, "packed": {}}
-        packed = ours["packed"]
-        if ours["version"] != _VERSION:
-            raise FileError(f"the file has format version {ours['version']}; this program reads {_VERSION}")
-        _check(header, packed, length - 8 - size)
-    except FileError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(f"the file's header is damaged: {error or type(error).__name__}") from error
-    return header, packed, 8 + size
-
-
-def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
-    position = 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, end = entry["data_offsets"]
-        size = _numel(name, entry["shape"]) * _DTYPES[entry["dtype"]].itemsize
-        if type(begin) is not int or type(end) is not int or begin != position or end - begin != size:
-            raise FileError(f"{name} should have {size} bytes from {position} on, but the file says {begin} to {end}")
-        position = end
-    if position != data:
-        raise FileError(f"the tensors need {position} bytes, but the file holds {data}: truncated or with more behind")
-    for name, entry in packed.items():
-        mask, values = header[f"{name}::mask"], header[f"{name}::values"]
-        if name in header:
-            raise FileError(f"{name} is in the file twice, packed and plain")
-        count = _numel(name, entry["shape"])
-        wanted, stored = _DTYPES[entry["dtype"]], _DTYPES[values["dtype"]]
-        if mask["dtype"] != "U8" or mask["shape"] != [(count + 7) // 8]:
-            raise FileError(f"{name} has {count} weights, but its mask is {mask['dtype']} of shape {mask['shape']}")
-        if len(values["shape"]) != 1 or values["shape"][0] > count:
-            raise FileError(f"{name} has {count} weights, but values of shape {values['shape']}")
-        scale = entry.get("scale", 1.0)
-        if stored != wanted and stored not in (torch.float16, torch.int8):
-            raise FileError(f"{name} is {wanted}, but its values are {stored}")
-        if type(scale) is not float or not math.isfinite(scale):
-            raise FileError(f"{name} has the scale {scale!r}; it must be a finite number")
-
-
-def _numel(name: str, shape: Any) -> int:
-    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
-        raise FileError(f"{name} has the shape {shape!r}; it must be a list of whole numbers")
-    return math.prod(shape)
 
 
 def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -261,23 +189,29 @@ def _scale(name: str, tensor: Tensor) -> float:
 def _pack(tensor: Tensor, kept: torch.dtype, scale: float | None) -> Iterable[Tensor]:
     flat = tensor.detach().flatten().cpu()
     mask = flat != 0
-    bits = nn.functional.pad(mask.to(torch.uint8), (0, -mask.numel() % 8)).view(-1, 8)
-    yield (bits << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
+    yield pack(mask)
     values = flat.masked_select(mask)
     yield values.to(kept) if scale is None else (values / scale).round().to(kept)
 
 
-def _unpack(file: BinaryIO, begin: int, name: str, entries: dict[str, Any], entry: dict[str, Any]) -> Tensor:
-    count, dtype = math.prod(entry["shape"]), _DTYPES[entry["dtype"]]
-    bits = _read(file, begin, entries[f"{name}::mask"])
-    mask = (bits[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten().bool()
-    values = _read(file, begin, entries[f"{name}::values"])
-    if int(mask.sum()) != values.numel() or bool(mask[count:].any()):
-        raise FileError(f"{name} has a mask of {int(mask.sum())} weights, but {values.numel()} values")
-    tensor = torch.zeros(count, dtype=dtype)
-    scale = entry.get("scale")
-    values = values.to(dtype) if scale is None else values.to(dtype) * scale
-    return tensor.masked_scatter_(mask[:count], values).view(entry["shape"])
+def _mask(file: BinaryIO, begin: int, name: str, entries: dict[str, Any], entry: dict[str, Any]) -> Tensor:
+    bits, count = _read(file, begin, entries[f"{name}::mask"]), math.prod(entry["shape"])
+    mask = unpack(bits, (bits.numel() * 8,))
+    values = entries[f"{name}::values"]["shape"][0]
+    if int(mask.sum()) != values or bool(mask[count:].any()):
+        raise FileError(f"{name} has a mask of {int(mask.sum())} weights, but {values} values")
+    return mask[:count]
+
+
+def _tensor(file: BinaryIO, begin: int, name: str, entries: dict[str, Any], packed: dict[str, Any]) -> Tensor:
+    if name not in packed:
+        return _read(file, begin, entries[name])
+    entry = packed[name]
+    dtype, scale = DTYPES[entry["dtype"]], entry.get("scale")
+    values = _read(file, begin, entries[f"{name}::values"]).to(dtype)
+    tensor = torch.zeros(math.prod(entry["shape"]), dtype=dtype)
+    tensor.masked_scatter_(_mask(file, begin, name, entries, entry), values if scale is None else values * scale)
+    return tensor.view(entry["shape"])
 
 
 def _read(file: BinaryIO, begin: int, entry: dict[str, Any]) -> Tensor:
@@ -286,7 +220,7 @@ def _read(file: BinaryIO, begin: int, entry: dict[str, Any]) -> Tensor:
     buffer = bytearray(last - first)
     if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
         raise FileError("the file ended while it was read")
-    dtype = _DTYPES[entry["dtype"]]
+    dtype = DTYPES[entry["dtype"]]
     flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.zeros(0, dtype=dtype)
     return flat.view(entry["shape"])
 
