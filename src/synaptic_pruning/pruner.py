@@ -50,11 +50,9 @@ class SynapticPruner:
         every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
-        state: What `state_dict` returned, to go on from; the model and the optimizer must be loaded already. The same
-            as `load_state_dict`, but a rule that starts sparse leaves the loaded weights alone.
-        earlier: What `state_dict` returned at the end of an earlier training of this network: start with its masks
-            instead of dense, and if its ramp had ended, stay at them. A network with other parameters, or with weights
-            where those masks have none, starts as if this were not given.
+        state: What `state_dict` returned, to go on from with a model and an optimizer that are loaded already.
+        earlier: What `state_dict` returned after an earlier training of this network: start with its masks, and stay at
+            them if its ramp had ended. Ignored for a network that has weights where those masks have none.
 
     Raises:
         ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
@@ -117,8 +115,7 @@ class SynapticPruner:
         except BaseException:
             self._release()
             raise
-        if earlier is not None and taken_up is not None:
-            self._finished = bool(earlier["finished"])
+        self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
         # torch.compile must not trace into the hooks: they branch on data.
         self._hooks = [
@@ -295,9 +292,9 @@ class SynapticPruner:
             masks = self.synapses.read_masks(earlier)
         except ValueError:
             return None
-        pairs = zip(self.synapses.layers, masks, strict=True)
-        wrong = torch.stack([(layer.weight.detach().cpu()[~mask.cpu()] != 0).sum() for layer, mask in pairs])
-        return None if total(wrong, [layer.shard for layer in self.synapses.layers]).any() else masks
+        layers = self.synapses.layers
+        wrong = [(x.weight.detach().cpu()[~mask.cpu()] != 0).sum() for x, mask in zip(layers, masks, strict=True)]
+        return None if total(torch.stack(wrong), [x.shard for x in layers]).any() else masks
 
     def _silence_all(self) -> None:
         self.synapses.silence()
