@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= comparison
+# Frameworks too heavy for every test run live in an environment of their own.
+HOSTS := .venv-hosts
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test test-slow lint bench clean
+.PHONY: compare test test-slow test-hosts lint bench clean
 
 compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
@@ -17,6 +19,9 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/pytest -q -m slow
+
+test-hosts: $(HOSTS)/.ready
+	$(HOSTS)/bin/pytest -q -m hosts
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,8 +35,14 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,dev,lightning,hf]'
 	touch $(READY)
 
+$(HOSTS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(HOSTS)
+	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,lightning,hf,hosts]'
+	touch $(HOSTS)/.ready
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
-STEPS, BLOCK = 600, 10
+STEPS, BLOCK = 1500, 10
 
 
 def _loop(name: str, pruned: bool) -> Callable[[int], None]:
@@ -42,7 +42,7 @@ def _timed(steps: Callable[[int], None]) -> float:
 
 
 def _measure(name: str) -> float:
-    _loop(name, True)(30)  # warm up the libraries on loops of their own, so that all 600 steps below are counted
+    _loop(name, True)(30)  # warm up the libraries on loops of their own, so that all the steps below are counted
     plain, pruned = _loop(name, False), _loop(name, True)
     seconds: list[tuple[float, float]] = []
     for block in range(STEPS // BLOCK):

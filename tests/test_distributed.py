@@ -1,80 +1,334 @@
-"""Real processes, talking over gloo."""
+"""Real processes, talking over gloo: their masks are those of one process, bit for bit."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import synaptic_pruning as sp
+from synaptic_pruning.shards import Shard as Layout
+from synaptic_pruning.shards import whole
 from synaptic_pruning.threshold import kth_smallest, lowest
 
-
-def _join(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+STEPS = 20
 
 
-def _tensors() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    ties = torch.randint(-2, 3, (24,), generator=generator).float()
-    return [torch.randn(36, generator=generator), ties, torch.randn(12, generator=generator).half()]
-
-
-def _shards(rank: int, world: int, folder: str) -> None:
-    _join(rank, world, folder)
-    mine = [tensor.chunk(world)[rank] for tensor in _tensors()]
-    answers = []
-    for k in range(73):
-        most = [20, 24, 12] if k < 57 else None
-        answers.append(lowest(mine, k, most=most, group=dist.group.WORLD))
-        if k:
-            answers[-1].append(torch.tensor(kth_smallest(mine, k, group=dist.group.WORLD), dtype=torch.float64))
-    torch.save(answers, f"{folder}/{rank}.pt")
+@contextmanager
+def _group(rank: int, world: int, folder: str) -> Iterator[None]:
+    meeting = f"file://{folder}/meet{world}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    yield
+    dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_shards_on_several_ranks_are_ranked_as_one(tmp_path: Path, world: int):
-    mp.spawn(_shards, (world, str(tmp_path)), world)
-    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(world)]
-    for k in range(73):
-        whole = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
-        for layer in range(3):
-            assert torch.equal(torch.cat([part[k][layer] for part in parts]), whole[layer])
-        if k:
-            assert all(part[k][3].item() == kth_smallest(_tensors(), k) for part in parts)
+def _every_case(rank: int, world: int, folder: str) -> None:
+    for case, (function, *arguments) in CASES[world].items():
+        Path(folder, case).mkdir(exist_ok=True)
+        function(rank, world, f"{folder}/{case}", *arguments)
 
 
-RULES = {
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> Path:
+    """The folder in which two processes have left what they found in every case."""
+    mp.spawn(_every_case, (2, str(folder)), 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(folder: Path) -> Path:
+    mp.spawn(_every_case, (4, str(folder)), 4)
+    return folder
+
+
+def _tensors() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    ties = torch.randint(-2, 3, (3, 8), generator=generator).float()
+    return [torch.randn(5, 7, generator=generator), ties, torch.randn(4, 3, generator=generator).half()]
+
+
+# Sizes 5, 7 and 3 leave uneven and, on four ranks, empty shards.
+RANKS = (0, 1, 9, 20, 29, 38, 45, 56, 57, 66, 71)
+LAYOUTS = {"rows": Shard(0), "columns": Shard(1), "replicas": Replicate()}
+
+
+def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
+    with _group(rank, world, folder):
+        mesh = init_device_mesh("cpu", (world,))
+        parts = [distribute_tensor(t, mesh, [LAYOUTS[name]]) for t, name in zip(_tensors(), layouts, strict=True)]
+        answers = []
+        for k in RANKS:
+            marks = lowest(parts, k, most=[20, 24, 12] if k < 57 else None)
+            shaped = [mark.view_as(part.to_local()) for mark, part in zip(marks, parts, strict=True)]
+            full = [Layout.of(part).wrap(mark).full_tensor() for mark, part in zip(shaped, parts, strict=True)]
+            answers.append((full, kth_smallest(parts, k) if k else None))
+        torch.save(answers, f"{folder}/{rank}.pt")
+
+
+def _check_ranks(folder: Path, world: int) -> None:
+    for rank in range(world):
+        for k, (marks, value) in zip(RANKS, torch.load(folder / f"{rank}.pt"), strict=True):
+            expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+            assert all(torch.equal(a.flatten(), b) for a, b in zip(marks, expected, strict=True)), k
+            assert value is None or value == kth_smallest(_tensors(), k)
+
+
+def test_shards_on_two_ranks_are_ranked_as_one(two: Path):
+    _check_ranks(two / "ranks", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["ranks by rows", "ranks by columns"])
+def test_shards_on_four_ranks_are_ranked_as_one(four: Path, case: str):
+    _check_ranks(four / case, 4)
+
+
+def _ranked_in_a_group(rank: int, world: int, folder: str) -> None:
+    with _group(rank, world, folder):
+        parts = [tensor.flatten().tensor_split(world)[rank] for tensor in _tensors()]  # uneven: 35 is odd
+        answers = [
+            (
+                lowest(parts, k, most=[20, 24, 12] if k < 57 else None, group=dist.group.WORLD),
+                kth_smallest(parts, k, group=dist.group.WORLD) if k else None,
+            )
+            for k in range(72)
+        ]
+        torch.save(answers, f"{folder}/{rank}.pt")
+
+
+def test_plain_parts_in_a_group_are_ranked_as_one(two: Path):
+    answers = [torch.load(two / "group" / f"{rank}.pt") for rank in range(2)]
+    for k, (first, second) in enumerate(zip(*answers, strict=True)):
+        expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+        assert all(torch.equal(torch.cat(parts), b) for *parts, b in zip(first[0], second[0], expected, strict=True)), k
+        assert k == 0 or first[1] == second[1] == kth_smallest(_tensors(), k)
+
+
+def _not_a_number(rank: int, world: int, folder: str) -> None:
+    with _group(rank, world, folder):
+        tensor = torch.zeros(4)
+        tensor[3] = float("nan")  # on the last rank only
+        part = distribute_tensor(tensor, init_device_mesh("cpu", (world,)), [Shard(0)])
+        with pytest.raises(ValueError, match="holds NaN") as caught:
+            lowest([part], 2)
+        Path(folder, str(rank)).write_text(str(caught.value))
+
+
+def test_nan_on_one_rank_stops_every_rank(two: Path):
+    assert (two / "not a number/0").read_text() == (two / "not a number/1").read_text()
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3, dtype=torch.bfloat16), nn.Tanh(), nn.Linear(3, 9))
+    for parameter in net.parameters():
+        parameter.data = (parameter.data * 8).round() / 8  # many ties
+    return net
+
+
+def _tensor_parallel(net: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    return parallelize_module(net, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel(), "4": ColwiseParallel()})
+
+
+def _fsdp_of_tensor_parallel(net: nn.Module, world: int) -> nn.Module:
+    mesh = init_device_mesh("cpu", (world // 2, 2), mesh_dim_names=("data", "tensor"))
+    return fully_shard(_tensor_parallel(net, mesh["tensor"]), mesh=mesh["data"])
+
+
+def _replicas_of_shards(net: nn.Module, world: int) -> nn.Module:
+    return fully_shard(net, mesh=init_device_mesh("cpu", (world // 2, 2), mesh_dim_names=("replicate", "shard")))
+
+
+def _partly(net: nn.Sequential, world: int) -> nn.Module:
+    fully_shard(net[4], mesh=init_device_mesh("cpu", (world,)))
+    return net
+
+
+SHARDINGS: dict[str, Callable[[nn.Module, int], nn.Module]] = {
+    "whole": lambda net, world: net,
+    "fsdp": lambda net, world: fully_shard(net, mesh=init_device_mesh("cpu", (world,))),
+    "tensor parallel": lambda net, world: _tensor_parallel(net, init_device_mesh("cpu", (world,))),
+    "fsdp of tensor parallel": _fsdp_of_tensor_parallel,
+    "replicas of shards": _replicas_of_shards,
+    "partly": _partly,
+}
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Take a step with gradients that depend on nothing but its number, so that every layout computes the same bits."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in net.parameters():
+        gradient = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+        layout = Layout.of(parameter)
+        parameter.grad = gradient if layout is None else layout.wrap(layout.take(gradient))
+    optimizer.step()
+
+
+def _pruned(net: nn.Module, score: str) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    rule = sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
+    return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=STEPS, every=1)
+
+
+def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> dict[str, Tensor]:
+    state = {f"weight {name}": whole(p.detach()).clone() for name, p in net.named_parameters()}
+    state |= {f"mask {name}": whole(mask) for name, mask in pruner.masks().items()}
+    state |= {
+        f"{key} {name}": whole(value).clone()
+        for name, p in net.named_parameters()
+        for key, value in optimizer.state[p].items()
+    }
+    return {
+        **state,
+        "sparsity": torch.tensor(pruner.sparsity()),
+        "dead": torch.tensor(pruner.summary().total.dead_units),
+    }
+
+
+def _train(rank: int, world: int, folder: str, sharding: str, score: str, first: int, last: int) -> None:
+    """Train from step ``first``, out of the checkpoint if it is not 0, up to ``last``, and leave a checkpoint there."""
+    with _group(rank, world, folder):
+        net = SHARDINGS[sharding](_net(), world)
+        optimizer, pruner = _pruned(net, score)
+        if first:
+            model_state, optimizer_state = get_state_dict(net, optimizer)
+            dcp.load(
+                {"model": model_state, "optimizer": optimizer_state, "pruner": pruner},
+                checkpoint_id=f"{folder}/{first}",
+            )
+            set_state_dict(net, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state)
+        for step in range(first, last):
+            _step(net, optimizer, step)
+        state = _everything(net, optimizer, pruner)
+        if rank == world - 1:
+            torch.save(state, f"{folder}/end.pt")
+        if last < STEPS:
+            model_state, optimizer_state = get_state_dict(net, optimizer)
+            dcp.save(
+                {"model": model_state, "optimizer": optimizer_state, "pruner": pruner}, checkpoint_id=f"{folder}/{last}"
+            )
+
+
+def _alone(score: str) -> dict[str, Tensor]:
+    net = _net()
+    optimizer, pruner = _pruned(net, score)
+    for step in range(STEPS):
+        _step(net, optimizer, step)
+    return _everything(net, optimizer, pruner)
+
+
+def _assert_same(folder: Path, score: str) -> None:
+    state, expected = torch.load(folder / "end.pt"), _alone(score)
+    assert state.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
+
+
+@pytest.mark.parametrize("case", ["fsdp magnitude", "tensor parallel random"])
+def test_training_sharded_over_two_is_that_of_one_process(two: Path, case: str):
+    _assert_same(two / case, case.split()[-1])
+
+
+SLOW = [
+    "fsdp magnitude",  # leaves empty shards
+    "fsdp gradient",
+    "partly magnitude",
+    "fsdp of tensor parallel magnitude",
+    "replicas of shards random",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW)
+def test_training_sharded_over_four_is_that_of_one_process(four: Path, case: str):
+    _assert_same(four / f"{case} on four", case.split()[-1])
+
+
+def test_resume_on_fewer_ranks(two: Path):
+    _train(0, 1, str(two / "half way"), "fsdp", "magnitude", 7, STEPS)
+    _assert_same(two / "half way", "magnitude")
+
+
+@pytest.mark.slow
+def test_resume_on_more_ranks(two: Path, four: Path):
+    _assert_same(four / "half way too", "magnitude")
+
+
+RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.8)),
     "gradient": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.8), score="gradient"),
     "disuse": lambda: sp.Disuse(patience=2, threshold=0.8),
 }
 
 
-def _ddp(rank: int, world: int, folder: str, rule: str) -> None:
-    _join(rank, world, folder)
-    torch.manual_seed(rank)  # DDP broadcasts rank 0's weights
-    net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
-    model = nn.parallel.DistributedDataParallel(net)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    pruner = sp.SynapticPruner(model, optimizer, RULES[rule](), total_steps=20)
-    for _ in range(20):
-        optimizer.zero_grad()
-        model(torch.randn(8, 6) * (1 + rank)).square().mean().backward()  # every rank its own data
-        optimizer.step()
-    torch.save({**pruner.masks(), "net": net.state_dict()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+def _data_parallel(rank: int, world: int, folder: str, sharding: str, rule: str) -> None:
+    with _group(rank, world, folder):
+        torch.manual_seed(rank)  # DDP broadcasts rank 0's weights
+        net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+        if sharding == "ddp":
+            model = nn.parallel.DistributedDataParallel(net)
+        else:
+            torch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+            model = fully_shard(net)
+            torch.manual_seed(rank)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        pruner = sp.SynapticPruner(model, optimizer, RULES[rule](), total_steps=20)
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.randn(8, 6) * (1 + rank)).square().mean().backward()  # every rank its own data
+            optimizer.step()
+        masks = {name: whole(mask) for name, mask in pruner.masks().items()}
+        weights = {name: whole(p.detach()) for name, p in net.named_parameters()}
+        torch.save({"masks": masks, "weights": weights}, f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_two_processes_under_ddp_end_with_the_same_masks(tmp_path: Path, rule: str):
-    mp.spawn(_ddp, (2, str(tmp_path), rule), 2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+@pytest.mark.parametrize("case", ["ddp magnitude", "ddp gradient", "ddp disuse", "fsdp own data"])
+def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, case: str):
+    first, second = (torch.load(two / case / f"{rank}.pt") for rank in range(2))
     for name in ("0.weight", "2.weight"):
-        assert torch.equal(first[name], second[name])
-        assert torch.equal(first["net"][name], second["net"][name])
-    gone = sum(int((~first[name]).sum()) for name in ("0.weight", "2.weight"))
-    assert gone > 30 if rule == "disuse" else gone == round(0.8 * 84)
+        assert torch.equal(first["masks"][name], second["masks"][name])
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        assert (first["weights"][name][~first["masks"][name]] == 0).all()
+    gone = sum(int((~mask).sum()) for mask in first["masks"].values())
+    assert gone > 30 if case == "ddp disuse" else gone == round(0.8 * 84)
+
+
+# What each number of processes does, in one start of them: starting takes longer than all of it.
+CASES = {
+    2: {
+        "ranks": (_ranked, ["rows", "columns", "replicas"]),
+        "group": (_ranked_in_a_group,),
+        "not a number": (_not_a_number,),
+        "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
+        "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
+        "half way": (_train, "fsdp", "magnitude", 0, 7),
+        "half way too": (_train, "tensor parallel", "magnitude", 0, 7),
+        "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
+        "ddp gradient": (_data_parallel, "ddp", "gradient"),
+        "ddp disuse": (_data_parallel, "ddp", "disuse"),
+        "fsdp own data": (_data_parallel, "fsdp", "gradient"),
+    },
+    4: {
+        "ranks by rows": (_ranked, ["rows", "columns", "rows"]),
+        "ranks by columns": (_ranked, ["columns", "rows", "columns"]),
+        **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},
+        "half way too": (_train, "fsdp", "magnitude", 7, STEPS),
+    },
+}

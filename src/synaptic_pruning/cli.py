@@ -71,11 +71,8 @@ def compare(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    from synaptic_pruning.study import compare as study
     from synaptic_pruning.study.arms import ARMS
     from synaptic_pruning.study.cells import Plan
-    from synaptic_pruning.study.statistics import paired
-    from synaptic_pruning.study.verdict import judge
     from synaptic_pruning.tasks.forecasting.models import MODELS
     from synaptic_pruning.tasks.forecasting.series import DataError
 
@@ -96,6 +93,11 @@ def compare(
     command += ["--predict", predict.value, "--out", out]
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
+
+        from synaptic_pruning.study import compare as study  # SciPy and Matplotlib take seconds: refusals come first
+        from synaptic_pruning.study.statistics import paired
+        from synaptic_pruning.study.verdict import judge
+
         table = study.compare(
             series,
             plan,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synaptic_pruning.shards import total
 from synaptic_pruning.synapses import Synapses
 
 
@@ -43,10 +44,10 @@ class History:
             self._extend(step, [sizes[-1][1] for sizes in self._sizes])
             return
         born = [mask & ~layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
-        births = [int(mask.sum()) for mask in born]
-        for place, (layer, mask) in enumerate(zip(self._layers, masks, strict=True)):
+        births, kept = self._totals(born), self._totals(masks)
+        for place, layer in enumerate(self._layers):
             self.births[place] += births[place]
-            self.deaths[place] += layer.count + births[place] - int(mask.sum())
+            self.deaths[place] += layer.count + births[place] - kept[place]
         if any(births):
             if self._generation is None:
                 self._generation = [torch.zeros_like(mask, dtype=torch.int16) for mask in masks]
@@ -56,7 +57,7 @@ class History:
             ]
             self._born_at.append(step)
             self._sizes.append([])
-        self._extend(step, self._alive(masks))
+        self._extend(step, [sum(kept)] if self._generation is None else self._alive(self._generation, masks))
 
     def mean_age(self, place: int, step: int) -> float:
         """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
@@ -102,11 +103,14 @@ class History:
         for sizes, count in zip(self._sizes, alive, strict=True):
             sizes.append((step, count))
 
-    def _alive(self, masks: Sequence[Tensor]) -> list[int]:
+    def _totals(self, masks: Sequence[Tensor]) -> list[int]:
+        """Count the True entries of each layer, over all ranks."""
+        counts = torch.stack([mask.sum().cpu() for mask in masks])
+        return total(counts, [layer.shard for layer in self._layers]).tolist()
+
+    def _alive(self, generation: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
         """Count the alive weights of every generation."""
-        if self._generation is None:
-            return [sum(int(mask.sum()) for mask in masks)]
-        counts = [self._count(g, mask) for g, mask in zip(self._generation, masks, strict=True)]
+        counts = [self._count(g, mask) for g, mask in zip(generation, masks, strict=True)]
         return [sum(column) for column in zip(*counts, strict=True)]
 
     def _count(self, generation: Tensor, mask: Tensor) -> list[int]:

@@ -3,7 +3,7 @@
 import gc
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from synaptic_pruning.history import History
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
+from synaptic_pruning.shards import total
 from synaptic_pruning.summaries import Summary
-from synaptic_pruning.synapses import Synapses, unwrap
+from synaptic_pruning.synapses import Layer, Synapses, unwrap
 
-_EVENTS = 100  # by default, over the whole of training: finer than any ramp needs, too few to cost time
-_FORMAT = 2
+_EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
+_FORMAT = 1
 _owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueDictionary()
 
 
@@ -35,15 +36,18 @@ class SynapticPruner:
 
     After every real optimizer step (not after each batch under gradient accumulation, not after a step that mixed
     precision skipped) dead weights are set back to exactly zero; at events the rule takes more. What the optimizer
-    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before the step.
+    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before anything such as
+    clipping sees it (of sharded parameters, and at the events of a rule that grows: only before the step).
     The model itself stays untouched: same modules, parameters, names and ``state_dict``.
 
     Args:
-        model: The network, plain or wrapped by ``torch.compile`` or DistributedDataParallel.
-        optimizer: The optimizer that trains it; it must hold every prunable parameter.
+        model: The network, plain, wrapped by ``torch.compile`` or DistributedDataParallel, or sharded by
+            ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
+        optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
+            prunable parameter.
         rule: What dies when; default `default_rule`.
         total_steps: Optimizer steps of the whole training, at least 1.
-        every: Steps between events; default one hundredth of training.
+        every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
 
@@ -82,6 +86,13 @@ class SynapticPruner:
             _check_steps("every", every, "the number of optimizer steps between events")
         self.rule = default_rule() if rule is None else rule
         self.synapses = Synapses(model, include, exclude)
+        if self.synapses.sharded and not self.rule.shardable:
+            raise ValueError(
+                f"{type(self.rule).__name__} needs whole parameters and {self.synapses.sharded} is sharded over "
+                "several processes; take ToSparsity, or train with DistributedDataParallel"
+            )
+        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = inner  # the one whose steps are real
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.every = max(1, total_steps // _EVENTS) if every is None else every
@@ -100,6 +111,11 @@ class SynapticPruner:
         self._hooks = [
             optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),  # type: ignore[no-untyped-call]
             optimizer.register_step_post_hook(torch.compiler.disable(self._after_step)),  # type: ignore[no-untyped-call]
+        ]
+        self._hooks += [
+            layer.parameter.register_post_accumulate_grad_hook(_weakly(self, layer))  # type: ignore[no-untyped-call]
+            for layer in self.synapses.layers
+            if layer.shard is None and layer.parameter.requires_grad
         ]
 
     @property
@@ -128,9 +144,9 @@ class SynapticPruner:
         model = model.module if isinstance(model, torch.optim.swa_utils.AveragedModel) else model
         theirs = dict(unwrap(model).named_parameters(remove_duplicate=False))
         for layer in self.synapses.layers:
-            if layer.name not in theirs or theirs[layer.name].shape != layer.alive.shape:
+            if layer.name not in theirs or theirs[layer.name].shape != layer.parameter.shape:
                 raise ValueError(
-                    f"model has no parameter {layer.name} of shape {tuple(layer.alive.shape)}; give a copy"
+                    f"model has no parameter {layer.name} of shape {tuple(layer.parameter.shape)}; give a copy"
                 )
         with torch.no_grad():
             for layer in self.synapses.layers:
@@ -143,7 +159,8 @@ class SynapticPruner:
             "steps": self.steps,
             "total_steps": self.total_steps,
             "finished": self._finished,
-            "rule": [type(self.rule).__name__, self.rule.state_dict()],
+            "rule": type(self.rule).__name__,
+            "memory": self.rule.state_dict(),
             "history": self.history.state_dict(),
             **self.synapses.state_dict(),
         }
@@ -159,14 +176,13 @@ class SynapticPruner:
             raise ValueError(
                 f"state has format {state.get('format')!r}, not {_FORMAT}: give what SynapticPruner.state_dict returned"
             )
-        name, memory = state["rule"]
-        if name != type(self.rule).__name__:
+        if state["rule"] != type(self.rule).__name__:
             raise ValueError(
-                f"the checkpoint was made with the rule {name} and this pruner has {type(self.rule).__name__}; "
-                "give the pruner the same rule"
+                f"the checkpoint was made with the rule {state['rule']} and this pruner has "
+                f"{type(self.rule).__name__}; give the pruner the same rule"
             )
         self.synapses.load_state_dict(state)
-        self.rule.load_state_dict(memory)
+        self.rule.load_state_dict(state["memory"])
         self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
@@ -177,6 +193,31 @@ class SynapticPruner:
                 stacklevel=2,
             )
         self._silence_all()
+
+    def take_up(self, state: Mapping[str, Any]) -> bool:
+        """Start a new training with the masks of an earlier one, if this network is still zero where that one pruned.
+
+        The schedule runs anew, but removed weights stay removed, and a ramp that had ended stays ended. On a network
+        with other parameters, or with weights where the masks have none, nothing happens.
+
+        Args:
+            state: What `state_dict` returned at the end of the earlier training.
+
+        Returns:
+            Whether the masks were taken up.
+        """
+        try:
+            masks = self.synapses.read_masks(state)
+        except ValueError:
+            return False
+        pairs = zip(self.synapses.layers, masks, strict=True)
+        wrong = [(layer.weight.detach().cpu()[~mask.cpu()] != 0).sum() for layer, mask in pairs]
+        if total(torch.stack(wrong), [layer.shard for layer in self.synapses.layers]).any():
+            return False
+        self.synapses.keep(masks)
+        self._finished = bool(state["finished"])
+        self._silence_all()
+        return True
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
@@ -194,9 +235,23 @@ class SynapticPruner:
                 stacklevel=2,
             )
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._gradients_are_there()
+            return None
+
+        def then() -> Any:
+            loss = closure()
+            self._gradients_are_there()
+            return loss
+
+        return args[:1], {**kwargs, "closure": then}
+
+    def _gradients_are_there(self) -> None:
         if self._event_at(self.steps + 1):
             self.rule.before_event(self.synapses)
+        # Whatever was done to them since backward; and FSDP sets them itself, so no hook of theirs is called.
         self.synapses.silence_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -215,6 +270,11 @@ class SynapticPruner:
             self._event(self._progress(self.steps))
         else:
             self.synapses.silence()
+
+    @torch.no_grad()
+    def _after_backward(self, layer: Layer) -> None:
+        if layer.parameter.grad is not None and not (self.rule.grows and self._event_at(self.steps + 1)):
+            layer.silence(layer.parameter.grad)
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.total_steps)
@@ -270,6 +330,18 @@ class SynapticPruner:
         for layer in self.synapses.layers:
             if _owners.get(id(layer.parameter)) is self:
                 del _owners[id(layer.parameter)]
+
+
+def _weakly(pruner: SynapticPruner, layer: Layer) -> Callable[[Tensor], None]:
+    """Return a hook that does not keep alive, for the sake of the model, a pruner that was dropped."""
+    reference = weakref.ref(pruner)
+
+    def hook(parameter: Tensor) -> None:
+        pruner = reference()
+        if pruner is not None:
+            pruner._after_backward(layer)
+
+    return hook
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:

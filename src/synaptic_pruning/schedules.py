@@ -83,7 +83,7 @@ def cubic(final: float, *, begin: float = 0.0, end: float = 1.0, initial: float 
         >>> [round(schedule(t), 3) for t in (0.0, 0.2, 0.4, 0.6, 1.0)]
         [0.0, 0.0, 0.7, 0.8, 0.8]
     """
-    return Schedule("cubic", initial, final, begin, end, lambda p: 1 - (1 - p) ** 3)
+    return Schedule("cubic", initial, final, begin, end, _fast_first)
 
 
 def cubic_ease_in(final: float, *, begin: float = 0.0, end: float = 1.0, initial: float = 0.0) -> Schedule:
@@ -100,7 +100,7 @@ def cubic_ease_in(final: float, *, begin: float = 0.0, end: float = 1.0, initial
         >>> [round(schedule(t), 3) for t in (0.0, 0.1, 0.55, 1.0)]
         [0.0, 0.3, 0.35, 0.7]
     """
-    return Schedule("cubic_ease_in", initial, final, begin, end, lambda p: p**3)
+    return Schedule("cubic_ease_in", initial, final, begin, end, _slow_first)
 
 
 def linear(final: float, *, begin: float = 0.0, end: float = 1.0, initial: float = 0.0) -> Schedule:
@@ -115,7 +115,7 @@ def linear(final: float, *, begin: float = 0.0, end: float = 1.0, initial: float
         >>> [round(linear(0.9, begin=0.2, end=0.8)(t), 2) for t in (0.1, 0.2, 0.5, 0.8)]
         [0.0, 0.0, 0.45, 0.9]
     """
-    return Schedule("linear", initial, final, begin, end, lambda p: p)
+    return Schedule("linear", initial, final, begin, end, _straight)
 
 
 def one_shot(final: float, *, at: float = 0.2) -> Schedule:
@@ -130,4 +130,21 @@ def one_shot(final: float, *, at: float = 0.2) -> Schedule:
         >>> [one_shot(0.9, at=0.25)(t) for t in (0.0, 0.24, 0.25, 1.0)]
         [0.0, 0.0, 0.9, 0.9]
     """
-    return Schedule("one_shot", final, final, at, at, lambda p: 1.0)
+    return Schedule("one_shot", final, final, at, at, _at_once)
+
+
+# Functions with a name, so that a schedule can be pickled.
+def _fast_first(p: float) -> float:
+    return 1 - (1 - p) ** 3
+
+
+def _slow_first(p: float) -> float:
+    return p**3
+
+
+def _straight(p: float) -> float:
+    return p
+
+
+def _at_once(p: float) -> float:
+    return 1.0

@@ -6,10 +6,13 @@ A new score is one such function and one row in `SCORES`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from synaptic_pruning.shards import Shard
 
 
 class Piece(NamedTuple):
@@ -19,13 +22,20 @@ class Piece(NamedTuple):
         weight: Shape (n,).
         gradient: Shape (n,), of the last optimizer step; None where the parameter has none.
         layer: Place of the tensor among the prunable ones.
-        start: Flat position of the first weight in its tensor.
+        start: Flat position of the first weight in this rank's part of the tensor.
+        shard: How the tensor is cut into parts; None when all of it is here.
     """
 
     weight: Tensor
     gradient: Tensor | None
     layer: int
     start: int
+    shard: Shard | None = None
+
+    def positions(self) -> Tensor:
+        """Return the flat position of each weight in the whole tensor, shape (n,), int64."""
+        flat = torch.arange(self.start, self.start + self.weight.numel(), device=self.weight.device)
+        return flat if self.shard is None else self.shard.positions(flat)
 
 
 Score = Callable[[Piece], Tensor]
@@ -72,12 +82,13 @@ def random(seed: int = 0) -> Score:
         True
     """
 
-    def score(piece: Piece) -> Tensor:
-        place = torch.arange(piece.start, piece.start + piece.weight.numel(), device=piece.weight.device)
-        key = _scramble(_scramble(torch.tensor([seed, piece.layer]).to(place.device)).sum() + place)
-        return (_shift(key, 40)).to(torch.float32) / (1 << 24)
+    return partial(_random, seed)
 
-    return score
+
+def _random(seed: int, piece: Piece) -> Tensor:
+    place = piece.positions()
+    key = _scramble(_scramble(torch.tensor([seed, piece.layer]).to(place.device)).sum() + place)
+    return (_shift(key, 40)).to(torch.float32) / (1 << 24)
 
 
 def _scramble(x: Tensor) -> Tensor:

@@ -59,13 +59,16 @@ class Summary:
 
     @classmethod
     def of(cls, synapses: Synapses, history: History | None = None, step: int = 0) -> "Summary":
-        """Count what is alive now; with a history also births, deaths and ages at that step."""
+        """Count what is alive now; with a history also births, deaths and ages at that step.
+
+        With sharded parameters, every rank must call it.
+        """
         lives = [(0, 0, 0.0)] * len(synapses.layers)
         if history is not None:
             ages = [history.mean_age(place, step) for place in range(len(synapses.layers))]
             lives = list(zip(history.births, history.deaths, ages, strict=True))
         rows = tuple(
-            Row(layer.name, layer.alive.numel(), layer.count, layer.dead_units(), *life)
+            Row(layer.name, layer.size, layer.count, layer.dead_units(), *life)
             for layer, life in zip(synapses.layers, lives, strict=True)
         )
         total = Row(

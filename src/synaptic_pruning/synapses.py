@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.shards import Shard, local, local_like, total, whole
+
 _PRUNABLE = (
     nn.Linear,
     nn.Bilinear,
@@ -25,15 +27,16 @@ _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.LSTMCell: 4, nn.GRUCell: 3}
 
 @dataclass(eq=False)
 class Layer:
-    """One prunable parameter.
+    """One prunable parameter; of one that is cut into shards over several processes, this rank's part.
 
     Attributes:
         name: Its name in the model.
         parameter: The parameter itself, shape (outputs, ...).
-        alive: Bool tensor of its shape, True where the weight still is.
+        alive: Bool tensor of the shape of `weight`, True where the weight still is.
         gates: How many rows belong to one output unit: 4 in an LSTM, 3 in a GRU, else 1.
         transposed: For a transposed convolution, whose outputs are dimension 1, its groups; else 0.
-        count: How many weights are alive.
+        shard: How the parameter is cut; None when all of it is here.
+        count: How many weights are alive, over all ranks.
     """
 
     name: str
@@ -41,38 +44,64 @@ class Layer:
     alive: Tensor
     gates: int
     transposed: int
+    shard: Shard | None = None
     count: int = field(init=False)
     _gate: Tensor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.keep(self.alive)
 
+    @property
+    def size(self) -> int:
+        """How many weights the parameter has, over all ranks."""
+        return self.parameter.numel()
+
+    @property
+    def weight(self) -> Tensor:
+        """This rank's part of the parameter, sharing its storage."""
+        return local(self.parameter)
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """This rank's part of the gradient, if there is one."""
+        gradient = self.parameter.grad
+        return None if gradient is None else local_like(gradient, self.parameter)
+
+    def mask(self) -> Tensor:
+        """Return a copy of the mask in the parameter's own shape and layout."""
+        return (
+            self.alive.clone() if self.shard is None or self.shard.wrap is None else self.shard.wrap(self.alive.clone())
+        )
+
     def keep(self, mask: Tensor) -> None:
-        """Take a new mask, True where the weight is alive."""
+        """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it."""
         self.alive = mask.to(self.parameter.device)
-        self.count = int(mask.sum())
+        self.count = int(total(mask.sum().cpu()[None], [self.shard]))
         # On a CPU, clearing bits is three times faster than any kernel that takes a bool mask, at each and every step.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
-        fast = self.parameter.device.type == "cpu" and integer is not None and self.count < mask.numel()
+        fast = self.parameter.device.type == "cpu" and integer is not None and self.count < self.size
         self._gate = self.alive.to(integer).neg_() if fast else None
 
-    @torch.no_grad()
     def silence(self, tensor: Tensor) -> None:
-        """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead."""
-        if self.count == self.alive.numel():
+        """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead.
+
+        Call it under ``torch.no_grad()``.
+        """
+        if self.count == self.size:
             return
-        on_cpu = tensor.device.type == "cpu" and tensor.is_floating_point()
-        if self._gate is not None and on_cpu and tensor.element_size() == self._gate.element_size():
+        tensor = local(tensor)
+        if self._gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
             tensor.view(self._gate.dtype).bitwise_and_(self._gate)
         else:
             tensor.masked_fill_(~self.alive.to(tensor.device), 0)
 
     def dead_units(self) -> int:
-        """Count output units that no alive weight of this parameter reaches."""
+        """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
+        alive = whole(self.mask())
         if self.transposed:
-            units = self.alive.reshape(self.transposed, -1, *self.alive.shape[1:]).any(1).flatten(2).any(2)
+            units = alive.reshape(self.transposed, -1, *alive.shape[1:]).any(1).flatten(2).any(2)
         else:
-            units = self.alive.reshape(self.gates, self.alive.shape[0] // self.gates, -1).any(2).any(0)
+            units = alive.reshape(self.gates, alive.shape[0] // self.gates, -1).any(2).any(0)
         return int((~units).sum())
 
 
@@ -102,7 +131,7 @@ class Synapses:
         model = unwrap(model)
         chosen = _choose(model, _patterns("include", include), _patterns("exclude", exclude) or [])
         self.layers = [
-            Layer(name, p, torch.ones(p.shape, dtype=torch.bool, device=p.device), gates, transposed)
+            Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, Shard.of(p))
             for name, p, gates, transposed in chosen
         ]
         self.total = sum(layer.count for layer in self.layers)
@@ -117,26 +146,34 @@ class Synapses:
         """Fraction of the prunable weights that are gone, in [0, 1]."""
         return 1 - self.count / self.total
 
+    @property
+    def sharded(self) -> str:
+        """The name of a parameter that is cut into shards, empty where none is."""
+        return next((layer.name for layer in self.layers if layer.shard is not None), "")
+
     def keep(self, masks: Iterable[Tensor]) -> None:
         """Take new masks: from now on exactly the entries that are True are alive.
 
         Args:
-            masks: For each layer a bool tensor of its parameter's shape.
+            masks: For each layer a bool tensor of the shape of its ``weight``.
         """
         for layer, mask in zip(self.layers, list(masks), strict=True):
             layer.keep(mask)
 
+    @torch.no_grad()
     def silence(self) -> None:
         """Set every dead weight to exactly zero, in place."""
         for layer in self.layers:
             layer.silence(layer.parameter)
 
+    @torch.no_grad()
     def silence_gradients(self) -> None:
         """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
         for layer in self.layers:
             if layer.parameter.grad is not None:
                 layer.silence(layer.parameter.grad)
 
+    @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
         for layer in self.layers:
@@ -146,22 +183,34 @@ class Synapses:
 
     def masks(self) -> dict[str, Tensor]:
         """Return a copy of each mask by parameter name, True where the weight is alive."""
-        return {layer.name: layer.alive.clone() for layer in self.layers}
+        return {layer.name: layer.mask() for layer in self.layers}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return masks packed to one bit a weight, with the shapes, as plain values and tensors."""
+        """Return the masks with their shapes, as plain values and tensors.
+
+        A mask is packed to one bit a weight; one of a sharded parameter is a DTensor laid out as it is, which
+        ``torch.distributed.checkpoint`` saves by parts and loads onto any number of ranks.
+        """
         return {
-            "masks": {layer.name: pack(layer.alive) for layer in self.layers},
-            "shapes": {layer.name: list(layer.alive.shape) for layer in self.layers},
+            "masks": {x.name: pack(x.alive) if x.shard is None else x.mask() for x in self.layers},
+            "shapes": {layer.name: list(layer.parameter.shape) for layer in self.layers},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the masks of a `state_dict`; the weights are not touched.
+        """Take the masks of a `state_dict`, packed, whole or sharded; the weights are not touched.
 
         Raises:
             ValueError: The prunable parameters differ by name or shape; nothing was loaded.
         """
-        mine = {layer.name: list(layer.alive.shape) for layer in self.layers}
+        self.keep(self.read_masks(state))
+
+    def read_masks(self, state: Mapping[str, Any]) -> list[Tensor]:
+        """Return the masks of a `state_dict` without taking them: for each layer one of the shape of its ``weight``.
+
+        Raises:
+            ValueError: As for `load_state_dict`.
+        """
+        mine = {layer.name: list(layer.parameter.shape) for layer in self.layers}
         theirs = {name: list(shape) for name, shape in state["shapes"].items()}
         complaints = [f"{name} is missing in the checkpoint" for name in mine if name not in theirs]
         complaints += [f"{name} is missing in the model" for name in theirs if name not in mine]
@@ -174,7 +223,7 @@ class Synapses:
             raise ValueError(
                 f"this checkpoint belongs to another model: {'; '.join(complaints)}; load the matching one"
             )
-        self.keep(unpack(state["masks"][layer.name], layer.alive.shape) for layer in self.layers)
+        return [_read(state["masks"][layer.name], layer) for layer in self.layers]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -187,6 +236,11 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model.module
         else:
             return model
+
+
+def _read(mask: Tensor, layer: Layer) -> Tensor:
+    mask = whole(mask) if mask.dtype is torch.bool else unpack(mask, layer.parameter.shape)
+    return mask if layer.shard is None else layer.shard.take(mask)
 
 
 def pack(mask: Tensor) -> Tensor:

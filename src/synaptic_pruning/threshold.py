@@ -6,15 +6,18 @@ and ranks that hold shards of the same tensors only ever add up their counts: no
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from synaptic_pruning.shards import Shard, local, total
+
 _CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
 _CHUNK_ACCELERATOR = 1 << 24
 _DIGIT = 11
+_POISON = -(1 << 40)  # a count that stays negative whatever the other ranks add
 _KEPT = 1 << 20  # keys of so few entries are kept between passes: 4 MB, and several times faster
 
 
@@ -29,6 +32,7 @@ class Scores:
         dtype: Floating dtype of what ``read`` returns.
         device: Where ``read`` returns it.
         alive: Flat bool tensor, True where an entry takes part; None when all do.
+        shard: Where these entries lie in a tensor that several ranks share; None when all of it is here.
 
     Example:
         >>> scores = Scores.of(torch.tensor([[3.0, 1.0], [2.0, 5.0]]), "layer")
@@ -42,21 +46,27 @@ class Scores:
     dtype: torch.dtype
     device: torch.device
     alive: Tensor | None = None
+    shard: Shard | None = None
 
     @classmethod
     def of(cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None) -> "Scores":
-        """Take the entries of a tensor, of any shape, as the scores themselves."""
-        flat = tensor.detach().reshape(-1)
-        return cls(name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive)
+        """Take the entries of a tensor, of any shape, as the scores themselves; of a DTensor, this rank's part."""
+        flat = local(tensor.detach()).reshape(-1)
+        return cls(
+            name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive, Shard.of(tensor)
+        )
 
 
 def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.ProcessGroup | None = None) -> float:
     """Return the k-th smallest entry over all tensors together, exactly.
 
+    Where tensors are cut into shards, every rank must call it, and each gets the same answer.
+
     Args:
         tensors: Tensors of any shape, of float16, bfloat16, float32 or float64 (mixed too), on any device.
-        k: Rank counted from 1 to the number of entries, over all ranks of ``group``.
-        group: The process group whose ranks each hold a part of the entries; only counts are exchanged.
+        k: Rank counted from 1 to the number of entries, over all ranks.
+        group: The process group whose ranks each hold a part of every tensor that is no DTensor (those know their own);
+            only counts are exchanged.
 
     Raises:
         ValueError: k is outside that range, or an entry is NaN (its tensor is named).
@@ -65,8 +75,8 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.Proc
         >>> kth_smallest([torch.tensor([5.0, 1.0]), torch.tensor([[3.0], [1.0]])], k=3)
         3.0
     """
-    keys = _read(tensors)
-    return _value(_find(keys, k, group).key, keys[0].wide)
+    keys = _read(tensors, group)
+    return _value(_find(keys, k).key, keys[0].wide)
 
 
 def lowest(
@@ -78,7 +88,9 @@ def lowest(
 ) -> list[Tensor]:
     """Mark the k smallest entries over all tensors together: exactly k, ties taken in order of position.
 
-    Position means the tensor's place in the list, then the rank in ``group``, then the place in the flat tensor.
+    Position means the tensor's place in the list, then the place in the flat, whole tensor, however it is cut into
+    shards; so several ranks together mark what one would. Of a plain tensor under ``group`` the parts follow each other
+    in the order of the ranks.
 
     Args:
         tensors: As for `kth_smallest`; `Scores` whose ``alive`` is False somewhere leave those entries out.
@@ -87,7 +99,7 @@ def lowest(
         group: As for `kth_smallest`.
 
     Returns:
-        A flat bool tensor for each tensor, True at the marked entries, on its device.
+        A flat bool tensor for each tensor (of this rank's part), True at the marked entries, on its device.
 
     Raises:
         ValueError: k is outside that range or more than ``most`` allows, or an entry is NaN.
@@ -96,26 +108,29 @@ def lowest(
         >>> lowest([torch.tensor([5.0, 1.0, 1.0]), torch.tensor([1.0, 0.5])], k=3)
         [tensor([False,  True,  True]), tensor([False,  True])]
     """
-    keys = _read(tensors)
+    keys = _read(tensors, group)
     marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     if most is not None and k > sum(most):
         raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
     free = list(range(len(keys)))
     while k > 0 and free:
-        cut = _find([keys[i] for i in free], k, group)
+        cut = _find([keys[i] for i in free], k)
         full = [] if most is None else [i for i, taken in zip(free, cut.taken(), strict=True) if taken > most[i]]
         if not full:
-            for i, ties in zip(free, cut.ties_here, strict=True):
-                _mark(keys[i], marked[i], cut.key, ties)
+            for row, i in enumerate(free):
+                _mark(keys[i], marked[i], cut, row)
             break
         assert most is not None
         for i in full:  # such a tensor gives its share, and the rest is looked for among the others
             if most[i] > 0:
-                own = _find([keys[i]], most[i], group)
-                _mark(keys[i], marked[i], own.key, own.ties_here[0])
+                _mark(keys[i], marked[i], _find([keys[i]], most[i]), 0)
             k -= most[i]
         free = [i for i in free if i not in full]
     return marked
+
+
+class _FoundNaN(Exception):
+    """A score is not a number."""
 
 
 class _Keys:
@@ -153,14 +168,11 @@ class _Keys:
             values = torch.where(alive, values, 0.0)
         # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
         if bool(values.sum().isnan()) and bool(values.isnan().any()):
-            raise ValueError(
-                f"{self.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
-                "became NaN (lower the learning rate or clip gradients)"
-            )
+            raise _FoundNaN
         return keys
 
 
-def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
+def _read(tensors: Sequence[Tensor | Scores], group: dist.ProcessGroup | None) -> list[_Keys]:
     """Take scores or plain tensors; the keys are of the dtype that holds all of them exactly."""
     scores = [t if isinstance(t, Scores) else Scores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
     if not scores:
@@ -170,6 +182,8 @@ def _read(tensors: Sequence[Tensor | Scores]) -> list[_Keys]:
             raise ValueError(
                 f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
             )
+    if group is not None:
+        scores = [s if s.shard else replace(s, shard=Shard.in_rank_order(s.size, s.device, group)) for s in scores]
     wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
     few = sum(source.size for source in scores) <= _KEPT
     return [_Keys(source, wide, few) for source in scores]
@@ -181,35 +195,36 @@ class _Cut:
 
     key: int
     below: list[int]  # of each tensor, over all ranks
-    ties: list[int]  # entries equal to the key to take, of each tensor, over all ranks
-    ties_here: list[int]  # the same on this rank
+    equal: list[int]  # entries equal to the key, of each tensor, over all ranks
+    ties: list[int]  # how many of them to take
 
     def taken(self) -> list[int]:
         return [below + ties for below, ties in zip(self.below, self.ties, strict=True)]
 
 
-def _find(keys: Sequence[_Keys], k: int, group: dist.ProcessGroup | None) -> _Cut:
+def _find(keys: Sequence[_Keys], k: int) -> _Cut:
     bits = keys[0].bits
     shift, prefix, rank = bits, 0, k  # rank: what k is among the entries that share the digits found so far
     below = torch.zeros(len(keys), dtype=torch.int64)
+    equal = below
     while shift > 0:
         width = min(_DIGIT, shift)
-        local = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
-        histogram = _all_reduce(local, keys, group)
+        counts = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
+        histogram = total(counts, [key.scores.shard for key in keys])
+        _refuse_nan(histogram, keys)
         sums = histogram.sum(0).cumsum(0)
         if not 1 <= rank <= int(sums[-1]):
             raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
         digit = int(torch.searchsorted(sums, rank))
         below += histogram[:, :digit].sum(1)
         rank -= int(sums[digit - 1]) if digit > 0 else 0
-        counts, here = histogram[:, digit], local[:, digit]
+        equal = histogram[:, digit]
         # The first digit carries the sign: it was counted from the most negative up.
         prefix = digit - (1 << (width - 1)) if shift == bits else (prefix << width) | digit
         shift -= width
-    before = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-    ties = (rank - before).clamp(min=0).minimum(counts)
-    ties_here = (rank - before - _on_lower_ranks(here, keys, group)).clamp(min=0).minimum(here)
-    return _Cut(prefix, below.tolist(), ties.tolist(), ties_here.tolist())
+    before = torch.cat([equal.new_zeros(1), equal.cumsum(0)[:-1]])
+    ties = (rank - before).clamp(min=0).minimum(equal)
+    return _Cut(prefix, below.tolist(), equal.tolist(), ties.tolist())
 
 
 def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
@@ -217,44 +232,70 @@ def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
     size = 1 << width
     first = shift == keys.bits
     counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
-    for piece in keys.pieces():
-        if first:
-            digits = (piece >> (shift - width)) + (size >> 1)
-        else:
-            digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
-        counts += torch.bincount(digits, minlength=size)
+    try:
+        for piece in keys.pieces():
+            if first:
+                digits = (piece >> (shift - width)) + (size >> 1)
+            else:
+                digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
+            counts += torch.bincount(digits, minlength=size)
+    except _FoundNaN:
+        return torch.full((size,), _POISON)
     if first:
         counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
     return counts.cpu()
 
 
-def _mark(keys: _Keys, marked: Tensor, key: int, ties: int) -> None:
+def _refuse_nan(histogram: Tensor, keys: Sequence[_Keys]) -> None:
+    """Stop on every rank, so that none waits for the one that found it."""
+    for key, first in zip(keys, histogram[:, 0].tolist(), strict=True):
+        if first < 0:
+            raise ValueError(
+                f"{key.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
+                "became NaN (lower the learning rate or clip gradients)"
+            )
+
+
+def _mark(keys: _Keys, marked: Tensor, cut: _Cut, row: int) -> None:
+    """Mark what the cut takes of one tensor, which it counted in that row."""
+    ties, shard = cut.ties[row], keys.scores.shard
+    shared = shard is not None and 0 < ties < cut.equal[row]
+    last = _place_of_tie(keys, cut.key, ties) if shared else -1
     start = 0
     for piece in keys.pieces():
-        hit = torch.lt(piece, key, out=marked[start : start + len(piece)])
+        hit = torch.lt(piece, cut.key, out=marked[start : start + len(piece)])
         if ties > 0:
-            equal = (piece == key).nonzero().squeeze(1)[:ties]
+            equal = (piece == cut.key).nonzero().squeeze(1)
+            if shared:
+                assert shard is not None
+                equal = equal[shard.positions(start + equal) <= last]
+            elif shard is None:
+                equal = equal[:ties]
+                ties -= equal.numel()
             hit[equal] = True
-            ties -= equal.numel()
         start += len(piece)
 
 
-def _all_reduce(local: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
-    if group is None:
-        return local
-    total = local.to(keys[0].device, copy=True)
-    dist.all_reduce(total, group=group)
-    return total.cpu()
-
-
-def _on_lower_ranks(here: Tensor, keys: Sequence[_Keys], group: dist.ProcessGroup | None) -> Tensor:
-    if group is None:
-        return torch.zeros_like(here)
-    mine = here.to(keys[0].device)
-    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(parts, mine, group=group)
-    lower = parts[: dist.get_rank(group)]
-    return torch.stack(lower).sum(0).cpu() if lower else torch.zeros_like(here)
+def _place_of_tie(keys: _Keys, key: int, number: int) -> int:
+    """Find the position in the whole tensor of the number-th entry equal to the key, digit by digit over all ranks."""
+    shard = keys.scores.shard
+    assert shard is not None
+    size, place = 1 << _DIGIT, 0
+    shift = -(-shard.shape.numel().bit_length() // _DIGIT) * _DIGIT
+    while shift > 0:
+        counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
+        start = 0
+        for piece in keys.pieces():
+            positions = shard.positions(start + (piece == key).nonzero().squeeze(1))
+            here = positions[(positions >> shift) == place]
+            counts += torch.bincount((here >> (shift - _DIGIT)) & (size - 1), minlength=size)
+            start += len(piece)
+        sums = total(counts.cpu()[None], [shard])[0].cumsum(0)
+        digit = int(torch.searchsorted(sums, number))
+        number -= int(sums[digit - 1]) if digit > 0 else 0
+        place = (place << _DIGIT) | digit
+        shift -= _DIGIT
+    return place
 
 
 def _value(key: int, wide: torch.dtype) -> float:

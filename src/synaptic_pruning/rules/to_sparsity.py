@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ class ToSparsity(Rule):
         >>> rule = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5), score="magnitude", scope="global")
     """
 
+    shardable: ClassVar[bool] = True
+
     schedule: Schedule
     score: str | Score = "magnitude"
     scope: Literal["global", "layer"] = "global"
@@ -61,7 +63,7 @@ class ToSparsity(Rule):
         Raises:
             ValueError: A score is NaN; its parameter is named.
         """
-        sizes = [layer.alive.numel() for layer in synapses.layers]
+        sizes = [layer.size for layer in synapses.layers]
         gone = [size - layer.count for size, layer in zip(sizes, synapses.layers, strict=True)]
         most = [max(dead, int(self.max_layer_sparsity * size)) for size, dead in zip(sizes, gone, strict=True)]
         target = self.schedule(progress)
@@ -91,16 +93,16 @@ def survivors(synapses: Synapses, dying: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _scores(layer: Layer, place: int, score: Score) -> Scores:
-    weight = layer.parameter.detach().reshape(-1)
-    gradient = None if layer.parameter.grad is None else layer.parameter.grad.reshape(-1)
+    weight = layer.weight.detach().reshape(-1)
+    gradient = None if layer.gradient is None else layer.gradient.reshape(-1)
 
     def read(start: int, stop: int) -> Tensor:
         slopes = None if gradient is None else gradient[start:stop]
-        return score(Piece(weight[start:stop], slopes, place, start))
+        return score(Piece(weight[start:stop], slopes, place, start, layer.shard))
 
-    alive = None if layer.count == layer.alive.numel() else layer.alive.reshape(-1)
-    dtype = score(Piece(weight[:0], None if gradient is None else gradient[:0], place, 0)).dtype
-    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive)
+    alive = None if layer.count == layer.size else layer.alive.reshape(-1)
+    dtype = read(0, 0).dtype
+    return Scores(layer.name, weight.numel(), read, dtype, weight.device, alive, layer.shard)
 
 
 def shares(total: int, exact: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:

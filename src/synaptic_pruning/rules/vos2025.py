@@ -1,6 +1,7 @@
 """Magnitude pruning exactly as Vos et al. (2025) released it, to compare with, not to recommend."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ class Vos2025(Rule):
         schedule: Its ease-in cubic.
         epochs: Number of epochs into which training is cut; the target stands still within one.
     """
+
+    shardable: ClassVar[bool] = True
 
     schedule: Schedule
     epochs: int

@@ -76,7 +76,7 @@ def training(records: Sequence[Record]) -> list[Panel]:
         bottom.set(xlabel="epoch", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100))
         top.sharex(bottom)
         figure.align_ylabels()
-        reference = str(of_model["arm"].iloc[0])
+        reference = records[0]["cell"]["arms"][0]["name"]
         description = (
             f"Validation error of {model} after every epoch, divided by the best epoch of “{reference}”, and the "
             "sparsity reached, for every way of training."
@@ -103,7 +103,7 @@ def _curves(records: Sequence[Record]) -> pd.DataFrame:
         for entry in record["history"]
     ]
     table = pd.DataFrame(rows).astype({"error": float})
-    reference = table[table["arm"] == table["arm"].iloc[0]]
+    reference = table[table["arm"] == records[0]["cell"]["arms"][0]["name"]]
     best = reference.groupby(["group", "seed"])["error"].min().groupby("group").mean()
     table["log_error"] = np.log(table["error"] / table["group"].map(best))
     return table
@@ -116,11 +116,12 @@ def weights(results: pd.DataFrame) -> list[Panel]:
         figure, (axes,) = _figure()
         for marker, (_, of_model) in zip(_cycle(MARKERS), of_dataset.groupby("model", sort=False), strict=False):
             means = of_model.groupby("arm", sort=False)[["alive", "skill"]].mean().astype(float)
-            axes.plot(means["alive"], 1 - means["skill"], color=_GRID, zorder=1)
+            same = means.groupby("alive")["alive"]
+            shown = means["alive"] * 1.18 ** (same.cumcount() - (same.transform("size") - 1) / 2)
+            axes.plot(shown, 1 - means["skill"], color=_GRID, zorder=1)
             for arm, row in means.iterrows():
-                apart = 1.18 ** (list(means.index).index(arm) - 1)  # dense arms share their number of weights
                 axes.plot(
-                    row["alive"] * apart,
+                    shown[str(arm)],
                     1 - row["skill"],
                     marker,
                     color=_colour(str(arm)),

@@ -1,0 +1,203 @@
+"""Lightning: one callback, for Trainers of ``pytorch_lightning`` and of ``lightning.pytorch`` alike."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from synaptic_pruning.pruner import SynapticPruner
+from synaptic_pruning.rules import Rule
+
+
+class SynapticPruning(Callback):
+    """Prune the module while the Trainer trains it: ``Trainer(callbacks=[SynapticPruning()])``.
+
+    A `SynapticPruner` is bound when training starts and detached when it ends; validation, test and prediction are
+    left alone. Masks travel in the Trainer's checkpoints. A second ``fit`` of a network that still has its zeros goes
+    on with the same masks (a ramp that had ended stays ended, any other starts again from where it was); a network
+    without them starts dense. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
+
+    Args:
+        rule: What dies when; default `default_rule`.
+        total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
+        every: As for `SynapticPruner`.
+        include: As for `SynapticPruner`.
+        exclude: As for `SynapticPruner`.
+
+    Raises:
+        ValueError: At the start of ``fit``: the length of training is unknown, there is not exactly one optimizer, or
+            what `SynapticPruner` refuses.
+
+    Attributes:
+        pruner: The pruner of the present or the last ``fit``; None before.
+
+    Example:
+        >>> import synaptic_pruning as sp
+        >>> trainer = pl.Trainer(max_epochs=3, callbacks=[SynapticPruning(sp.ToSparsity(sp.cubic(0.7, end=0.5)))],
+        ...                      accelerator="cpu", logger=False, enable_checkpointing=False)  # doctest: +SKIP
+        >>> trainer.fit(module, loader)  # doctest: +SKIP
+        >>> find_pruner(trainer).sparsity()  # doctest: +SKIP
+        0.7
+    """
+
+    def __init__(
+        self,
+        rule: Rule | None = None,
+        *,
+        total_steps: int | None = None,
+        every: int | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        self.rule = rule
+        self.total_steps = total_steps
+        self.every = every
+        self.include = include
+        self.exclude = exclude
+        self.pruner: SynapticPruner | None = None
+        self._logged = 0
+        self._state: dict[str, Any] = {}  # of the last fit, or of a checkpoint
+        self._resuming = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the pruner's state as plain values and tensors."""
+        return self._state if self.pruner is None else self.pruner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep a checkpoint's state until training starts."""
+        self.pruner = None
+        self._state = state_dict
+        self._resuming = bool(state_dict)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say so when the checkpoint has no masks; `load_state_dict` is not called then."""
+        if not checkpoint.get("callbacks", {}).get(self.state_key):
+            warnings.warn(
+                "the checkpoint holds no masks of SynapticPruning, so pruning starts again from a dense network; "
+                "resume from one that was written with this callback in the Trainer",
+                stacklevel=2,
+            )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bind to the module and its optimizer."""
+        if len(trainer.optimizers) != 1:
+            raise ValueError(
+                f"SynapticPruning works with one optimizer and this module has {len(trainer.optimizers)}; "
+                "create a SynapticPruner for each in the module's on_train_start instead"
+            )
+        state = self.state_dict()
+        self.pruner = SynapticPruner(
+            pl_module,
+            trainer.optimizers[0],
+            self.rule,
+            total_steps=_length(trainer) if self.total_steps is None else self.total_steps,
+            every=self.every,
+            include=self.include,
+            exclude=self.exclude,
+        )
+        if self._resuming:
+            self.pruner.load_state_dict(state)
+        elif state:
+            self.pruner.take_up(state)
+        self._resuming = False
+        self._logged = self.pruner.synapses.count
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log what the events of this batch's step removed."""
+        assert self.pruner is not None
+        synapses = self.pruner.synapses
+        if synapses.count == self._logged:
+            return
+        self._logged = synapses.count
+        values = {f"sparsity/{layer.name}": 1 - layer.count / layer.size for layer in synapses.layers}
+        values["sparsity/total"] = synapses.sparsity
+        # Not through module.log: its loggers would see only the events that fall on a logging step.
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Detach; the module keeps its zeros, also where averages of earlier weights were put into it just now."""
+        if self.pruner is not None:
+            self.pruner.synapses.silence()
+            self.pruner.remove()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Detach without a word about the early end, which has its own."""
+        if self.pruner is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.pruner.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the pruner, which belongs to one optimizer, behind in copies and pickles: they take its state."""
+        lent = ("log", "log_dict")  # the module's, by Lightning
+        own = {name: value for name, value in self.__dict__.items() if name not in lent}
+        return {**own, "pruner": None, "_state": self.state_dict()}
+
+
+class AfterRamp:
+    """Makes an early stopping or checkpoint callback wait until the ramp of `SynapticPruning` has ended.
+
+    Until then early stopping does not look at its metric and no best checkpoint is chosen, for the weights are not yet
+    the ones to be shipped. To resume an interrupted ramp, keep another, plain ``ModelCheckpoint`` without a monitor.
+
+    Example:
+        >>> from lightning.pytorch.callbacks import EarlyStopping  # doctest: +SKIP
+        >>> class PatientStopping(AfterRamp, EarlyStopping):  # doctest: +SKIP
+        ...     '''Early stopping of the other namespace.'''
+    """
+
+    def _should_skip_check(self, trainer: pl.Trainer) -> bool:
+        skip: bool = super()._should_skip_check(trainer)  # type: ignore[misc]
+        return skip or not find_pruner(trainer).finished
+
+    def _save_topk_checkpoint(self, trainer: pl.Trainer, monitor_candidates: dict[str, Any]) -> None:
+        if find_pruner(trainer).finished:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)  # type: ignore[misc]
+
+
+class EarlyStoppingAfterRamp(AfterRamp, EarlyStopping):
+    """Lightning's ``EarlyStopping`` that waits for the ramp; see `AfterRamp`."""
+
+
+class ModelCheckpointAfterRamp(AfterRamp, ModelCheckpoint):
+    """Lightning's ``ModelCheckpoint`` whose best checkpoints wait for the ramp; see `AfterRamp`."""
+
+
+def find_pruner(source: Any) -> SynapticPruner:
+    """Return the pruner at work on a Trainer or a module, also where a framework trains a copy of the callback.
+
+    Args:
+        source: A Trainer, the module it trains or has trained, or a NeuralForecast model.
+
+    Raises:
+        ValueError: No `SynapticPruning` is attached, or it has not trained yet.
+    """
+    trainer = getattr(source, "_trainer", None) or source
+    callbacks = getattr(trainer, "callbacks", None) or getattr(source, "trainer_kwargs", {}).get("callbacks") or []
+    found = [callback for callback in callbacks if isinstance(callback, SynapticPruning)]
+    if not found:
+        raise ValueError(
+            f"this {type(source).__name__} has no SynapticPruning callback; give it callbacks=[SynapticPruning()]"
+        )
+    if found[0].pruner is None:
+        raise ValueError("SynapticPruning has not trained yet; call fit first, in this process")
+    return found[0].pruner
+
+
+def _length(trainer: pl.Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if not 0 < steps < float("inf"):
+        raise ValueError(
+            "the Trainer does not know how long it will train; give it max_steps=, "
+            "or SynapticPruning the number of optimizer steps with total_steps="
+        )
+    return int(steps)

@@ -1,0 +1,140 @@
+"""Hugging Face: one callback for ``transformers.Trainer``; its masks lie in the checkpoint folders."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from synaptic_pruning.pruner import SynapticPruner
+from synaptic_pruning.rules import Rule
+from synaptic_pruning.shards import whole
+
+FILE = "synaptic_pruning.pt"
+
+
+class SynapticPruning(TrainerCallback):
+    """Prune the model while the Trainer trains it: ``Trainer(..., callbacks=[SynapticPruning()])``.
+
+    Masks are written into every checkpoint folder as ``synaptic_pruning.pt`` and read again on
+    ``train(resume_from_checkpoint=...)``. Until the ramp has ended no evaluation counts as the best one, so that early
+    stopping and ``load_best_model_at_end`` look only at weights as sparse as those to be shipped. A second ``train`` of
+    a model that still has its zeros goes on with the same masks; see `SynapticPruner.take_up`.
+
+    Args:
+        rule: What dies when; default `default_rule`.
+        every: As for `SynapticPruner`.
+        include: As for `SynapticPruner`.
+        exclude: As for `SynapticPruner`.
+        resume_from: The checkpoint folder of a resumed training, where it is not ``checkpoint-<step>`` in the Trainer's
+            ``output_dir``.
+
+    Raises:
+        ValueError: At the start of ``train``: the checkpoint folder has no masks, or what `SynapticPruner` refuses.
+
+    Attributes:
+        pruner: The pruner of the present or the last ``train``; None before.
+
+    Example:
+        >>> pruning = SynapticPruning()
+        >>> trainer = Trainer(model, arguments, train_dataset=data, callbacks=[pruning])  # doctest: +SKIP
+        >>> trainer.train()  # doctest: +SKIP
+        >>> pruning.pruner.sparsity()  # doctest: +SKIP
+        0.9
+    """
+
+    def __init__(
+        self,
+        rule: Rule | None = None,
+        *,
+        every: int | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        resume_from: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.rule = rule
+        self.every = every
+        self.include = include
+        self.exclude = exclude
+        self.resume_from = resume_from
+        self.pruner: SynapticPruner | None = None
+        self._waiting = True
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Bind to the model and its optimizer; on resume take the masks of the checkpoint."""
+        assert model is not None
+        assert optimizer is not None
+        resumed = self._read(args, state) if state.global_step > 0 else None
+        earlier = None
+        if self.pruner is not None:
+            earlier = self.pruner.state_dict()
+            self.pruner.remove()
+        self.pruner = SynapticPruner(
+            model,
+            optimizer,
+            self.rule,
+            total_steps=state.max_steps,
+            every=self.every,
+            include=self.include,
+            exclude=self.exclude,
+        )
+        if resumed is not None:
+            self.pruner.load_state_dict(resumed)
+        elif earlier is not None:
+            self.pruner.take_up(earlier)
+        self._waiting = not self.pruner.finished
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Forget the best evaluation as long as the ramp has not ended."""
+        assert self.pruner is not None
+        if self._waiting:
+            state.best_metric = state.best_model_checkpoint = state.best_global_step = None
+            self._waiting = not self.pruner.finished
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Note the sparsity in the log."""
+        if self.pruner is not None and state.log_history:
+            state.log_history[-1]["sparsity/total"] = self.pruner.sparsity()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the masks into the checkpoint folder."""
+        assert self.pruner is not None
+        masks = self.pruner.state_dict()
+        masks["masks"] = {name: whole(mask) for name, mask in masks["masks"].items()}
+        folder = _folder(args, state)
+        if state.is_world_process_zero and folder.is_dir():
+            unfinished = folder / f"{FILE}.unfinished"
+            torch.save(masks, unfinished)
+            unfinished.replace(folder / FILE)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Detach; the model keeps its zeros."""
+        assert self.pruner is not None
+        self.pruner.remove()
+
+    def _read(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+        folder = _folder(args, state) if self.resume_from is None else Path(self.resume_from)
+        if not (folder / FILE).is_file():
+            raise ValueError(
+                f"there are no masks at {folder / FILE}, so training cannot be resumed; give SynapticPruning the "
+                "folder of the checkpoint with resume_from="
+            )
+        found: dict[str, Any] = torch.load(folder / FILE, weights_only=True)
+        return found
+
+
+def _folder(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"

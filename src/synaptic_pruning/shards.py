@@ -1,0 +1,147 @@
+"""Where the part of a parameter that this process holds lies in the whole: FSDP2's and tensor parallelism's DTensors.
+
+Every rank decides about its own part; only counts are added up, no weight leaves its rank.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The layout of one tensor that is cut into parts over several processes.
+
+    Attributes:
+        shape: Of the whole tensor.
+        indices: For each dimension the places in the whole that this rank holds, in order; they may be none.
+        groups: The process groups along which the tensor is cut; along any other the ranks hold replicas.
+        device: The kind of device on which the groups communicate.
+        wrap: Makes the DTensor of this layout from a local tensor; None where it is no DTensor.
+    """
+
+    shape: torch.Size
+    indices: tuple[Tensor, ...]
+    groups: tuple[dist.ProcessGroup, ...]
+    device: str
+    wrap: Callable[[Tensor], "DTensor"] | None
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Shard | None":
+        """Return the layout of a DTensor, None for any other tensor."""
+        if not _is_dtensor(tensor):
+            return None
+        from torch.distributed.tensor import DTensor, Replicate
+
+        assert isinstance(tensor, DTensor)
+        mesh, placements, shape = tensor.device_mesh, tensor.placements, tensor.shape
+        indices = []
+        for dim, size in enumerate(shape):
+            # Cut the numbers of this dimension as the tensor is cut: right for uneven, empty and strided shards alike.
+            numbers = torch.arange(size, device=local(tensor).device).view(
+                [-1 if d == dim else 1 for d in range(len(shape))]
+            )
+            ways = [p if getattr(p, "dim", None) == dim else Replicate() for p in placements]
+            whole = DTensor.from_local(numbers, mesh, [Replicate()] * mesh.ndim, run_check=False)
+            indices.append(whole.redistribute(mesh, ways).to_local().flatten())
+        groups = tuple(mesh.get_group(i) for i, p in enumerate(placements) if not p.is_replicate() and mesh.size(i) > 1)
+        stride = torch.empty(shape, device="meta").stride()
+
+        def wrap(part: Tensor) -> DTensor:
+            return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=stride)
+
+        return cls(shape, tuple(indices), groups, mesh.device_type, wrap)
+
+    def positions(self, flat: Tensor) -> Tensor:
+        """Return the flat positions in the whole tensor of these flat positions in this rank's part."""
+        found = torch.zeros_like(flat)
+        stride = 1
+        for places, size in zip(reversed(self.indices), reversed(self.shape), strict=True):
+            found += places.to(flat.device)[flat % max(1, len(places))] * stride
+            flat = flat // max(1, len(places))
+            stride *= size
+        return found
+
+    @staticmethod
+    def in_rank_order(size: int, device: torch.device, group: dist.ProcessGroup) -> "Shard":
+        """Return the layout of a tensor whose ``size`` entries here follow those of the lower ranks of the group."""
+        mine = torch.tensor([size], device=device)
+        sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(sizes, mine, group=group)
+        before = int(torch.cat(sizes)[: dist.get_rank(group)].sum())
+        return _InRankOrder(torch.Size([int(torch.cat(sizes).sum())]), (), (group,), device.type, None, before)
+
+    def take(self, whole: Tensor) -> Tensor:
+        """Return this rank's part of a whole tensor."""
+        for dim, places in enumerate(self.indices):
+            whole = whole.index_select(dim, places.to(whole.device))
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class _InRankOrder(Shard):
+    """Entries that follow ``before`` others on lower ranks."""
+
+    before: int
+
+    def positions(self, flat: Tensor) -> Tensor:
+        return flat + self.before
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this rank holds, sharing its storage: all of it unless it is a DTensor."""
+    if not _is_dtensor(tensor):
+        return tensor
+    with torch.no_grad():
+        part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    return part
+
+
+def local_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, laid out as ``model`` is; a gradient may be laid out otherwise."""
+    if _is_dtensor(tensor) and _is_dtensor(model) and _layout(tensor) != _layout(model):
+        tensor = tensor.redistribute(*_layout(model))  # type: ignore[attr-defined]
+    return local(tensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the parts of all ranks put together; every rank must call it."""
+    return tensor.full_tensor() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def total(counts: Tensor, shards: Sequence[Shard | None]) -> Tensor:
+    """Add up what each rank counted in its part: row i of ``counts`` (on the CPU) is about a tensor cut as shards[i].
+
+    Every rank must call it with the same layouts; rows of tensors that are not cut stay as they are.
+    """
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for row, shard in enumerate(shards):
+        if shard is not None and shard.groups:
+            rows.setdefault(tuple(group.group_name for group in shard.groups), []).append(row)
+    counts = counts.clone()
+    for some in rows.values():
+        shard = shards[some[0]]
+        assert shard is not None
+        part = counts[some].to(shard.device)
+        for group in shard.groups:
+            dist.all_reduce(part, group=group)
+        counts[some] = part.cpu()
+    return counts
+
+
+def _is_dtensor(tensor: Tensor) -> bool:
+    # Importing it takes a second; where it was not imported there is none.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def _layout(tensor: Any) -> tuple[Any, Any]:
+    return tensor.device_mesh, tensor.placements
