@@ -40,7 +40,10 @@ See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[Seen]]
 
 def find_see(module: nn.Module) -> See | None:
     """Return the function for that kind of module; None where its inputs cannot be seen."""
-    return next((see for kind, see in _KINDS if isinstance(module, kind)), None)
+    see = next((see for kind, see in _KINDS if isinstance(module, kind)), None)
+    if see in (_recurrent, _attention):  # what runs a module again is nothing for torch.compile to trace
+        return torch.compiler.disable(see)  # type: ignore[no-any-return, no-untyped-call]
+    return see
 
 
 def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
@@ -213,6 +216,6 @@ _KINDS: list[tuple[type[nn.Module], See]] = [
     (_ConvTransposeNd, _transposed),
     (_ConvNd, _convolution),
     (nn.RNNCellBase, _cell),
-    (nn.RNNBase, torch.compiler.disable(_recurrent)),  # type: ignore[no-untyped-call]
-    (nn.MultiheadAttention, torch.compiler.disable(_attention)),  # type: ignore[no-untyped-call]
+    (nn.RNNBase, _recurrent),
+    (nn.MultiheadAttention, _attention),
 ]
