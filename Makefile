@@ -31,11 +31,12 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/threshold.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/export.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,dev,lightning,hf]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,export,dev,lightning,hf]'
 	touch $(READY)
 
 $(HOSTS)/.ready: pyproject.toml constraints.txt

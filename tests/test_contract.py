@@ -184,6 +184,7 @@ def test_only_real_steps_count(rule, fused):
 
 @rules
 def test_compiled_model_and_step(rule):
+    torch._dynamo.reset()  # hooks of a network like one compiled before, in another test, would not be seen
     model, loss, optimizer, pruner = _start("mlp", rule, wrap=lambda m: torch.compile(m, backend="eager"))
     assert all("_orig_mod" not in name for name in pruner.masks())
     _train_checked(model, loss, optimizer, pruner, rule)

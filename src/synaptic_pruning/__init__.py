@@ -23,3 +23,11 @@ from synaptic_pruning.summaries import Summary as Summary
 from synaptic_pruning.synapses import Synapses as Synapses
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "export":  # loaded when first used: most programs train and never export
+        import importlib
+
+        return importlib.import_module("synaptic_pruning.export")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """The command line: options in, packages called, one sentence out."""
 
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Collection
@@ -106,7 +107,7 @@ def compare(
             command=shlex.join(["synaptic-pruning", "compare", *(str(word) for word in command if word is not None)]),
         )
     except DataError as error:
-        _refuse(str(error))
+        _refuse(_as_options(str(error)))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; finished runs are kept in {out}, and the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
@@ -183,6 +184,19 @@ def _options(**options: str | int | None) -> list[str | int]:
 def _cores() -> int:
     """How many cores this process may use; macOS tells only how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _as_options(message: str) -> str:
+    """Turn the arguments that an error of the readers names into the options of this command.
+
+    Example:
+        >>> _as_options("pass missing=['n/a', '?'], or gaps='fill' ...")
+        "pass --missing='n/a,?', or --gaps='fill' ..."
+    """
+    lists = re.sub(
+        r"\b(missing)=\[([^\]]*)\]", lambda m: f"{m[1]}='{m[2].replace(', ', ',').replace(chr(39), '')}'", message
+    )
+    return re.sub(r"\b(gaps|missing|decimal|separator|season|time)=(?=['\d])", r"--\1=", lists)
 
 
 def _prepare(out: Path) -> None:

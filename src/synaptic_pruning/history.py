@@ -99,14 +99,14 @@ class History:
         generation = state["generation"]
         self._generation = None if generation is None else [g.clone() for g in generation]
 
-    def _extend(self, step: int, alive: Sequence[int]) -> None:
-        for sizes, count in zip(self._sizes, alive, strict=True):
-            sizes.append((step, count))
-
     def _totals(self, masks: Sequence[Tensor]) -> list[int]:
         """Count the True entries of each layer, over all ranks."""
         counts = torch.stack([mask.sum().cpu() for mask in masks])
         return total(counts, [layer.shard for layer in self._layers]).tolist()
+
+    def _extend(self, step: int, alive: Sequence[int]) -> None:
+        for sizes, count in zip(self._sizes, alive, strict=True):
+            sizes.append((step, count))
 
     def _alive(self, generation: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
         """Count the alive weights of every generation."""

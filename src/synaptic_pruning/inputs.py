@@ -41,9 +41,8 @@ See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[Seen]]
 def find_see(module: nn.Module) -> See | None:
     """Return the function for that kind of module; None where its inputs cannot be seen."""
     see = next((see for kind, see in _KINDS if isinstance(module, kind)), None)
-    if see in (_recurrent, _attention):  # what runs a module again is nothing for torch.compile to trace
-        return torch.compiler.disable(see)  # type: ignore[no-any-return, no-untyped-call]
-    return see
+    # torch.compile must not trace into what computes a layer anew. Said here, since saying it imports the compiler.
+    return torch.compiler.disable(see) if see in (_recurrent, _attention) else see  # type: ignore[no-untyped-call]
 
 
 def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:

@@ -1,0 +1,215 @@
+"""How much faster and smaller a pruned network gets, measured side by side with every dense form in one run.
+
+    python benchmarks/export.py                     # the figures of docs/export.md, about ten minutes
+    python benchmarks/export.py --full              # every size, sparsity and batch
+    python benchmarks/export.py --trained           # networks trained and pruned by the default recipe, real series
+
+Candidates take turns (A, B, C, A, B, C, ...); printed is the median of each in milliseconds and, as the ratio
+that counts, the fastest dense PyTorch form (eager or compiled) over `compact`. "csr" is every weight matrix
+as a PyTorch CSR tensor, `W @ x.T`, for Linear only.
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import onnxruntime
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from synaptic_pruning import SynapticPruner, export
+from synaptic_pruning.export.timing import side_by_side
+from synaptic_pruning.tasks.forecasting.datasets import embedded
+from synaptic_pruning.tasks.forecasting.metrics import score
+from synaptic_pruning.tasks.forecasting.models import build_model
+from synaptic_pruning.tasks.forecasting.training import predict, train
+from synaptic_pruning.tasks.forecasting.windows import make_task
+
+WINDOW = 30
+
+
+class Recurrent(nn.Module):
+    """LSTM layers and a Linear head on the last step."""
+
+    def __init__(self, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.body, self.head = nn.LSTM(8, hidden, layers, batch_first=True), nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)[0][:, -1])
+
+
+class PatchTST(nn.Module):
+    """Patches of 16 every 8 steps of a window of 336, three encoder layers, 96 steps ahead."""
+
+    def __init__(self, width: int = 128, heads: int = 16) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, heads, 256, activation="gelu", batch_first=True)
+        self.embed, self.position = nn.Linear(16, width), nn.Parameter(torch.randn(42, width) / 50)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        self.head = nn.Linear(42 * width, 96)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = nn.functional.pad(x, (0, 8), mode="replicate").unfold(1, 16, 8)
+        return self.head(self.encoder(self.embed(patches) + self.position).flatten(1))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "Linear 1024": (lambda: nn.Linear(1024, 1024), (1024,)),
+    "MLP 1024": (mlp, (1024,)),
+    **{
+        f"LSTM {hidden} x{layers}": ((lambda h=hidden, n=layers: Recurrent(h, n)), (WINDOW, 8))
+        for hidden, layers in itertools.product((64, 256, 512), (1, 2))
+    },
+    "PatchTST 128": (PatchTST, (336,)),
+    "PatchTST 64": (lambda: PatchTST(64, 4), (336,)),
+}
+SHORT = ("Linear 1024", "MLP 1024", "LSTM 64 x2", "LSTM 256 x2", "LSTM 512 x2", "PatchTST 128", "PatchTST 64")
+
+
+def prune(model: nn.Module, sparsity: float) -> nn.Module:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "position" not in name:
+                weight *= torch.rand_like(weight) >= sparsity
+    return model.eval().requires_grad_(False)
+
+
+class Csr(nn.Module):
+    """A Linear layer as PyTorch's own sparse product."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight.detach().to_sparse_csr(), layer.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight @ x.T).T + self.bias
+
+
+def csr(model: nn.Module) -> nn.Module | None:
+    if isinstance(model, nn.Linear):
+        return Csr(model)
+    if isinstance(model, nn.Sequential):
+        return nn.Sequential(*(Csr(layer) if isinstance(layer, nn.Linear) else layer for layer in model))
+    return None
+
+
+def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[str, Callable[[], Any]]:
+    compact = export.compact(model, x, threads=threads)
+    forms: dict[str, Callable[[], Any]] = {"eager": lambda: model(x), "compact": lambda: compact(x)}
+    if not others:
+        return forms
+    try:
+        torch._dynamo.reset()
+        compiled = torch.compile(model)
+        compiled(x)
+        forms["compile"] = lambda: compiled(x)
+    except Exception as error:
+        print(f"  torch.compile failed: {str(error).partition(chr(10))[0]}")
+    sparse = csr(model)
+    if sparse is not None:
+        forms["csr"] = lambda: sparse(x)
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        example = torch.randn(2, *x.shape[1:])
+        path = f"{folder}/dense.onnx"
+        free = ({0: torch.export.Dim.AUTO},)
+        torch.onnx.export(model, (example,), path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False)
+        session = onnxruntime.InferenceSession(path, options)
+    feed = {session.get_inputs()[0].name: x.numpy()}
+    forms["onnxruntime"] = lambda: session.run(None, feed)
+    return forms
+
+
+def speed(name: str, sparsity: float, batch: int, threads: int, others: bool, seconds: float) -> None:
+    build, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    model, x = prune(build(), sparsity), torch.randn(batch, *shape)
+    with torch.inference_mode():
+        forms = candidates(model, x, threads, others)
+        runs = [side_by_side(forms, seconds=seconds / 5, least_rounds=3) for _ in range(5)]
+    times = {form: min(run[form] for run in runs) for form in forms}
+    dense = min(times[form] for form in ("eager", "compile") if form in times)
+    line = "  ".join(f"{form} {seconds * 1e3:8.3f}" for form, seconds in times.items())
+    ratio = dense / times["compact"]
+    print(f"{name:13} {sparsity:4.0%} batch {batch:3} threads {threads}  {ratio:6.2f}x  {line}", flush=True)
+
+
+def size(name: str, sparsity: float) -> None:
+    torch.manual_seed(0)
+    model = prune(NETWORKS[name][0](), sparsity)
+    with tempfile.TemporaryDirectory() as folder:
+        dense = Path(folder) / "dense.safetensors"
+        save_file(model.state_dict(), dense)
+        line = []
+        for values in ("float32", "float16", "int8"):
+            export.save(model, Path(folder) / values, values)
+            line.append(f"{values} {dense.stat().st_size / (Path(folder) / values).stat().st_size:5.1f}x")
+        print(f"{name:13} {sparsity:4.0%} file {dense.stat().st_size:9} bytes, smaller:  {'  '.join(line)}")
+
+
+def trained() -> None:
+    """LSTM and PatchTST forecasters, pruned while training, on three series: error, bytes, latency before and after."""
+    for series in embedded():
+        task = make_task(series, length=30)
+        for name in ("lstm", "patchtst"):
+            torch.manual_seed(0)
+            model = build_model(name, channels=1, length=30, horizon=1, unit=task.unit)
+            run = train(model, task, epochs=20, seed=0, attach=lambda m, o, n: SynapticPruner(m, o, total_steps=n))
+            line = [f"{series.name:9} {name:8} {run.sparsity:4.0%}"]
+            for batch in (1, 32):
+                x = torch.randn(batch, 30, 1)
+                small = export.compact(model, x, threads=1)
+                with torch.inference_mode():
+                    times = side_by_side({"dense": lambda m=model, x=x: m(x), "compact": lambda m=small, x=x: m(x)})
+                line.append(
+                    f"batch {batch:2} {times['dense'] * 1e6:5.0f} -> {times['compact'] * 1e6:5.0f} us "
+                    f"({times['dense'] / times['compact']:.2f}x, {small.report.form})"
+                )
+            with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+                save_file(model.state_dict(), f"{folder}/dense")
+                export.save(model, f"{folder}/packed")
+                before, after = (Path(folder, file).stat().st_size for file in ("dense", "packed"))
+                errors = [score(task, task.to_units(predict(m, task.test), task.test))["mae"] for m in (model, small)]
+            line.append(f"{before} -> {after} bytes ({before / after:.1f}x)  MAE {errors[0]:.6g} -> {errors[1]:.6g}")
+            print("  ".join(line), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="every size, sparsity and batch")
+    parser.add_argument("--trained", action="store_true", help="trained networks only")
+    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2), help="how many threads")
+    parser.add_argument("--seconds", type=float, default=1.0, help="about how long to measure each row")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.trained:
+        torch.set_num_threads(1)
+        return trained()
+    names = [n for n in (NETWORKS if options.full else SHORT) if options.only in n]
+    sparsities = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if options.full else (0.7, 0.9)
+    batches = (1, 32, 256) if options.full else (1, 32)
+    for name in names:
+        for sparsity in sparsities:
+            size(name, sparsity)
+    for threads, name, sparsity, batch in itertools.product(options.threads, names, sparsities, batches):
+        speed(name, sparsity, batch, threads, others=options.full or sparsity == 0.9, seconds=options.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import synaptic_pruning
+from synaptic_pruning.export import choose
+from synaptic_pruning.export.choose import compact
+from synaptic_pruning.export.sparse import Inference
+from synaptic_pruning.export.timing import side_by_side, torch_threads
+
+
+class Forecaster(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.LSTM(4, 96, 2, batch_first=True), nn.Linear(96, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)[0][:, -1])
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    return nn.Sequential(nn.Linear(4, 32), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(4, 64, 5, padding=2), nn.BatchNorm1d(64), nn.ReLU(), nn.Conv1d(64, 8, 1))
+
+
+NETWORKS = [
+    (Forecaster, (10, 4)),
+    (encoder, (10, 4)),
+    (convolutions, (4, 10)),
+    (lambda: nn.Linear(256, 256), (256,)),
+    (lambda: nn.GRU(8, 64, bidirectional=True), (3, 8)),
+]
+
+
+@pytest.mark.parametrize(("build", "shape"), NETWORKS)
+@pytest.mark.parametrize(("batch", "sparsity"), [(1, 0.95), (20, 0.95), (4, 0.0), (4, 1.0)])
+def test_outputs_stay_whatever_is_chosen(
+    build: Any, shape: tuple[int, ...], batch: int, sparsity: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "side_by_side", lambda candidates, **_: side_by_side(candidates, 0.01, 3))
+    torch.manual_seed(0)
+    model = build().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter *= torch.rand_like(parameter) >= sparsity
+    before = copy.deepcopy(model.state_dict())
+    small = compact(model, torch.randn(batch, *shape), threads=1)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    for other in (1, batch, 37):  # batch sizes it was not chosen for
+        x = torch.randn(other, *shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-5)
+    report = small.report
+    assert report.after <= report.before
+    assert ("sparse" in report.form) == any(isinstance(m, Inference) for m in small.modules())
+    if sparsity == 0:
+        assert report.form == "dense"
+    x = torch.randn(2, *shape)
+    for again in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        torch.testing.assert_close(again(x), small(x), atol=0, rtol=0)
+
+
+def test_an_encoder_of_which_one_layer_shrinks() -> None:
+    model = encoder().eval()
+    with torch.no_grad():
+        for parameter in model[1].parameters():
+            if parameter.dim() > 1:
+                parameter *= torch.rand_like(parameter) < 0.2
+        model[1].layers[0].linear2.weight[:, :40] = 0
+    x = torch.randn(2, 10, 4)
+    small = compact(model, x)
+    assert any(row.after < row.before for row in small.report.shrunk.rows)
+    with torch.inference_mode():
+        torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_the_faster_form_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight *= torch.rand_like(layer.weight) < 0.1
+    clock = {"dense": 2.0, "sparse": 1.0, "shrunk": 3.0, "shrunk, sparse": 3.0}
+    monkeypatch.setattr(choose, "side_by_side", lambda c, **_: {name: clock[name] for name in c})
+    fast = compact(model, torch.randn(3, 64))
+    assert [row.form for row in fast.report.rows] == ["sparse", "sparse"]
+    assert "2.00x" in str(fast.report)
+    with pytest.raises(RuntimeError, match="keep the original model for training"):
+        fast(torch.randn(3, 64, requires_grad=True))
+    clock["sparse"] = 1.99  # within noise
+    same = compact(model, torch.randn(3, 64))
+    assert same.report.form == "dense"
+    assert not any(isinstance(m, Inference) for m in same.modules())
+
+
+def test_refusals_name_the_argument() -> None:
+    model = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="threads must be 1 or more, not 0"):
+        compact(model, torch.zeros(1, 4), threads=0)
+    with pytest.raises(ValueError, match="example_input"):
+        compact(model, torch.zeros(1, 5))
+
+
+def test_other_devices_and_types_stay_dense() -> None:
+    model = nn.Linear(64, 64).double()
+    with torch.no_grad():
+        model.weight.zero_()
+    small = compact(model, torch.zeros(1, 64).double())
+    assert small.report.rows == []
+    assert isinstance(small, nn.Linear)
+
+
+def test_threads_are_restored() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_candidates_take_turns() -> None:
+    order: list[str] = []
+    side_by_side({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, seconds=0, least_rounds=3)
+    turns = [name for name, before in zip(order[4:], [None, *order[4:]], strict=False) if name != before]
+    assert turns == ["a", "b"] * 3
+
+
+def test_importing_loads_no_compiler() -> None:
+    code = "import sys, synaptic_pruning.export; print({'numba', 'onnxruntime'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.strip() == "set()"
+
+
+AVX2 = """
+import torch
+from torch import nn
+from synaptic_pruning.export import simd
+from synaptic_pruning.export.matrix import SparseMatrix
+assert (simd.LANES, simd.BLOCK) == (8, 8)
+weight, x = torch.randn(70, 300) * (torch.rand(70, 300) < 0.1), torch.randn(70, 300)
+for count in (1, 6, 70):
+    got = SparseMatrix(weight).product(x[:count].contiguous())
+    torch.testing.assert_close(got, x[:count] @ weight.T, atol=1e-4, rtol=1e-4)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["+avx,+avx2,+fma", "+sse4.2"])
+def test_other_processors_compute_the_same(features: str, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1]),
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    result = subprocess.run([sys.executable, "-c", AVX2], capture_output=True, text=True, env=environment)
+    assert result.stdout.strip() == "equal", result.stderr
+
+
+def test_the_package_is_an_attribute_of_the_library() -> None:
+    assert synaptic_pruning.export.compact is compact
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = synaptic_pruning.nothing

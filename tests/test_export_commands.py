@@ -1,0 +1,126 @@
+import re
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner, Result
+
+from synaptic_pruning.export.commands import app
+from synaptic_pruning.export.inspection import inspect_file
+from synaptic_pruning.export.storage import FileError, load, save
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.LSTM(4, 32, batch_first=True), nn.Linear(32, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x)[0][:, -1])
+
+
+def build() -> nn.Module:
+    return Network()
+
+
+def pruned() -> nn.Module:
+    torch.manual_seed(0)
+    model = build()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter *= torch.rand_like(parameter) >= 0.9
+        model.body.weight_hh_l0.zero_()
+        model.body.weight_hh_l0[:, 1:] = torch.rand(128, 31)
+        model.body.weight_ih_l0[5::32] = 0
+    return model
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.save(pruned().state_dict(), tmp_path / "net.pt")
+    return tmp_path / "net.pt"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_inspect_counts_zeros_and_dead_units(file: Path) -> None:
+    rows = {row.name: row for row in inspect_file(file).rows}
+    hidden = rows["body.weight_hh_l0"]
+    assert (hidden.weights, hidden.alive, hidden.dead_rows, hidden.dead_columns) == (128 * 32, 128 * 31, 0, 1)
+    weight = pruned().body.weight_ih_l0.view(4, 32, 4)
+    assert rows["body.weight_ih_l0"].dead_rows == int((weight == 0).all(2).all(0).sum()) >= 1
+    shown = run("inspect", file)
+    assert shown.exit_code == 0
+    assert re.search(r"body.weight_hh_l0\s+128x32\s+3.1%\s+0\s+1\n", shown.output)
+
+
+def test_inspect_tells_the_size_save_will_write(file: Path, tmp_path: Path) -> None:
+    save(pruned(), tmp_path / "packed.safetensors")
+    report = inspect_file(file)
+    written = (tmp_path / "packed.safetensors").stat().st_size
+    assert 0 <= written - report.packed_bytes < 1500, "the header comes on top"
+    again = inspect_file(tmp_path / "packed.safetensors")
+    assert again.rows == report.rows
+
+
+def test_export_packs_and_unpacks(file: Path, tmp_path: Path) -> None:
+    packed, plain = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert "smaller" in run("export", file, "--out", packed).output
+    assert run("export", packed, "--out", plain, "--dense").exit_code == 0
+    want = pruned().state_dict()
+    for path in (packed, plain):
+        assert all(tensor.equal(want[name]) for name, tensor in load(path).items())
+    assert plain.stat().st_size > packed.stat().st_size
+
+
+def test_export_times_and_writes_onnx(file: Path, tmp_path: Path) -> None:
+    onnx = tmp_path / "net.onnx"
+    result = run("export", file, "--model", f"{__name__}:build", "--input", "2,6,4", "--onnx", onnx)
+    assert result.exit_code == 0, result.output
+    assert "whole network" in result.output
+    x = torch.randn(5, 6, 4)
+    session = onnxruntime.InferenceSession(onnx)
+    got = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(got), pruned()(x).detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "2,6,4"], "need both"),
+        (["--model", f"{__name__}:build", "--input", "2,x"], "whole numbers"),
+        (["--model", f"{__name__}:nothing", "--input", "2,6,4"], "module:function"),
+        (["--model", "pathlib:Path", "--input", "2,6,4"], "torch.nn.Module"),
+    ],
+)
+def test_bad_options_are_named(file: Path, arguments: list[str], message: str) -> None:
+    result = run("export", file, *arguments)
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_the_file_itself_is_never_overwritten(tmp_path: Path) -> None:
+    save(pruned(), tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    assert run("export", tmp_path / "a.safetensors", "--out", tmp_path / "a.safetensors").exit_code == 2
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("evil"),))  # type: ignore[return-value]
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(FileError, match="state dict"):
+        inspect_file(tmp_path / "evil.pt")
+    (tmp_path / "text").write_text("no weights here, only some text")
+    assert run("inspect", tmp_path / "text").exit_code == 2
+    assert not (tmp_path / "evil").exists()
