@@ -236,6 +236,22 @@ def test_a_second_fit_goes_on_with_the_same_masks():
     assert differences(callback.state_dict()["masks"], first["masks"]) == []
 
 
+@pytest.mark.parametrize(
+    "rule", [lambda: sp.RigL(0.8), lambda: sp.Disuse(patience=1, threshold=0.8)], ids=["rigl", "disuse"]
+)
+def test_rules_with_a_memory_resume_and_train_again(tmp_path: Path, rule: Any):
+    callback = SynapticPruning(rule())
+    trainer, module = _fit(callback, _each_epoch(tmp_path))
+    weights, masks = copy.deepcopy(module.state_dict()), find_pruner(trainer).masks()
+    resumed = _trainer(SynapticPruning(rule()), _each_epoch(tmp_path))
+    other = _module()
+    resumed.fit(other, _loader(), ckpt_path=tmp_path / "step=8.ckpt")
+    assert differences(other.state_dict(), weights) == []
+    assert differences(find_pruner(resumed).masks(), masks) == []
+    _fit(callback, module=module, limit_train_batches=1, max_epochs=1)
+    assert differences(callback.state_dict()["masks"], find_pruner(resumed).state_dict()["masks"]) == []
+
+
 def test_an_unfinished_ramp_starts_again_and_gives_nothing_back():
     callback = SynapticPruning(total_steps=3 * STEPS, every=1)  # the first fit ends on the ramp
     with pytest.warns(UserWarning, match="training ended at step 24 of total_steps=72"):
@@ -387,3 +403,20 @@ def test_stochastic_weight_averaging_keeps_the_zeros():
     swa = pytorch_lightning.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)
     _, module = _fit(SynapticPruning(), swa, max_epochs=4)
     assert _zeros(module) == 63 / 70
+
+
+class _Saved(pytorch_lightning.Callback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        state = {"weights": pl_module.state_dict(), "masks": find_pruner(trainer).masks()}
+        torch.save(state, self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_prune_alike(tmp_path: Path):
+    _fit(SynapticPruning(every=1), _Saved(tmp_path), devices=2, strategy="ddp_fork", max_epochs=4)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert differences(first, second) == []
+    assert sum(int((~mask).sum()) for mask in first["masks"].values()) == 63

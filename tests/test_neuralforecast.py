@@ -16,7 +16,7 @@ from neuralforecast.auto import AutoLSTM
 from neuralforecast.models import GRU, LSTM, NHITS, RNN, TFT, PatchTST
 
 import synaptic_pruning as sp
-from synaptic_pruning.integrations.lightning import SynapticPruning, find_pruner
+from synaptic_pruning.integrations.lightning import EarlyStoppingAfterRamp, SynapticPruning, find_pruner
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
 
@@ -123,6 +123,24 @@ def test_early_stopping_shares_no_list():
     nf = _forecaster(early_stop_patience_steps=50, val_check_steps=8)
     nf.fit(_frame(), val_size=8)
     assert find_pruner(nf.models[0]).finished
+
+
+def test_early_stopping_waits_for_the_ramp():
+    class Worse(EarlyStoppingAfterRamp):
+        """Sees a loss that grows from check to check."""
+
+        checks = 0
+
+        def _evaluate_stopping_criteria(self, current: torch.Tensor) -> Any:
+            self.checks += 1
+            return super()._evaluate_stopping_criteria(torch.tensor(float(self.checks)))
+
+    rule = sp.ToSparsity(sp.cubic(0.7, begin=0.05, end=0.5))
+    nf = _forecaster(callbacks=[SynapticPruning(rule), Worse("ptl/val_loss", patience=1)], val_check_steps=4)
+    nf.fit(_frame(), val_size=8)
+    pruner = find_pruner(nf.models[0])
+    assert pruner.finished
+    assert pruner.steps == 16  # the ramp ends at 12, whose check counts as the first
 
 
 def test_automatic_choice_of_settings():

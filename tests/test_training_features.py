@@ -253,3 +253,22 @@ def test_a_killed_loop_goes_on_as_if_nothing_had_happened(tmp_path: Path, rule: 
     run_until_killed(_resumable, tmp_path / "killed", STEPS, rule, step)
     assert torch.load(tmp_path / "killed" / "state.pt", weights_only=True)["pruner"]["steps"] == step
     assert differences(_resumable(tmp_path / "killed", rule=rule), whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_model_and_optimizer_compiled_to_machine_code():
+    nets = []
+    for compiled in (False, True):
+        net = _net()
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        model, step = (torch.compile(net), torch.compile(optimizer.step)) if compiled else (net, optimizer.step)
+        pruner = sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=2)
+        for number in range(STEPS):
+            optimizer.zero_grad()
+            _loss(model, number).backward()
+            step()
+        assert pruner.steps == STEPS
+        nets.append(pruner.masks())
+        assert _zeros(net) == 63 / 70
+    assert differences(*nets) == []

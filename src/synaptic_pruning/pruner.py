@@ -50,6 +50,11 @@ class SynapticPruner:
         every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
+        state: What `state_dict` returned, to go on from; the model and the optimizer must be loaded already. The same
+            as `load_state_dict`, but a rule that starts sparse leaves the loaded weights alone.
+        earlier: What `state_dict` returned at the end of an earlier training of this network: start with its masks
+            instead of dense, and if its ramp had ended, stay at them. A network with other parameters, or with weights
+            where those masks have none, starts as if this were not given.
 
     Raises:
         ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
@@ -80,6 +85,8 @@ class SynapticPruner:
         every: int | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
+        state: Mapping[str, Any] | None = None,
+        earlier: Mapping[str, Any] | None = None,
     ) -> None:
         _check_steps("total_steps", total_steps, "the number of optimizer steps you will take, epochs × batches")
         if every is not None:
@@ -101,11 +108,17 @@ class SynapticPruner:
         self._claim()
         try:
             start = self.rule.attach(model, self.synapses)
+            taken_up = None if earlier is None else self._still_fitting(earlier)
+            if state is None:
+                self.synapses.keep(start if taken_up is None else taken_up)
+            self.history = History(self.synapses)
+            if state is not None:
+                self.load_state_dict(state)
         except BaseException:
             self._release()
             raise
-        self.synapses.keep(start)
-        self.history = History(self.synapses)
+        if earlier is not None and taken_up is not None:
+            self._finished = bool(earlier["finished"])
         self._silence_all()
         # torch.compile must not trace into the hooks: they branch on data.
         self._hooks = [
@@ -194,31 +207,6 @@ class SynapticPruner:
             )
         self._silence_all()
 
-    def take_up(self, state: Mapping[str, Any]) -> bool:
-        """Start a new training with the masks of an earlier one, if this network is still zero where that one pruned.
-
-        The schedule runs anew, but removed weights stay removed, and a ramp that had ended stays ended. On a network
-        with other parameters, or with weights where the masks have none, nothing happens.
-
-        Args:
-            state: What `state_dict` returned at the end of the earlier training.
-
-        Returns:
-            Whether the masks were taken up.
-        """
-        try:
-            masks = self.synapses.read_masks(state)
-        except ValueError:
-            return False
-        pairs = zip(self.synapses.layers, masks, strict=True)
-        wrong = [(layer.weight.detach().cpu()[~mask.cpu()] != 0).sum() for layer, mask in pairs]
-        if total(torch.stack(wrong), [layer.shard for layer in self.synapses.layers]).any():
-            return False
-        self.synapses.keep(masks)
-        self._finished = bool(state["finished"])
-        self._silence_all()
-        return True
-
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
         if not self._hooks:
@@ -300,6 +288,16 @@ class SynapticPruner:
         self.synapses.keep(masks)
         self._finished = progress >= self.rule.end
         self._silence_all()
+
+    def _still_fitting(self, earlier: Mapping[str, Any]) -> list[Tensor] | None:
+        """Return the masks of an earlier training if the weights are still zero where that one pruned."""
+        try:
+            masks = self.synapses.read_masks(earlier)
+        except ValueError:
+            return None
+        pairs = zip(self.synapses.layers, masks, strict=True)
+        wrong = torch.stack([(layer.weight.detach().cpu()[~mask.cpu()] != 0).sum() for layer, mask in pairs])
+        return None if total(wrong, [layer.shard for layer in self.synapses.layers]).any() else masks
 
     def _silence_all(self) -> None:
         self.synapses.silence()

@@ -1,5 +1,6 @@
 """Lightning: one callback, for Trainers of ``pytorch_lightning`` and of ``lightning.pytorch`` alike."""
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -94,16 +95,14 @@ class SynapticPruning(Callback):
         self.pruner = SynapticPruner(
             pl_module,
             trainer.optimizers[0],
-            self.rule,
+            copy.deepcopy(self.rule),  # a rule with a memory serves one training
             total_steps=_length(trainer) if self.total_steps is None else self.total_steps,
             every=self.every,
             include=self.include,
             exclude=self.exclude,
+            state=state if self._resuming else None,
+            earlier=state if state and not self._resuming else None,
         )
-        if self._resuming:
-            self.pruner.load_state_dict(state)
-        elif state:
-            self.pruner.take_up(state)
         self._resuming = False
         self._logged = self.pruner.synapses.count
 

@@ -1,5 +1,6 @@
 """Hugging Face: one callback for ``transformers.Trainer``; its masks lie in the checkpoint folders."""
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ class SynapticPruning(TrainerCallback):
     Masks are written into every checkpoint folder as ``synaptic_pruning.pt`` and read again on
     ``train(resume_from_checkpoint=...)``. Until the ramp has ended no evaluation counts as the best one, so that early
     stopping and ``load_best_model_at_end`` look only at weights as sparse as those to be shipped. A second ``train`` of
-    a model that still has its zeros goes on with the same masks; see `SynapticPruner.take_up`.
+    a model that still has its zeros goes on with the same masks; see ``earlier`` of `SynapticPruner`.
 
     Args:
         rule: What dies when; default `default_rule`.
@@ -83,16 +84,14 @@ class SynapticPruning(TrainerCallback):
         self.pruner = SynapticPruner(
             model,
             optimizer,
-            self.rule,
+            copy.deepcopy(self.rule),  # a rule with a memory serves one training
             total_steps=state.max_steps,
             every=self.every,
             include=self.include,
             exclude=self.exclude,
+            state=resumed,
+            earlier=earlier if resumed is None else None,
         )
-        if resumed is not None:
-            self.pruner.load_state_dict(resumed)
-        elif earlier is not None:
-            self.pruner.take_up(earlier)
         self._waiting = not self.pruner.finished
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -1,0 +1,211 @@
+"""Time a step with the pruner in each host against the same host without it.
+
+Whole trainings with and without it take turns; what is compared is the processor time of this process a step, which
+other work on the machine disturbs less than the clock on the wall. The first steps are not counted.
+Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [host ...]
+"""
+
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import synaptic_pruning as sp
+
+BATCH, WINDOW, HIDDEN = 64, 30, 64
+STEPS, WARM_UP, TURNS = 500, 20, 3
+
+# Notes the processor time at the step it is called in, and gives it back at the end.
+Clock = Callable[[int], None]
+
+
+class Network(nn.Module):
+    """The LSTM forecaster of the comparison; takes and gives what every host wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(1, HIDDEN, batch_first=True)
+        self.head = nn.Linear(HIDDEN, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Return the loss by name, as transformers wants it."""
+        return {"loss": nn.functional.mse_loss(self.head(self.lstm(x)[0][:, -1]), y)}
+
+
+def _data() -> TensorDataset:
+    return TensorDataset(torch.randn(BATCH * STEPS, WINDOW, 1), torch.randn(BATCH * STEPS, 1))
+
+
+def _loop(pruned: bool, clock: Clock, net: nn.Module, call: nn.Module | None = None) -> None:
+    optimizer = torch.optim.Adam(net.parameters())
+    if pruned:
+        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    for step, (x, y) in enumerate(DataLoader(_data(), BATCH)):
+        optimizer.zero_grad()
+        (call or net)(x, y)["loss"].backward()
+        optimizer.step()
+        clock(step + 1)
+
+
+def plain(pruned: bool, clock: Clock) -> None:
+    """Run a plain loop."""
+    _loop(pruned, clock, Network())
+
+
+def lightning(pruned: bool, clock: Clock) -> None:
+    """Run a Lightning Trainer."""
+    import pytorch_lightning as pl
+
+    from synaptic_pruning.integrations.lightning import SynapticPruning
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Network()
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return self.net(*batch)["loss"]
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            clock(self.trainer.global_step)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters())
+
+    trainer = pl.Trainer(
+        max_epochs=1,
+        callbacks=[SynapticPruning()] if pruned else [],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(), DataLoader(_data(), BATCH))
+
+
+def transformers(pruned: bool, clock: Clock) -> None:
+    """Run a Hugging Face Trainer."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from synaptic_pruning.integrations.transformers import SynapticPruning
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            clock(state.global_step)
+
+    data = [{"x": x, "y": y} for x, y in _data()]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            max_steps=STEPS,
+            per_device_train_batch_size=BATCH,
+            save_strategy="no",
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        callbacks = [SynapticPruning(), Watch()] if pruned else [Watch()]
+        Trainer(Network(), arguments, train_dataset=data, callbacks=callbacks).train()
+
+
+def accelerate(pruned: bool, clock: Clock) -> None:
+    """Run an Accelerate loop."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    net = Network()
+    net, optimizer, loader = accelerator.prepare(net, torch.optim.Adam(net.parameters()), DataLoader(_data(), BATCH))
+    if pruned:
+        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    for step, (x, y) in enumerate(loader):
+        optimizer.zero_grad()
+        accelerator.backward(net(x, y)["loss"])
+        optimizer.step()
+        clock(step + 1)
+
+
+def ddp(pruned: bool, clock: Clock) -> None:
+    """Run one of two data-parallel processes."""
+    net = Network()
+    _loop(pruned, clock, net, nn.parallel.DistributedDataParallel(net))
+
+
+def fsdp(pruned: bool, clock: Clock) -> None:
+    """Run one of two fully sharded processes, on layers wide enough to be worth it."""
+    from torch.distributed.fsdp import fully_shard
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            hidden = [nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()]
+            self.net = nn.Sequential(nn.Linear(WINDOW, 1024), *hidden, nn.Linear(1024, 1))
+
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"loss": nn.functional.mse_loss(self.net(x.flatten(1)), y)}
+
+    _loop(pruned, clock, fully_shard(Flat()))
+
+
+HOSTS = {function.__name__: function for function in (plain, lightning, transformers, accelerate, ddp, fsdp)}
+PARALLEL = ("ddp", "fsdp")
+
+
+def _seconds(host: str, pruned: bool) -> float:
+    """Return the processor seconds a step of one training."""
+    marks: dict[int, float] = {}
+
+    def clock(step: int) -> None:
+        if step in (WARM_UP, STEPS):
+            marks[step] = time.process_time()
+
+    torch.manual_seed(0)
+    HOSTS[host](pruned, clock)
+    return (marks[STEPS] - marks[WARM_UP]) / (STEPS - WARM_UP)
+
+
+def _measure(rank: int, host: str, folder: str) -> None:
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning", "lightning", "transformers", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if host in PARALLEL:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    _seconds(host, True)
+    ratios, times = [], []
+    for turn in range(TURNS):
+        order = (False, True) if turn % 2 else (True, False)
+        found = {pruned: _seconds(host, pruned) for pruned in order}
+        ratios.append(found[True] / found[False] - 1)
+        times.append(found[False])
+    if rank == 0:
+        spread = sorted(ratios)
+        print(
+            f"{host}: {1e3 * statistics.median(times):.2f} ms a step, with the pruner {statistics.median(ratios):+.1%} "
+            f"({TURNS} turns: {spread[0]:+.1%} to {spread[-1]:+.1%})",
+            flush=True,
+        )
+    if host in PARALLEL:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Print one line a host."""
+    print(f"default recipe over {STEPS} steps, batch {BATCH}, {torch.get_num_threads()} thread")
+    for host in sys.argv[1:] or HOSTS:
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(_measure, (host, str(Path(folder))), 2 if host in PARALLEL else 1)
+
+
+if __name__ == "__main__":
+    main()

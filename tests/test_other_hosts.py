@@ -1,0 +1,81 @@
+"""Frameworks that need no file of their own: the pruner is attached in their usual hooks."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("peft")
+pytest.importorskip("skorch")
+
+import numpy as np
+import peft
+import skorch
+import torch
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+import synaptic_pruning as sp
+
+pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
+
+
+class _Pruning(skorch.callbacks.Callback):
+    """What docs/hosts.md shows."""
+
+    def on_train_begin(self, net: skorch.NeuralNet, X: Any = None, y: Any = None, **_: Any) -> None:
+        steps = net.max_epochs * len(net.get_iterator(net.get_split_datasets(X, y)[0], training=True))
+        self.pruner_ = sp.SynapticPruner(net.module_, net.optimizer_, total_steps=steps)
+
+    def on_train_end(self, net: skorch.NeuralNet, **_: Any) -> None:
+        self.pruner_.remove()
+
+
+def test_skorch():
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(80, 6)).astype("float32")
+    net = skorch.NeuralNetRegressor(
+        nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1)),
+        optimizer=torch.optim.Adam,
+        max_epochs=4,
+        batch_size=8,
+        verbose=0,
+        callbacks=[("pruning", _Pruning())],
+    )
+    net.fit(x, x[:, :1])
+    pruner = dict(net.callbacks_)["pruning"].pruner_
+    assert pruner.steps == pruner.total_steps == 4 * 8  # 64 of 80 rows train
+    assert sum(int((p == 0).sum()) for p in net.module_.parameters() if p.dim() == 2) == 63
+
+
+def _adapted() -> nn.Module:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=8,
+        num_labels=2,
+    )
+    lora = peft.LoraConfig(r=4, target_modules=["query", "value"], task_type="SEQ_CLS")
+    return peft.get_peft_model(BertForSequenceClassification(config), lora)
+
+
+@pytest.mark.parametrize("exclude", [[], ["*classifier*"]], ids=["all that trains", "adapters"])
+def test_low_rank_adapters(exclude: list[str]):
+    model = _adapted()
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    pruner = sp.SynapticPruner(model, optimizer, total_steps=20, exclude=exclude)
+    words = torch.randint(0, 20, (4, 8))
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(input_ids=words, labels=words[:, 0] % 2).loss.backward()
+        optimizer.step()
+    assert pruner.finished
+    assert all("lora" in name or "classifier" in name for name in pruner.masks())
+    assert any("lora_A" in name for name in pruner.masks())
+    assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
+    parameters = dict(model.named_parameters())
+    assert all((parameters[name][~mask] == 0).all() for name, mask in pruner.masks().items())
