@@ -276,6 +276,7 @@ RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.8)),
     "gradient": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.8), score="gradient"),
     "disuse": lambda: sp.Disuse(patience=2, threshold=0.8),
+    "rigl": lambda: sp.RigL(0.8),
 }
 
 
@@ -301,7 +302,7 @@ def _data_parallel(rank: int, world: int, folder: str, sharding: str, rule: str)
         torch.save({"masks": masks, "weights": weights}, f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize("case", ["ddp magnitude", "ddp gradient", "ddp disuse", "fsdp own data"])
+@pytest.mark.parametrize("case", ["ddp magnitude", "ddp gradient", "ddp disuse", "ddp rigl", "fsdp own data"])
 def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, case: str):
     first, second = (torch.load(two / case / f"{rank}.pt") for rank in range(2))
     for name in ("0.weight", "2.weight"):
@@ -325,6 +326,7 @@ CASES = {
         "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
         "ddp gradient": (_data_parallel, "ddp", "gradient"),
         "ddp disuse": (_data_parallel, "ddp", "disuse"),
+        "ddp rigl": (_data_parallel, "ddp", "rigl"),
         "fsdp own data": (_data_parallel, "fsdp", "gradient"),
     },
     4: {

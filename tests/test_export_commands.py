@@ -4,6 +4,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -124,3 +125,24 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "text").write_text("no weights here, only some text")
     assert run("inspect", tmp_path / "text").exit_code == 2
     assert not (tmp_path / "evil").exists()
+
+
+def test_every_network_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "networks").mkdir()
+    for name in ("a", "b"):
+        layer = nn.Linear(64, 64)
+        with torch.no_grad():
+            layer.weight[:, 6:] = 0
+        save_file(layer.state_dict(), tmp_path / "networks" / f"{name}.safetensors")
+    for _ in range(2):  # what it wrote itself is no network of the run
+        result = CliRunner().invoke(app, ["export", str(tmp_path)])
+        assert result.exit_code == 0, result.output
+    assert sorted(f.name for f in (tmp_path / "networks").iterdir()) == [
+        "a.packed.safetensors",
+        "a.safetensors",
+        "b.packed.safetensors",
+        "b.safetensors",
+    ]
+    empty = CliRunner().invoke(app, ["export", str(tmp_path / "networks")])
+    assert empty.exit_code == 2
+    assert "holds no networks" in empty.output.replace("\n", " ").replace("│ ", "")

@@ -1,5 +1,7 @@
 """Networks that prune themselves while they train, in place of dropout."""
 
+from typing import TYPE_CHECKING
+
 from synaptic_pruning import scores as scores
 from synaptic_pruning.dropout import monte_carlo_dropout as monte_carlo_dropout
 from synaptic_pruning.dropout import set_dropout as set_dropout
@@ -21,6 +23,9 @@ from synaptic_pruning.schedules import linear as linear
 from synaptic_pruning.schedules import one_shot as one_shot
 from synaptic_pruning.summaries import Summary as Summary
 from synaptic_pruning.synapses import Synapses as Synapses
+
+if TYPE_CHECKING:
+    from synaptic_pruning import export as export
 
 __version__ = "0.1.0"
 

@@ -147,7 +147,9 @@ class _Asleep:
 
 
 def usage(weight: Tensor, activity: Tensor) -> Tensor:
-    """Return |w| · E|x| of every connection, in float32 at least (the Wanda score, Sun et al. 2023).
+    """Return |w| · E|x| of every connection, in float32 at least.
+
+    Source: Wanda (Sun et al. 2023), which takes the root mean square of x in place of the mean size.
 
     Args:
         weight: Shape (outputs, ...).

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 app = typer.Typer(no_args_is_help=True)
+_WRITTEN = ([".packed"], [".dense"])  # by this command, beside what it read
 
 
 class Precision(StrEnum):
@@ -23,6 +24,9 @@ class Precision(StrEnum):
 
 
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Safetensors file or PyTorch state dict.")]
+Source = Annotated[
+    Path, typer.Argument(exists=True, metavar="FILE|RUN", help="Such a file, or the --out folder of a comparison.")
+]
 
 
 @app.command("inspect")
@@ -39,8 +43,8 @@ def inspect_command(file: File) -> None:
 
 @app.command("export")
 def export_command(
-    file: File,
-    out: Annotated[Path | None, typer.Option(help="Packed file to write; by default next to FILE.")] = None,
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="File to write, or folder for a RUN; default: beside each.")] = None,
     values: Annotated[Precision, typer.Option(help="Precision of surviving weights.")] = Precision.float32,
     dense: Annotated[bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")] = False,
     model: Annotated[
@@ -52,7 +56,7 @@ def export_command(
     onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
-    """Write FILE with its zeros packed away; time it and write ONNX, given a model and an input shape."""
+    """Write FILE, or every network of a RUN, with its zeros packed away; time it and write ONNX, given a model."""
     import torch
     from safetensors.torch import save_file
 
@@ -64,20 +68,23 @@ def export_command(
 
     if (input or onnx) and not (model and input):
         raise typer.BadParameter("--input and --onnx need both --model and --input")
+    if input and source.is_dir():
+        raise typer.BadParameter("--input times one network; give its FILE, not a folder")
     example = torch.randn(_shape(input)) if input else None
-    try:
-        state = read_state(file)
-    except FileError as error:
-        raise typer.BadParameter(str(error)) from error
-    target = out or file.with_name(f"{file.stem}.{'dense' if dense else 'packed'}.safetensors")
-    if target.exists() and target.samefile(file):
-        raise typer.BadParameter(f"--out {target} is FILE itself; choose another name")
-    if dense:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
-    else:
-        save_state(state, target, values.value)
-    before, after = file.stat().st_size, target.stat().st_size
-    typer.echo(f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}")
+    suffix = "dense.safetensors" if dense else "packed.safetensors"
+    for file, target in _targets(source, out, suffix).items():
+        try:
+            state = read_state(file)
+        except FileError as error:
+            raise typer.BadParameter(str(error)) from error
+        if target.exists() and target.samefile(file):
+            raise typer.BadParameter(f"--out {target} is FILE itself; choose another name")
+        if dense:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
+        else:
+            save_state(state, target, values.value)
+        before, after = file.stat().st_size, target.stat().st_size
+        typer.echo(f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}")
     if example is None:
         return
     network = _build(model)
@@ -85,6 +92,20 @@ def export_command(
     typer.echo(str(compact(network, example, threads=threads).report))
     if onnx is not None:
         typer.echo(f"{to_onnx(network, example, onnx)}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
+
+
+def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
+    """Return what to write for each file of a source."""
+    if source.is_file():
+        return {source: out or source.with_name(f"{source.stem}.{suffix}")}
+    files = sorted(f for f in (source / "networks").glob("*.safetensors") if f.suffixes[:-1] not in _WRITTEN)
+    if not files:
+        raise typer.BadParameter(
+            f"{source} holds no networks/*.safetensors; give a file, or the folder of a comparison"
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    return {file: (out or file.parent) / f"{file.stem}.{suffix}" for file in files}
 
 
 def _shape(text: str) -> list[int]:

@@ -33,7 +33,7 @@ class ByUsage(Rule):
     """
 
     window: int | None = None
-    end: float = 0.8
+    end: float = 0.5
     max_layer_sparsity: float = 0.99
     sample: int = 10
     _activity: Activity | None = field(default=None, init=False, repr=False)

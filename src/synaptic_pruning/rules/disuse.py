@@ -30,7 +30,7 @@ class Disuse(ByUsage):
         ValueError: A number outside its range.
 
     Source: of the kind of Zhao & Zeng (2021), whose abstract prunes what is "not activated or less activated multiple
-        times consecutively"; the usage is Wanda's (Sun et al. 2023); windows, threshold and floors are ours.
+        times consecutively"; the usage is close to Wanda's (Sun et al. 2023); windows, threshold and floors are ours.
 
     Example:
         >>> import synaptic_pruning as sp

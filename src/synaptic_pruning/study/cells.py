@@ -123,27 +123,33 @@ def task_of(cell: Cell, series: "Series") -> "ForecastingTask":
     return make_task(series, length=cell.length, horizon=cell.horizon, longest=cell.longest, predict=cell.predict)
 
 
+def build(cell: Cell, task: "ForecastingTask") -> "nn.Module":
+    """Return the fresh network of a cell, drawn from the global generator."""
+    from synaptic_pruning.tasks.forecasting.models import build_model
+
+    return build_model(
+        cell.model,
+        channels=task.test.inputs.shape[-1],
+        length=cell.length,
+        horizon=cell.horizon,
+        dropout=cell.arms[0].regime.dropout,
+        predict=task.predict,
+        unit=task.unit,
+    )
+
+
 def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
     """Train one network, score its arms on the test windows, and return the record; the weights go to `folder`."""
     import torch
 
     from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
     from synaptic_pruning.tasks.forecasting.metrics import score
-    from synaptic_pruning.tasks.forecasting.models import build_model
     from synaptic_pruning.tasks.forecasting.training import train
 
     task = task_of(cell, series)
     regime = cell.arms[0].regime
     torch.manual_seed(cell.seed)
-    model = build_model(
-        cell.model,
-        channels=task.test.inputs.shape[-1],
-        length=cell.length,
-        horizon=cell.horizon,
-        dropout=regime.dropout,
-        predict=task.predict,
-        unit=task.unit,
-    )
+    model = build(cell, task)
     training = train(
         model,
         task,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from synaptic_pruning.study.cells import Plan, expand, task_of
+from synaptic_pruning.study.exported import exported
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.runner import run
@@ -43,5 +44,6 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
     write_table(table, out)
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
-    write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command)
+    small = exported(cells, records, by_name, kept)
+    write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command, exported=small)
     return table

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from synaptic_pruning.study import figures
 from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import Plan, versions
+from synaptic_pruning.study.exported import BATCHES, Exported
 from synaptic_pruning.study.results import best_records, validation_error
 from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
 from synaptic_pruning.study.storage import write_atomically
@@ -40,6 +41,7 @@ def write_report(
     plan: Plan,
     datasets: Sequence[Dataset],
     command: str,
+    exported: Sequence[Exported] = (),
 ) -> None:
     """Write the page.
 
@@ -50,8 +52,10 @@ def write_report(
         plan: what was varied and what was fixed.
         datasets: what the cells ran on.
         command: what to type to get this page again.
+        exported: what became of the pruned networks once exported.
     """
-    write_atomically(path, render(results, records, plan=plan, datasets=datasets, command=command))
+    page = render(results, records, plan=plan, datasets=datasets, command=command, exported=exported)
+    write_atomically(path, page)
 
 
 def render(
@@ -61,6 +65,7 @@ def render(
     plan: Plan,
     datasets: Sequence[Dataset],
     command: str,
+    exported: Sequence[Exported] = (),
 ) -> str:
     """Return the page as HTML; every text that comes from data is escaped."""
     environment = Environment(
@@ -91,6 +96,8 @@ def render(
         legend=[{"name": name, "colour": figures.COLOURS[name], "dash": figures.DASHES[name]} for name in plan.arms],
         markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
         costs=_costs(runs),
+        exported=[asdict(one) for one in exported],
+        batches=BATCHES,
         losses=losses(runs).to_dict("records"),
         runs=results.to_dict("records"),
         failed=failed.to_dict("records"),
