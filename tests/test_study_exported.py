@@ -23,6 +23,7 @@ def test_the_best_pruned_network_of_every_model_on_the_largest_data_set(tmp_path
     records = [run_cell(cell, series[cell.dataset], tmp_path) for cell in cells]
     rows = exported(cells, records, series, tmp_path)
     assert [(row.model, row.dataset, row.length) for row in rows] == [("rnn", "long", 6), ("lstm", "long", 6)]
+    assert exported(cells, records, series, tmp_path) == rows, "measured once"
     for row in rows:
         assert row.mae[1] == pytest.approx(row.mae[0], rel=1e-5)
         assert row.bytes[0] / row.bytes[1] > 3

@@ -1,13 +1,15 @@
 """What the pruned networks are worth once they leave: bytes and latency beside the error, before and after export."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from synaptic_pruning.study.cells import Cell, build, forecast, task_of
 from synaptic_pruning.study.results import validation_error
+from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
 if TYPE_CHECKING:
@@ -33,10 +35,10 @@ class Exported:
     model: str
     length: int
     sparsity: float
-    bytes: tuple[int, int]
-    milliseconds: tuple[tuple[float, float], ...]
-    forms: tuple[str, ...]
-    mae: tuple[float, float]
+    bytes: Sequence[int]
+    milliseconds: Sequence[Sequence[float]]
+    forms: Sequence[str]
+    mae: Sequence[float]
 
 
 def exported(
@@ -50,7 +52,7 @@ def exported(
     Args:
         cells: What was run, and ``records`` what came of it, in the same order.
         series: The data sets by name.
-        folder: Where the networks of the cells lie.
+        folder: Where the networks of the cells lie, and where each measurement is kept for the next call.
     """
     largest = max(series.values(), key=lambda one: len(one.values)).name
     pruned = [
@@ -62,7 +64,14 @@ def exported(
         min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1]))
         for model in _in_order(cell.model for cell, _ in pruned)
     ]
-    return [_export(cell, record, series[cell.dataset], folder) for cell, record in best]
+    return [_export_once(cell, record, series[cell.dataset], folder) for cell, record in best]
+
+
+def _export_once(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path) -> Exported:
+    kept = folder / f"{cell.hash}.export"
+    if not kept.exists():
+        write_atomically(kept, json.dumps(asdict(_export(cell, record, series, folder))))
+    return Exported(**json.loads(kept.read_text()))
 
 
 def _export(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path) -> Exported:
