@@ -179,7 +179,11 @@ def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     for parameter in net.parameters():
         gradient = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
         layout = Layout.of(parameter)
-        parameter.grad = gradient if layout is None else layout.wrap(layout.take(gradient))
+        if layout is None:
+            parameter.grad = None
+            (parameter * gradient).sum().backward()
+        else:
+            parameter.grad = layout.wrap(layout.take(gradient))
     optimizer.step()
 
 

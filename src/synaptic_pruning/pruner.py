@@ -14,8 +14,9 @@ from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
 from synaptic_pruning.shards import total
+from synaptic_pruning.silence import Silence
 from synaptic_pruning.summaries import Summary
-from synaptic_pruning.synapses import Layer, Synapses, unwrap
+from synaptic_pruning.synapses import Synapses, unwrap
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1
@@ -110,6 +111,7 @@ class SynapticPruner:
             if state is None:
                 self.synapses.keep(start if taken_up is None else taken_up)
             self.history = History(self.synapses)
+            self._silence = Silence(self.synapses.layers)
             if state is not None:
                 self.load_state_dict(state)
         except BaseException:
@@ -117,16 +119,13 @@ class SynapticPruner:
             raise
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
-        # torch.compile must not trace into the hooks: they branch on data.
         self._hooks = [
-            optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),  # type: ignore[no-untyped-call]
-            optimizer.register_step_post_hook(torch.compiler.disable(self._after_step)),  # type: ignore[no-untyped-call]
+            optimizer.register_step_pre_hook(_untraced(self._before_step)),
+            optimizer.register_step_post_hook(_untraced(self._after_step)),
         ]
-        self._hooks += [
-            layer.parameter.register_post_accumulate_grad_hook(_weakly(self, layer))  # type: ignore[no-untyped-call]
-            for layer in self.synapses.layers
-            if layer.shard is None and layer.parameter.requires_grad
-        ]
+        # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
+        weakref.finalize(self, self._silence.not_at_backward).atexit = False
+        self._before_backward()
 
     @property
     def finished(self) -> bool:
@@ -203,6 +202,7 @@ class SynapticPruner:
                 stacklevel=2,
             )
         self._silence_all()
+        self._before_backward()
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
@@ -211,6 +211,7 @@ class SynapticPruner:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self._silence.not_at_backward()
         self.rule.detach()
         self._release()
         if self.steps > 0 and not self._finished:
@@ -236,8 +237,7 @@ class SynapticPruner:
     def _gradients_are_there(self) -> None:
         if self._event_at(self.steps + 1):
             self.rule.before_event(self.synapses)
-        # Whatever was done to them since backward; and FSDP sets them itself, so no hook of theirs is called.
-        self.synapses.silence_gradients()
+        self._silence.other_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if _skipped(optimizer):
@@ -254,12 +254,16 @@ class SynapticPruner:
         if self._event_at(self.steps):
             self._event(self._progress(self.steps))
         else:
-            self.synapses.silence()
+            self._silence.weights()
+        if self.rule.grows:
+            self._before_backward()
 
-    @torch.no_grad()
-    def _after_backward(self, layer: Layer) -> None:
-        if layer.parameter.grad is not None and not (self.rule.grows and self._event_at(self.steps + 1)):
-            layer.silence(layer.parameter.grad)
+    def _before_backward(self) -> None:
+        """Have dead gradients silenced at backward, but not where a rule that grows will ask for them."""
+        if self.rule.grows and self._event_at(self.steps + 1):
+            self._silence.not_at_backward()
+        else:
+            self._silence.at_backward()
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.total_steps)
@@ -297,8 +301,9 @@ class SynapticPruner:
         return None if total(torch.stack(wrong), [x.shard for x in layers]).any() else masks
 
     def _silence_all(self) -> None:
-        self.synapses.silence()
-        self.synapses.silence_gradients()
+        self._silence.refresh()
+        self._silence.weights()
+        self._silence.gradients()
         self.synapses.clean(self.optimizer)
 
     def _claim(self) -> None:
@@ -327,16 +332,14 @@ class SynapticPruner:
                 del _owners[id(layer.parameter)]
 
 
-def _weakly(pruner: SynapticPruner, layer: Layer) -> Callable[[Tensor], None]:
-    """Return a hook that does not keep alive, for the sake of the model, a pruner that was dropped."""
-    reference = weakref.ref(pruner)
+def _untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep torch.compile from tracing into a hook, which branches on data, at no cost where nothing is compiled."""
+    disabled = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
 
-    def hook(parameter: Tensor) -> None:
-        pruner = reference()
-        if pruner is not None:
-            pruner._after_backward(layer)
+    def call(*args: Any) -> Any:
+        return disabled(*args) if torch.compiler.is_compiling() else hook(*args)
 
-    return hook
+    return call
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:

@@ -37,6 +37,7 @@ class Layer:
         transposed: For a transposed convolution, whose outputs are dimension 1, its groups; else 0.
         shard: How the parameter is cut; None when all of it is here.
         count: How many weights are alive, over all ranks.
+        gate: The mask as integers of the weights' own width, 1 for alive, where the dead are silenced by their bits.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Layer:
     transposed: int
     shard: Shard | None = None
     count: int = field(init=False)
-    _gate: Tensor | None = field(init=False, repr=False)
+    gate: Tensor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.keep(self.alive)
@@ -77,10 +78,10 @@ class Layer:
         """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it."""
         self.alive = mask.to(self.parameter.device)
         self.count = int(total(mask.sum().cpu()[None], [self.shard]))
-        # On a CPU, clearing bits is three times faster than any kernel that takes a bool mask, at each and every step.
+        # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
-        fast = self.parameter.device.type == "cpu" and integer is not None and self.count < self.size
-        self._gate = self.alive.to(integer).neg_() if fast else None
+        fast = self.shard is None and self.parameter.is_cpu and integer is not None and self.count < self.size
+        self.gate = self.alive.to(integer) if fast else None
 
     def silence(self, tensor: Tensor) -> None:
         """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead.
@@ -90,8 +91,8 @@ class Layer:
         if self.count == self.size:
             return
         tensor = local(tensor)
-        if self._gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
-            tensor.view(self._gate.dtype).bitwise_and_(self._gate)
+        if self.gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
+            tensor.view(self.gate.dtype).mul_(self.gate)
         else:
             tensor.masked_fill_(~self.alive.to(tensor.device), 0)
 
@@ -159,19 +160,6 @@ class Synapses:
         """
         for layer, mask in zip(self.layers, list(masks), strict=True):
             layer.keep(mask)
-
-    @torch.no_grad()
-    def silence(self) -> None:
-        """Set every dead weight to exactly zero, in place."""
-        for layer in self.layers:
-            layer.silence(layer.parameter)
-
-    @torch.no_grad()
-    def silence_gradients(self) -> None:
-        """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
-        for layer in self.layers:
-            if layer.parameter.grad is not None:
-                layer.silence(layer.parameter.grad)
 
     @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:

@@ -125,7 +125,7 @@ class SynapticPruning(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Detach; the module keeps its zeros, also where averages of earlier weights were put into it just now."""
         if self.pruner is not None:
-            self.pruner.synapses.silence()
+            self.pruner.apply_masks(pl_module)
             self.pruner.remove()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

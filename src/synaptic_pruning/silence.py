@@ -1,0 +1,96 @@
+"""Keep dead weights at exactly zero, and their gradients too, at every step: in as few calls as it takes."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from synaptic_pruning.synapses import Layer
+
+
+class Silence:
+    """Zeroes what belongs to the dead weights of some layers.
+
+    A small network spends so little time on a step that a few Python calls a layer would show. So all layers go in one
+    call, on their bits read as integers times 0 or 1: exact whatever a dead entry holds, infinity and NaN included.
+
+    Args:
+        layers: The layers; call `refresh` after their masks have changed.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._hooks: list[RemovableHandle] = []
+        self._watching = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up new masks."""
+        dead = [layer for layer in self._layers if layer.count < layer.size]
+        self._fast = [layer for layer in dead if layer.gate is not None and layer.parameter.is_cpu]
+        self._rest = [layer for layer in dead if layer.gate is None or not layer.parameter.is_cpu]
+        self._gates = [layer.gate for layer in self._fast if layer.gate is not None]
+        self._places: list[int] = []
+        self._bits: list[Tensor] = []
+        if self._watching:
+            self.not_at_backward()
+            self.at_backward()
+
+    @torch.no_grad()
+    def weights(self) -> None:
+        """Set every dead weight to exactly zero, in place."""
+        places = [layer.parameter.data_ptr() for layer in self._fast]
+        if places != self._places:  # for the first time, or the weights moved since
+            if not all(layer.parameter.is_cpu for layer in self._fast):
+                self.refresh()
+            self._places = [layer.parameter.data_ptr() for layer in self._fast]
+            self._bits = [x.parameter.view(gate.dtype) for x, gate in zip(self._fast, self._gates, strict=True)]
+        if self._bits:
+            torch._foreach_mul_(self._bits, self._gates)
+        for layer in self._rest:
+            layer.silence(layer.parameter)
+
+    @torch.no_grad()
+    def gradients(self) -> None:
+        """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
+        for layer in (*self._fast, *self._rest):
+            if layer.parameter.grad is not None:
+                layer.silence(layer.parameter.grad)
+
+    @torch.no_grad()
+    def other_gradients(self) -> None:
+        """The same for those that were not silenced at backward."""
+        if not self._watching:
+            self.gradients()
+        elif self._rest:
+            for layer in self._rest:
+                if not _made_by_backward(layer) and layer.parameter.grad is not None:
+                    layer.silence(layer.parameter.grad)
+
+    def at_backward(self) -> None:
+        """Zero these gradients as soon as backward makes them, so that clipping and the like see none of them.
+
+        Not those of sharded parameters, which come about otherwise.
+        """
+        if self._watching:
+            return
+        self._watching = True
+        for layer in (*self._fast, *self._rest):
+            if _made_by_backward(layer):
+                zero = torch.zeros((), dtype=layer.parameter.dtype, device=layer.parameter.device)
+                # No Python function of ours: autograd calls torch.where itself.
+                mask = partial(torch.where, layer.alive, other=zero)
+                self._hooks.append(layer.parameter.register_hook(mask))  # type: ignore[no-untyped-call]
+
+    def not_at_backward(self) -> None:
+        """Let backward leave them as they are."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._watching = False
+
+
+def _made_by_backward(layer: Layer) -> bool:
+    return layer.shard is None and layer.parameter.requires_grad
