@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification import build_model
 
-STEPS, BLOCK, WINDOW = 400, 20, 20  # a window ends every 20 steps: a training of 2,000 with the default 100 events
+STEPS, BLOCK, WINDOW = 400, 20, 20  # a window ends every 20 steps: a training of 1,000 with the default 50 events
 
 
 class _Last(nn.Module):
@@ -53,7 +53,7 @@ def _loop(make: Callable[[], nn.Module], shape: tuple[int, ...], watched: bool) 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     if watched:
         rule = sp.Disuse(threshold=0.0, patience=255)
-        sp.SynapticPruner(model, optimizer, rule, total_steps=100 * WINDOW, every=WINDOW)
+        sp.SynapticPruner(model, optimizer, rule, total_steps=50 * WINDOW, every=WINDOW)
     x = torch.rand(shape)
 
     def steps(count: int) -> float:
