@@ -31,6 +31,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/threshold.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/activity.py
 	$(BIN)/python benchmarks/export.py
 
 $(READY): pyproject.toml constraints.txt

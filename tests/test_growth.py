@@ -144,7 +144,7 @@ class _Reviver(sp.Rule):
 
 def test_a_rule_must_say_that_it_grows():
     net, optimizer, pruner = _started(_Reviver(), every=1)
-    with pytest.raises(ValueError, match=r"_Reviver revived weights of 0\.weight but does not say grows = True"):
+    with pytest.raises(ValueError, match=r"_Reviver revived weights of 0\.weight without grows = True"):
         _step(net, optimizer)
     assert pruner.sparsity() == 1
 

@@ -273,16 +273,11 @@ class SynapticPruner:
 
     def _event(self, progress: float) -> None:
         masks = self.rule.update(self.synapses, progress)
-        revived = [
-            layer.name
-            for layer, mask in zip(self.synapses.layers, masks, strict=True)
-            if not self.rule.grows and mask is not layer.alive and bool((mask & ~layer.alive).any())
-        ]
-        if revived:
-            raise ValueError(
-                f"{type(self.rule).__name__} revived weights of {revived[0]} but does not say grows = True; "
-                "say so in the rule, or return masks that only lose entries"
-            )
+        for layer, mask in zip(self.synapses.layers, masks, strict=True):
+            if not self.rule.grows and mask is not layer.alive and bool((mask & ~layer.alive).any()):
+                raise ValueError(
+                    f"{type(self.rule).__name__} revived weights of {layer.name} without grows = True; set it"
+                )
         if self.rule.grows:
             self._silence_all()  # so that newborn weights start at zero, with nothing remembered of them
         self.history.record(self.steps, masks)

@@ -159,7 +159,8 @@ class Synapses:
             masks: For each layer a bool tensor of the shape of its ``weight``.
         """
         for layer, mask in zip(self.layers, list(masks), strict=True):
-            layer.keep(mask)
+            if mask is not layer.alive:
+                layer.keep(mask)
 
     @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:

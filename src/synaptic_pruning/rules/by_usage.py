@@ -151,7 +151,7 @@ class ByUsage(Rule):
     def _survivors(self, layer: Layer, mean: Tensor, condemned: Tensor) -> Tensor:
         """Take the condemned away as far as the floors allow."""
         condemned = condemned.to(layer.alive.device) & layer.alive
-        if not bool(condemned.any()):
+        if not int(condemned.view(torch.uint8).max()):  # many times faster than any()
             return layer.alive
         used = _used(layer, mean)
         dying = condemned.reshape(-1).index_fill(0, _last_of_units(layer, condemned, used), False).view_as(condemned)

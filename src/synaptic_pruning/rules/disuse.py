@@ -57,7 +57,8 @@ class Disuse(ByUsage):
         """Lengthen the streaks of idle connections, up to 255, and end the others."""
         limit = self.threshold * float(used.sum()) / max(1, layer.count)
         idle = used < limit if limit > 0 else used == 0  # no usage is below 0, so one pass is enough
-        memory.add_(memory < 255).mul_(idle)
+        # Up to 255. Clamping, and conditions seen as bytes, are many times faster than comparing bytes.
+        memory.clamp_(max=254).add_(1).mul_(idle.view(torch.uint8))
 
     def condemned(self, memory: Tensor) -> Tensor:
         """Return True where the streak has reached ``patience``."""

@@ -68,6 +68,7 @@ class SET(Rule):
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
         """Return the random sparse masks to start with."""
+        self._events = 0
         gone = _erdos_renyi(synapses, self.sparsity, self.max_layer_sparsity)
         scores = layer_scores(synapses, random(self.seed))
         return survivors(synapses, [lowest([s], n)[0] for s, n in zip(scores, gone, strict=True)])
@@ -173,6 +174,7 @@ class GraNet(RigL):
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
         """Return the present masks: training starts with what there is."""
+        self._events = 0
         return [layer.alive for layer in synapses.layers]
 
     def thin(self, synapses: Synapses, progress: float) -> list[Tensor]:
