@@ -119,10 +119,9 @@ class SynapticPruner:
             raise
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
-        self._hooks = [
-            optimizer.register_step_pre_hook(_untraced(self._before_step)),
-            optimizer.register_step_post_hook(_untraced(self._after_step)),
-        ]
+        self._hooks = [optimizer.register_step_post_hook(_untraced(self._after_step))]
+        if self.rule.grows or self.synapses.sharded:  # else all is done at backward, and a step is not held up
+            self._hooks.append(optimizer.register_step_pre_hook(_untraced(self._before_step)))
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._silence.not_at_backward).atexit = False
         self._before_backward()

@@ -1,7 +1,6 @@
 """Keep dead weights at exactly zero, and their gradients too, at every step: in as few calls as it takes."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -72,17 +71,17 @@ class Silence:
     def at_backward(self) -> None:
         """Zero these gradients as soon as backward makes them, so that clipping and the like see none of them.
 
-        Not those of sharded parameters, which come about otherwise.
+        Not those of sharded parameters, which come about otherwise. A gradient that is not finite stays so.
         """
         if self._watching:
             return
         self._watching = True
         for layer in (*self._fast, *self._rest):
             if _made_by_backward(layer):
-                zero = torch.zeros((), dtype=layer.parameter.dtype, device=layer.parameter.device)
-                # No Python function of ours: autograd calls torch.where itself.
-                mask = partial(torch.where, layer.alive, other=zero)
-                self._hooks.append(layer.parameter.register_hook(mask))  # type: ignore[no-untyped-call]
+                # On a CPU a product with a mask of the same dtype is several times faster than with a bool one.
+                mask = layer.alive.to(layer.parameter.dtype) if layer.parameter.is_cpu else layer.alive
+                # No Python function of ours: autograd calls the product itself.
+                self._hooks.append(layer.parameter.register_hook(mask.mul))  # type: ignore[no-untyped-call]
 
     def not_at_backward(self) -> None:
         """Let backward leave them as they are."""

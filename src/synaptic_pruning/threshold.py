@@ -143,6 +143,7 @@ class _Keys:
         self._integer = torch.int32 if wide is torch.float32 else torch.int64
         self._top = (1 << (self.bits - 1)) - 1  # above every score, as only NaN would be: the key of the dead
         self._kept: list[Tensor] | None = [] if keep else None
+        self._checked = 0  # up to there no entry is NaN
         self.dead = 0 if scores.alive is None else scores.size - int(scores.alive.sum())
 
     def pieces(self) -> Iterator[Tensor]:
@@ -159,16 +160,19 @@ class _Keys:
 
     def _read(self, start: int, stop: int) -> Tensor:
         values = self.scores.read(start, stop).to(self.wide) + 0.0  # makes one zero of the two
-        pattern = values.view(self._integer)
-        # Negative floats sort backwards as integers: flip all their bits but the sign.
-        keys = pattern ^ ((pattern >> (self.bits - 1)) & self._top)
+        keys = values.view(self._integer)
+        if bool(keys.min() < 0):
+            # Negative floats sort backwards as integers: flip all their bits but the sign.
+            keys = keys ^ ((keys >> (self.bits - 1)) & self._top)
         if self.scores.alive is not None:
             alive = self.scores.alive[start:stop]
             keys = torch.where(alive, keys, self._top)
-            values = torch.where(alive, values, 0.0)
         # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
-        if bool(values.sum().isnan()) and bool(values.isnan().any()):
-            raise _FoundNaN
+        if start >= self._checked and bool(values.sum().isnan()):
+            nan = values.isnan() if self.scores.alive is None else values.isnan() & alive
+            if bool(nan.any()):
+                raise _FoundNaN
+        self._checked = max(self._checked, stop)
         return keys
 
 
