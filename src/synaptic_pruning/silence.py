@@ -61,12 +61,9 @@ class Silence:
     @torch.no_grad()
     def other_gradients(self) -> None:
         """The same for those that were not silenced at backward."""
-        if not self._watching:
-            self.gradients()
-        elif self._rest:
-            for layer in self._rest:
-                if not _made_by_backward(layer) and layer.parameter.grad is not None:
-                    layer.silence(layer.parameter.grad)
+        for layer in (*self._fast, *self._rest):
+            if layer.parameter.grad is not None and not (self._watching and _made_by_backward(layer)):
+                layer.silence(layer.parameter.grad)
 
     def at_backward(self) -> None:
         """Zero these gradients as soon as backward makes them, so that clipping and the like see none of them.
