@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synaptic_pruning.study.cells import Plan, expand, run_cell
+from synaptic_pruning.study.cells import run_cell
 from synaptic_pruning.study.exported import BATCHES, exported
+from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.tasks.forecasting.series import Series
 
 
@@ -29,9 +30,7 @@ def test_the_best_pruned_network_of_every_model_on_the_largest_data_set(tmp_path
         assert row.bytes[0] / row.bytes[1] > 3
         assert len(row.milliseconds) == len(row.forms) == len(BATCHES)
         networks = [
-            c
-            for c, r in zip(cells, records, strict=True)
-            if r.get("arms", {}).get("synaptic", {}).get("mae") == row.mae[0]
+            c for c, r in zip(cells, records, strict=True) if c.regime.prunes and r["answers"]["0"]["mae"] == row.mae[0]
         ]
         weights = load_file(tmp_path / f"{networks[0].hash}.safetensors")
         assert sum(int((w == 0).sum()) for w in weights.values()) / sum(w.numel() for w in weights.values()) > 0.8

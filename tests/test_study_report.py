@@ -10,14 +10,20 @@ from safetensors.torch import load_file, save_file
 from torch import tensor
 
 from synaptic_pruning.study import figures
-from synaptic_pruning.study.arms import ARMS
-from synaptic_pruning.study.cells import Plan, expand
+from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.report import Dataset, render
 from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
 from synaptic_pruning.tasks.forecasting.series import Series
 
 EVIL = "<script>alert('x')</script> & $a$"
-PLAN = Plan(models=("rnn", "lstm"), arms=tuple(ARMS), lengths=(3, 5), horizon=1, seeds=(0, 1), epochs=4)
+PLAN = Plan(
+    models=("rnn", "lstm"),
+    arms=("none", "dropout", "mc-dropout", "synaptic"),
+    lengths=(3, 5),
+    horizon=1,
+    seeds=(0, 1),
+    epochs=4,
+)
 
 
 def series(name: str) -> Series:
@@ -29,11 +35,13 @@ def make_records(names, plan=PLAN):
     rng = np.random.default_rng(0)
     records = []
     for cell in expand(plan, [series(name) for name in names]):
-        sparsity = 0.9 if cell.arms[0].regime.prune else 0.0
+        sparsity = 0.9 if cell.regime.prunes else 0.0
+        names_here = [name for name in plan.arms if cell.regime in plan.candidates(name)]
         errors = rng.uniform(0.5, 1.0, 4)
         records.append(
             {
-                "cell": cell.to_dict(),
+                "cell": {**cell.to_dict(), "arms": [{"name": name} for name in names_here]},
+                "setting": cell.regime.setting,
                 "hash": cell.hash,
                 "status": "ok",
                 "versions": {"python": "3", "synaptic_pruning": "0", "torch": "2"},
@@ -48,8 +56,15 @@ def make_records(names, plan=PLAN):
                 "sparsity": sparsity,
                 "peak_memory_mb": 300.0,
                 "arms": {
-                    arm.name: {"mae": mae, "rmse": mae, "mase": None, "skill": 1 - mae, "predict_seconds": 0.01}
-                    for arm in cell.arms
+                    name: {
+                        "mae": mae,
+                        "rmse": mae,
+                        "mase": None,
+                        "skill": 1 - mae,
+                        "predict_seconds": 0.01,
+                        "validation_mae": min(errors),
+                    }
+                    for name in names_here
                     for mae in [rng.uniform(0.5, 1.2)]
                 },
                 "baselines": {
@@ -57,7 +72,7 @@ def make_records(names, plan=PLAN):
                 },
                 "tail": {
                     "truth": [None, *rng.normal(size=9)],
-                    "forecasts": {arm.name: rng.normal(size=10).tolist() for arm in cell.arms},
+                    "forecasts": {name: rng.normal(size=10).tolist() for name in names_here},
                 },
             }
         )
@@ -159,7 +174,7 @@ def test_the_same_data_give_the_same_page(html, names):
 def test_a_failed_run_is_told_with_its_reason(names):
     records = make_records(names)
     cell = records[0]["cell"]
-    records[0] = {"cell": cell, "hash": records[0]["hash"], "status": f"failed: ValueError: {EVIL}"}
+    records[0] = {"cell": cell, "hash": records[0]["hash"], "setting": "", "status": f"failed: ValueError: {EVIL}"}
     html = page(records, names)
     text = " ".join(Page(html).text.split())
     assert "1 of 64 runs failed; with their partners in the other arms, 4 are left out" in text
@@ -168,7 +183,9 @@ def test_a_failed_run_is_told_with_its_reason(names):
 
 
 def test_when_everything_failed_the_page_still_says_so(names):
-    records = [{"cell": r["cell"], "hash": r["hash"], "status": "failed: x"} for r in make_records(names)]
+    records = [
+        {"cell": r["cell"], "hash": r["hash"], "setting": "", "status": "failed: x"} for r in make_records(names)
+    ]
     text = Page(page(records, names)).text
     assert "No verdict" in text
     assert "64 of 64 runs failed" in text

@@ -12,8 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from synaptic_pruning.study.arms import ARMS
-from synaptic_pruning.study.cells import Cell, Plan, expand
+from synaptic_pruning.study.arms import ARMS, Grid, Regime
+from synaptic_pruning.study.cells import Cell
+from synaptic_pruning.study.executors import Processes
+from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
@@ -52,7 +54,7 @@ def finished(folder: Path) -> set[str]:
 
 def start(folder: Path) -> subprocess.Popen:
     """Run the cells in a process group of its own, which can be killed like a terminal's."""
-    code = f"import test_study_runner as t; t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), jobs=2, work=t.work)"
+    code = f"import test_study_runner as t; t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.work))"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -72,7 +74,7 @@ def wait_until(condition, seconds=60.0):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), jobs=2, work=work)
+    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), Processes(2, work))
 
 
 def test_every_cell_runs_once_and_in_order(expected):
@@ -93,7 +95,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
     before, kept = executions(tmp_path), finished(tmp_path)
     assert 2 <= len(kept) < len(CELLS)
 
-    again = run(CELLS, DATA, tmp_path, jobs=2, work=work)
+    again = run(CELLS, DATA, tmp_path, Processes(2, work))
 
     assert again == expected
     after = executions(tmp_path)
@@ -105,7 +107,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
 
 
 def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(tmp_path):
-    records = run(CELLS, DATA, tmp_path, jobs=2, work=unlucky)
+    records = run(CELLS, DATA, tmp_path, Processes(2, unlucky))
     status = [record["status"] for record in records]
     assert status[0] == status[4] == status[5] == "ok"
     assert status[1] == "failed: RuntimeError: no luck"
@@ -113,7 +115,7 @@ def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(
     assert status[3].startswith("nan-loss")
     assert records[0]["value"] is None  # JSON has no NaN
 
-    again = run(CELLS, DATA, tmp_path, jobs=2, work=work)
+    again = run(CELLS, DATA, tmp_path, Processes(2, work))
     assert [record["status"] for record in again[1:4]] == ["ok", "ok", status[3]]
     assert executions(tmp_path) == dict.fromkeys(range(6), 1)
 
@@ -121,7 +123,7 @@ def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(
 def test_a_torn_record_counts_as_absent(tmp_path, expected):
     cell = CELLS[0]
     (tmp_path / f"{cell.hash}.json").write_text('{"status": "ok"')
-    (record,) = run([cell], DATA, tmp_path, jobs=1, work=work)
+    (record,) = run([cell], DATA, tmp_path, Processes(1, work))
     assert record == expected[0] == json.loads((tmp_path / f"{cell.hash}.json").read_text())
 
 
@@ -160,9 +162,13 @@ def test_the_hash_is_the_same_in_another_process():
 
 
 def test_arms_of_one_regime_share_a_training():
-    plan = Plan(**{**PLAN.__dict__, "arms": tuple(ARMS), "seeds": (0,)})
-    assert [[arm.name for arm in cell.arms] for cell in expand(plan, [TIDES])] == [
-        ["none"],
-        ["dropout", "mc-dropout"],
-        ["synaptic"],
+    plan = Plan(**{**PLAN.__dict__, "arms": tuple(ARMS), "seeds": (0,), "grid": Grid(sparsity=(0.5, 0.9))})
+    cells = expand(plan, [TIDES])
+    assert len({cell.hash for cell in cells}) == len(cells)
+    assert [(cell.regime, cell.passes) for cell in cells if cell.regime.dropout == 0.3] == [
+        (Regime(dropout=0.3), (0, 50))
     ]
+    kinds = [(cell.regime.recipe, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
+    pruned = [(recipe, sparsity) for recipe in ("synaptic", "one-shot", "random", "") for sparsity in (0.5, 0.9)]
+    # none, weight decay and identical remove nothing; the ensemble of three adds its own sparsity
+    assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7), ("synaptic", 0.6667)])

@@ -78,7 +78,7 @@ def compare(
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
     from synaptic_pruning.study.arms import ARMS
-    from synaptic_pruning.study.cells import Plan
+    from synaptic_pruning.study.plan import Plan
     from synaptic_pruning.tasks.forecasting.models import MODELS
     from synaptic_pruning.tasks.forecasting.series import DataError
 
@@ -101,6 +101,7 @@ def compare(
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
         from synaptic_pruning.study import compare as study  # SciPy and Matplotlib take seconds: refusals come first
+        from synaptic_pruning.study.executors import Processes
         from synaptic_pruning.study.statistics import paired
         from synaptic_pruning.study.verdict import judge
 
@@ -108,7 +109,7 @@ def compare(
             series,
             plan,
             out,
-            jobs=jobs or _cores(),
+            executor=Processes(jobs or _cores()),
             command=shlex.join(["synaptic-pruning", "compare", *(str(word) for word in command if word is not None)]),
         )
     except DataError as error:

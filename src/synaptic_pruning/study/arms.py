@@ -1,19 +1,74 @@
-"""The arms of a comparison: how a network is trained, and how the trained network is asked."""
+"""The arms of a comparison: how networks are trained, what each arm may choose from, and how it is asked."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import synaptic_pruning as sp
+
+RECIPES: dict[str, Callable[[float], sp.Rule]] = {
+    "synaptic": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.05, end=0.5)),
+    "one-shot": lambda sparsity: sp.ToSparsity(sp.one_shot(sparsity, at=0.2)),
+    "random": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.05, end=0.5), score="random"),
+    "vos2025": lambda sparsity: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
+}
+"""Rules by name, each a function of the final sparsity."""
 
 
 @dataclass(frozen=True)
 class Regime:
-    """How a network is trained. Arms with an equal regime share one training.
+    """How one network is trained. Arms with an equal regime share one training.
 
     Attributes:
         dropout: probability of the model's dropout layers while training, in [0, 1).
-        prune: whether a `SynapticPruner` with its default recipe runs along.
+        weight_decay: of Adam, at least 0.
+        recipe: a name of `RECIPES`, or "" to prune nothing.
+        sparsity: final sparsity of the recipe; without a recipe, the share of weights that the network is built
+            without, so that a narrow dense network stands beside a sparse one.
+        repeat: other initial weights and another data order for the same seed, for a null check.
     """
 
     dropout: float = 0.0
-    prune: bool = False
+    weight_decay: float = 0.0
+    recipe: str = ""
+    sparsity: float = 0.0
+    repeat: int = 0
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a pruner runs along."""
+        return bool(self.recipe)
+
+    @property
+    def setting(self) -> str:
+        """What was chosen, in a few characters, "" where there is nothing to choose.
+
+        Example:
+            >>> Regime(recipe="synaptic", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
+            ('sparsity 0.8', 'dropout 0.1', '')
+        """
+        values = {"dropout": self.dropout, "weight decay": self.weight_decay, "sparsity": self.sparsity}
+        return ", ".join(f"{name} {value:.3g}" for name, value in values.items() if value)
+
+    def rule(self) -> sp.Rule | None:
+        """Return a fresh rule, or None where nothing is pruned."""
+        return RECIPES[self.recipe](self.sparsity) if self.recipe else None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What arms choose from, on validation data only; equally long grids are equal tuning budgets.
+
+    Attributes:
+        dropout: rates in (0, 1).
+        sparsity: final sparsities in (0, 1), for every arm that removes weights.
+        weight_decay: factors above 0.
+        members: networks of a sparse ensemble; each keeps one part in `members` of its weights.
+    """
+
+    dropout: tuple[float, ...] = (0.3,)
+    sparsity: tuple[float, ...] = (0.9,)
+    weight_decay: tuple[float, ...] = (1e-4,)
+    members: int = 3
 
 
 @dataclass(frozen=True)
@@ -22,19 +77,37 @@ class Arm:
 
     Attributes:
         name: what `--arms` and the results call it.
-        regime: how its network is trained.
+        candidates: the regimes it chooses from, given the grid.
         passes: stochastic forward passes whose forecasts are averaged; 0 is one pass without dropout.
+        ensemble: whether `Grid.members` networks of different seeds are averaged.
         meaning: what it is, in words.
 
     Example:
-        >>> ARMS["dropout"].regime == ARMS["mc-dropout"].regime
+        >>> ARMS["dropout"].candidates(Grid()) == ARMS["mc-dropout"].candidates(Grid())
         True
     """
 
     name: str
-    regime: Regime
+    candidates: Callable[[Grid], tuple[Regime, ...]] = field(compare=False)
     passes: int = 0
+    ensemble: bool = False
     meaning: str = ""
+
+
+def _fixed(**settings: float) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: (Regime(**settings),)  # type: ignore[arg-type]
+
+
+def _dropout(grid: Grid) -> tuple[Regime, ...]:
+    return tuple(Regime(dropout=rate) for rate in grid.dropout)
+
+
+def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
+
+
+def _members(grid: Grid) -> tuple[Regime, ...]:
+    return (Regime(recipe="synaptic", sparsity=round(1 - 1 / grid.members, 4)),)
 
 
 def _table(*arms: Arm) -> dict[str, Arm]:
@@ -42,14 +115,30 @@ def _table(*arms: Arm) -> dict[str, Arm]:
 
 
 ARMS: dict[str, Arm] = _table(
-    Arm("none", Regime(), meaning="the plain network"),
-    Arm("dropout", Regime(dropout=0.3), meaning="dropout 0.3 while training"),
+    Arm("none", _fixed(), meaning="the plain network"),
+    Arm("dropout", _dropout, meaning="dropout while training"),
+    Arm("mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"),
+    Arm("synaptic", _pruned("synaptic"), meaning="no dropout; the network prunes itself while it trains"),
+    Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
+    Arm("one-shot", _pruned("one-shot"), meaning="a single cut by magnitude at 20 % of training"),
+    Arm("random", _pruned("random"), meaning="random weights removed on the schedule of “synaptic”"),
     Arm(
-        "mc-dropout",
-        Regime(dropout=0.3),
-        passes=50,
-        meaning="the network of “dropout”, asked 50 times with dropout on; the forecasts are averaged",
+        "narrow",
+        lambda grid: tuple(Regime(sparsity=sparsity) for sparsity in grid.sparsity),
+        meaning="a dense network built with as many weights as survive in “synaptic”",
     ),
-    Arm("synaptic", Regime(prune=True), meaning="no dropout; the network prunes itself while it trains"),
+    Arm(
+        "weight-decay",
+        lambda grid: tuple(Regime(weight_decay=factor) for factor in grid.weight_decay),
+        meaning="the plain network with weight decay",
+    ),
+    Arm(
+        "synaptic-ensemble",
+        _members,
+        ensemble=True,
+        meaning="pruned networks of several seeds, averaged; together the weights of one dense network",
+    ),
+    Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
+    Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),
 )
 """Every known arm by name, in the order of tables and legends."""

@@ -1,20 +1,21 @@
 """A cell is one training: the smallest piece of a study that runs, fails and is remembered on its own."""
 
 import hashlib
+import io
 import json
 import math
 import platform
 import resource
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.arms import ARMS, Arm
+from synaptic_pruning.study.arms import Regime
 from synaptic_pruning.study.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -22,64 +23,44 @@ if TYPE_CHECKING:
     from torch import nn
 
     from synaptic_pruning.tasks.forecasting.series import Series
-    from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target
+    from synaptic_pruning.tasks.forecasting.training import LearningRate
+    from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows
 
-TAIL = 100
-"""How many of the last test forecasts a record keeps for the picture."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison varies and what it holds fixed.
-
-    Attributes:
-        models: names of forecasters.
-        arms: names of `ARMS`.
-        lengths: window lengths, in observations.
-        horizon: steps ahead that are forecast together.
-        seeds: one network each; arms of one seed share initial weights and data order.
-        epochs: passes over the training windows, the same for every arm.
-        predict: "delta", the change from the last observed value, or "level".
-    """
-
-    models: tuple[str, ...]
-    arms: tuple[str, ...]
-    lengths: tuple[int, ...]
-    horizon: int
-    seeds: tuple[int, ...]
-    epochs: int
-    predict: "Target" = "delta"
-    learning_rate: float = 1e-3
-    batch_size: int = 64
+Protocol = Literal["rigorous", "paper"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of one network on one data set, and the arms that are read off it.
+    """One training of one network on one data set, and how it is asked for forecasts.
 
-    Its `hash` covers everything the result depends on: these settings, the arms' definitions, the digest of the data
-    and the versions of this library and of PyTorch.
+    Its `hash` covers everything the result depends on: these settings, the rule, the digest of the data and the
+    versions of this library and of PyTorch.
+
+    Attributes:
+        passes: for each way of asking the trained network the number of stochastic passes averaged, 0 for none.
     """
 
     dataset: str
     data_hash: str
     model: str
-    arms: tuple[Arm, ...]
+    regime: Regime
+    passes: tuple[int, ...]
     length: int
     longest: int
     horizon: int
     seed: int
     epochs: int
+    steps: int
     predict: "Target"
     learning_rate: float
+    schedule: "LearningRate"
     batch_size: int
+    protocol: Protocol
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that the hash covers, as plain values."""
-        content = asdict(self)
-        for arm in content["arms"]:
-            del arm["meaning"]  # prose
-        return content | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
+        rule = {"rule": repr(self.regime.rule())}
+        return asdict(self) | rule | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
 
     @property
     def hash(self) -> str:
@@ -88,76 +69,60 @@ class Cell:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def expand(plan: Plan, series: "Sequence[Series]") -> list[Cell]:
-    """Return the cells of a plan: data set × model × training regime × length × seed."""
-    regimes: dict[Any, list[Arm]] = {}
-    for name in plan.arms:
-        regimes.setdefault(ARMS[name].regime, []).append(ARMS[name])
-    return [
-        Cell(
-            dataset=one.name,
-            data_hash=one.digest,
-            model=model,
-            arms=tuple(arms),
-            length=length,
-            longest=max(plan.lengths),
-            horizon=plan.horizon,
-            seed=seed,
-            epochs=plan.epochs,
-            predict=plan.predict,
-            learning_rate=plan.learning_rate,
-            batch_size=plan.batch_size,
-        )
-        for one in series
-        for model in plan.models
-        for length in plan.lengths
-        for seed in plan.seeds
-        for arms in regimes.values()
-    ]
-
-
 def task_of(cell: Cell, series: "Series") -> "ForecastingTask":
     """Return the windows of a cell; the test origins are those of the longest window, whatever the cell's length."""
+    from synaptic_pruning.tasks.forecasting.leaking import make_leaking_task
     from synaptic_pruning.tasks.forecasting.windows import make_task
 
-    return make_task(series, length=cell.length, horizon=cell.horizon, longest=cell.longest, predict=cell.predict)
+    sizes = {"length": cell.length, "horizon": cell.horizon, "longest": cell.longest}
+    if cell.protocol == "paper":
+        return make_leaking_task(series, **sizes)
+    return make_task(series, **sizes, predict=cell.predict)
 
 
 def build(cell: Cell, task: "ForecastingTask") -> "nn.Module":
     """Return the fresh network of a cell, drawn from the global generator."""
     from synaptic_pruning.tasks.forecasting.models import build_model
 
+    regime = cell.regime
+    less = 0.0 if regime.prunes else regime.sparsity
     return build_model(
         cell.model,
         channels=task.test.inputs.shape[-1],
         length=cell.length,
         horizon=cell.horizon,
-        dropout=cell.arms[0].regime.dropout,
+        dropout=regime.dropout,
         predict=task.predict,
         unit=task.unit,
+        keep=1 - less,
     )
 
 
 def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
-    """Train one network, score its arms on the test windows, and return the record; the weights go to `folder`."""
+    """Train one network, score its forecasts, and return the record; weights and forecasts go to `folder`."""
     import torch
 
     from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
-    from synaptic_pruning.tasks.forecasting.metrics import score
+    from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error, score
     from synaptic_pruning.tasks.forecasting.training import train
 
     task = task_of(cell, series)
-    regime = cell.arms[0].regime
-    torch.manual_seed(cell.seed)
+    seed = cell.seed + 100_000 * cell.regime.repeat
+    torch.manual_seed(seed)
     model = build(cell, task)
+    rule = cell.regime.rule()
+    per_epoch = -(-len(task.train) // cell.batch_size)
     training = train(
         model,
         task,
-        epochs=cell.epochs,
-        seed=cell.seed,
+        epochs=max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
+        seed=seed,
         learning_rate=cell.learning_rate,
         batch_size=cell.batch_size,
-        attach=_prune if regime.prune else None,
+        attach=None if rule is None else partial(_prune, rule),
+        weight_decay=cell.regime.weight_decay,
+        schedule=cell.schedule,
+        keep="last" if cell.protocol == "paper" else "best",
     )
     record: dict[str, Any] = {
         "cell": cell.to_dict(),
@@ -165,6 +130,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         "status": training.status if training.status == "ok" else f"{training.status}: {training.reason}",
         "versions": versions(),
         "train_seconds": training.train_seconds,
+        "steps": training.steps,
         "best_epoch": training.best_epoch,
         "history": training.history,
     }
@@ -172,41 +138,52 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         return record
     _save(model, cell, folder)
     record |= _weights(model)
-    record["arms"], forecasts = {}, {}
-    for arm in cell.arms:
+    record["answers"], forecasts = {}, {}
+    for passes in cell.passes:
         started = perf_counter()
-        forecasts[arm.name] = forecast(model, task, arm, cell.seed)
+        forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, seed)
         seconds = perf_counter() - started
-        record["arms"][arm.name] = {**score(task, forecasts[arm.name]), "predict_seconds": seconds}
-    if not all(math.isfinite(scores["mae"]) for scores in record["arms"].values()):
+        forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, seed)
+        record["answers"][str(passes)] = {
+            **score(task, forecasts[f"test {passes}"]),
+            "validation_mae": mean_absolute_error(task.truth(task.validation), forecasts[f"validation {passes}"]),
+            "predict_seconds": seconds,
+        }
+    if not all(math.isfinite(answer["mae"]) for answer in record["answers"].values()):
         record["status"] = "nan-forecast: a forecast of the test windows is not finite; lower the learning rate."
+    _keep_forecasts(folder / f"{cell.hash}.npz", task, forecasts)
+    record["divided_by"] = denominators(task)
     record["baselines"] = {
         "persistence": score(task, persistence(task, task.test)),
         "seasonal naive": score(task, seasonal_naive(task, task.test)),
-    }
-    record["tail"] = {
-        "truth": task.truth(task.test)[-TAIL:, 0].tolist(),
-        "forecasts": {name: values[-TAIL:, 0].tolist() for name, values in forecasts.items()},
     }
     record["peak_memory_mb"] = _peak_memory_mb()
     return record
 
 
-def forecast(model: "nn.Module", task: "ForecastingTask", arm: Arm, seed: int) -> "np.ndarray":
-    """Forecast the test windows in original units, shape (windows, horizon).
+def forecast(model: "nn.Module", task: "ForecastingTask", windows: "Windows", passes: int, seed: int) -> "np.ndarray":
+    """Forecast windows in original units, shape (windows, horizon).
 
-    With `arm.passes` the forecasts of that many stochastic passes are averaged; the average is what gets scored.
+    With `passes` the forecasts of that many stochastic passes are averaged; the average is what gets scored.
     """
     import torch
 
     from synaptic_pruning.tasks.forecasting.training import predict
 
-    if not arm.passes:
-        return task.to_units(predict(model, task.test), task.test)
+    if not passes:
+        return task.to_units(predict(model, windows), windows)
     torch.manual_seed(seed)
     with sp.monte_carlo_dropout(model):
-        mean = torch.stack([predict(model, task.test) for _ in range(arm.passes)]).mean(0)
-    return task.to_units(mean, task.test)
+        mean = torch.stack([predict(model, windows) for _ in range(passes)]).mean(0)
+    return task.to_units(mean, windows)
+
+
+def read_forecasts(folder: Path, cell_hash: str) -> dict[str, "np.ndarray"]:
+    """Return what a cell forecast: "test 0" is (windows, horizon) in original units, "test" the truth, and so on."""
+    import numpy as np
+
+    with np.load(folder / f"{cell_hash}.npz") as stored:
+        return dict(stored)
 
 
 def versions() -> dict[str, str]:
@@ -218,8 +195,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def _prune(model: "nn.Module", optimizer: Any, total_steps: int) -> "sp.SynapticPruner":
-    return sp.SynapticPruner(model, optimizer, total_steps=total_steps)
+def _prune(rule: sp.Rule, model: "nn.Module", optimizer: Any, total_steps: int) -> "sp.SynapticPruner":
+    return sp.SynapticPruner(model, optimizer, rule, total_steps=total_steps)
 
 
 def _weights(model: "nn.Module") -> dict[str, Any]:
@@ -236,6 +213,15 @@ def _save(model: "nn.Module", cell: Cell, folder: Path) -> None:
 
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(folder / f"{cell.hash}.safetensors", save(state, {"cell": json.dumps(cell.to_dict())}))
+
+
+def _keep_forecasts(path: Path, task: "ForecastingTask", forecasts: "dict[str, np.ndarray]") -> None:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    truth = {"test": task.truth(task.test), "validation": task.truth(task.validation)}
+    np.savez_compressed(buffer, **truth, **forecasts)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
 
 
 def _peak_memory_mb() -> float:

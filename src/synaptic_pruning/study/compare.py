@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from synaptic_pruning.study.cells import Plan, expand, task_of
+from synaptic_pruning.study.cells import task_of
+from synaptic_pruning.study.executors import Executor, failure
 from synaptic_pruning.study.exported import exported
+from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
-from synaptic_pruning.study.runner import run
+from synaptic_pruning.study.runner import read_record, run
+from synaptic_pruning.study.selection import select
 from synaptic_pruning.tasks.forecasting.series import Series
 
 
-def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, command: str) -> pd.DataFrame:
+def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, command: str) -> pd.DataFrame:
     """Run a plan on data sets and leave `report.html`, `results.*`, `networks/` and the records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
@@ -22,7 +25,7 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
         series: the data sets, with distinct names.
         plan: what to vary and what to hold fixed.
         out: existing folder.
-        jobs: processes at once.
+        executor: where the cells run.
         command: what the report tells its reader to type.
 
     Returns:
@@ -39,11 +42,33 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, jobs: int, comma
             task_of(cell, by_name[cell.dataset])
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
-    records = run(cells, by_name, kept, jobs=jobs)
+    run(cells, by_name, kept, executor)
+    return summarise(series, plan, out, command=command)
+
+
+def summarise(series: Sequence[Series], plan: Plan, out: Path, *, command: str) -> pd.DataFrame:
+    """Write the tables, the best networks and the report from the records that `out` holds; nothing is trained.
+
+    Returns:
+        The table of runs; cells without a record count as failed.
+    """
+    cells, kept = expand(plan, series), out / "cells"
+    by_name = {one.name: one for one in series}
+    trained = [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells]
+    records = select(cells, trained, plan, kept)
     table = to_table(records)
     write_table(table, out)
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
-    small = exported(cells, records, by_name, kept)
-    write_report(out / "report.html", table, records, plan=plan, datasets=datasets, command=command, exported=small)
+    small = exported(cells, trained, by_name, kept)
+    write_report(
+        out / "report.html",
+        table,
+        records,
+        plan=plan,
+        datasets=datasets,
+        command=command,
+        exported=small,
+        trainings=len(cells),
+    )
     return table

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from synaptic_pruning.study.cells import Cell, build, forecast, task_of
-from synaptic_pruning.study.results import validation_error
+from synaptic_pruning.study.selection import validation_error
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
@@ -58,10 +58,10 @@ def exported(
     pruned = [
         (cell, record)
         for cell, record in zip(cells, records, strict=True)
-        if cell.arms[0].regime.prune and cell.dataset == largest and record["status"] == "ok"
+        if cell.regime.recipe == "synaptic" and cell.dataset == largest and record["status"] == "ok"
     ]
     best = [
-        min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1]))
+        min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1], 0))
         for model in _in_order(cell.model for cell, _ in pruned)
     ]
     return [_export_once(cell, record, series[cell.dataset], folder) for cell, record in best]
@@ -88,7 +88,7 @@ def _export(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path)
         sizes = file.stat().st_size, packed.stat().st_size
     compact = [sp.export.compact(network, task.test.inputs[:batch], threads=1) for batch in BATCHES]
     reports = [cast("CompactReport", small.report) for small in compact]
-    forecasts = forecast(compact[-1], task, cell.arms[0], cell.seed)
+    forecasts = forecast(compact[-1], task, task.test, 0, cell.seed)
     return Exported(
         dataset=cell.dataset,
         model=cell.model,
@@ -97,7 +97,7 @@ def _export(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path)
         bytes=sizes,
         milliseconds=tuple((report.before * 1e3, report.after * 1e3) for report in reports),
         forms=tuple(report.form for report in reports),
-        mae=(record["arms"][cell.arms[0].name]["mae"], score(task, forecasts)["mae"]),
+        mae=(record["answers"]["0"]["mae"], score(task, forecasts)["mae"]),
     )
 
 

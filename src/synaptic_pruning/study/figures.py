@@ -21,8 +21,16 @@ from synaptic_pruning.study.statistics import average_ranks, blocks
 
 Record = Mapping[str, Any]
 
-COLOURS = dict(zip(ARMS, ["#5f6b7a", "#c2570c", "#8e44ad", "#0b7a75"], strict=True))
-DASHES = dict(zip(ARMS, ["-", "--", ":", "-"], strict=True))
+_FIRST = {
+    "none": ("#5f6b7a", "-"),
+    "dropout": ("#c2570c", "--"),
+    "mc-dropout": ("#8e44ad", ":"),
+    "synaptic": ("#0b7a75", "-"),
+}
+_OTHERS = ["#b8860b", "#2f6db5", "#9c5b7d", "#7a8b1f", "#a33b3b", "#3aa39b", "#aab2bd", "#1b2430"]
+COLOURS = {name: colour for name, (colour, _) in _FIRST.items()}
+COLOURS |= dict(zip((name for name in ARMS if name not in _FIRST), _OTHERS, strict=True))
+DASHES = {name: _FIRST[name][1] if name in _FIRST else "-." for name in ARMS}
 MARKERS = "os^Dv"
 _INK, _FAINT, _GRID = "#1b2430", "#5f6b7a", "#e3e7ec"
 _STYLE: Any = {

@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from synaptic_pruning.study import figures
 from synaptic_pruning.study.arms import ARMS
-from synaptic_pruning.study.cells import Plan, versions
+from synaptic_pruning.study.cells import versions
 from synaptic_pruning.study.exported import BATCHES, Exported
-from synaptic_pruning.study.results import best_records, validation_error
+from synaptic_pruning.study.plan import Plan
+from synaptic_pruning.study.results import best_records, single_networks, validation_error
 from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.study.verdict import ARM, judge, losses, lost_to_persistence, signed
@@ -42,19 +43,23 @@ def write_report(
     datasets: Sequence[Dataset],
     command: str,
     exported: Sequence[Exported] = (),
+    trainings: int | None = None,
 ) -> None:
     """Write the page.
 
     Args:
         path: where.
         results: the table of runs, `results.to_table(records)`.
-        records: the records of the cells.
+        records: the selected records, `selection.select`.
         plan: what was varied and what was fixed.
         datasets: what the cells ran on.
         command: what to type to get this page again.
         exported: what became of the pruned networks once exported.
+        trainings: how many networks were trained, those that no arm chose included; all records when None.
     """
-    page = render(results, records, plan=plan, datasets=datasets, command=command, exported=exported)
+    page = render(
+        results, records, plan=plan, datasets=datasets, command=command, exported=exported, trainings=trainings
+    )
     write_atomically(path, page)
 
 
@@ -66,6 +71,7 @@ def render(
     datasets: Sequence[Dataset],
     command: str,
     exported: Sequence[Exported] = (),
+    trainings: int | None = None,
 ) -> str:
     """Return the page as HTML; every text that comes from data is escaped."""
     environment = Environment(
@@ -85,7 +91,12 @@ def render(
         plan=asdict(plan),
         datasets=datasets,
         absent=[d.name for d in datasets if d.name not in table.index],
-        counts={"runs": len(results), "trainings": len(records), "failed": len(failed), "left_out": left_out},
+        counts={
+            "runs": len(results),
+            "trainings": trainings or len(records),
+            "failed": len(failed),
+            "left_out": left_out,
+        },
         arms=_arms(runs, table, plan.arms),
         errors=_errors(runs, records),
         baselines=BASELINES,
@@ -157,7 +168,7 @@ def _figures(runs: pd.DataFrame, records: Sequence[Record]) -> dict[str, Any]:
     if runs.empty:
         return {}
     return {
-        "training": figures.training(records),
+        "training": figures.training(single_networks(records)),
         "weights": figures.weights(runs),
         "forecasts": figures.forecasts(_shown(records)),
         "costs": figures.costs(runs),
@@ -173,7 +184,7 @@ def _shown(records: Sequence[Record]) -> list[Record]:
             best[dataset] = record
     same = ("dataset", "model", "length", "seed")
     chosen = {tuple(record["cell"][key] for key in same) for record in best.values()}
-    return [r for r in records if "tail" in r and tuple(r["cell"][key] for key in same) in chosen]
+    return [r for r in records if r["status"] == "ok" and tuple(r["cell"][key] for key in same) in chosen]
 
 
 def _costs(runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .baselines import persistence
@@ -21,19 +23,41 @@ def score(task: ForecastingTask, forecasts: Array) -> dict[str, float]:
     Raises:
         ValueError: forecasts of another shape.
     """
-    truth = task.truth(task.test)
+    return scores(task.truth(task.test), forecasts, denominators(task))
+
+
+def denominators(task: ForecastingTask) -> dict[str, float]:
+    """Return what errors are divided by: the MAE of persistence in the test part, of seasonal naive in training."""
+    return {
+        "persistence": mean_absolute_error(task.truth(task.test), persistence(task, task.test)),
+        "seasonal naive": _seasonal_naive_mae(task),
+    }
+
+
+def scores(truth: Array, forecasts: Array, divided_by: Mapping[str, float]) -> dict[str, float]:
+    """Do what `score` does where the task is no longer at hand, given its `denominators`.
+
+    Raises:
+        ValueError: forecasts of another shape than the truth.
+
+    >>> scores(np.array([[1.0], [np.nan]]), np.array([[3.0], [5.0]]), {"persistence": 4.0, "seasonal naive": 1.0})
+    {'mae': 2.0, 'rmse': 2.0, 'mase': 2.0, 'skill': 0.5}
+    """
     if forecasts.shape != truth.shape:
         raise ValueError(f"forecasts have shape {forecasts.shape}; the test windows need {truth.shape}.")
-    known = ~np.isnan(truth)
-    errors = (forecasts - truth)[known]
+    errors = (forecasts - truth)[~np.isnan(truth)]
     mae = float(np.abs(errors).mean())
-    naive = float(np.abs((persistence(task, task.test) - truth)[known]).mean())
     return {
         "mae": mae,
         "rmse": float(np.sqrt(np.mean(errors**2))),
-        "mase": _ratio(mae, _seasonal_naive_mae(task)),
-        "skill": 1.0 - _ratio(mae, naive),
+        "mase": _ratio(mae, divided_by["seasonal naive"]),
+        "skill": 1.0 - _ratio(mae, divided_by["persistence"]),
     }
+
+
+def mean_absolute_error(truth: Array, forecasts: Array) -> float:
+    """Return the mean absolute error over the known truth."""
+    return float(np.abs(forecasts - truth)[~np.isnan(truth)].mean())
 
 
 def _seasonal_naive_mae(task: ForecastingTask) -> float:

@@ -7,6 +7,8 @@ feed-forward 256).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -166,10 +168,12 @@ def build_model(
     dropout: float = 0.0,
     predict: Target = "delta",
     unit: float = 1.0,
+    keep: float = 1.0,
 ) -> nn.Module:
     """A fresh forecaster by name: ``rnn``, ``lstm`` or ``patchtst``, weights drawn from the global generator.
 
-    ``predict`` and ``unit`` are those of the task; only models with instance normalisation need them.
+    ``predict`` and ``unit`` are those of the task; only models with instance normalisation need them. ``keep`` below 1
+    gives the widest network with at most that share of the weights of the default one (biases not counted).
 
     Raises:
         ValueError: an unknown name, or a size or rate out of range.
@@ -183,7 +187,26 @@ def build_model(
         raise ValueError(f"channels={channels}, length={length}, horizon={horizon} must each be at least 1.")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout={dropout} is outside [0, 1); give the share of activations to drop.")
-    sizes = {"channels": channels, "length": length, "horizon": horizon, "dropout": dropout}
+    sizes: dict[str, Any] = {"channels": channels, "length": length, "horizon": horizon, "dropout": dropout}
     if MODELS[name] is PatchTSTForecaster:
-        return PatchTSTForecaster(**sizes, predict=predict, unit=unit)  # type: ignore[arg-type]
+        sizes |= {"predict": predict, "unit": unit}
+    if keep < 1:
+        sizes |= _narrower(MODELS[name], sizes, keep)
     return MODELS[name](**sizes)
+
+
+def _narrower(kind: type[nn.Module], sizes: dict[str, Any], keep: float) -> dict[str, int]:
+    """Return the size arguments of the widest network with at most ``keep`` times the default's weights."""
+
+    def weights(**size: int) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in kind(**sizes, **size).parameters() if p.dim() > 1)
+
+    most = keep * weights()
+    if kind is PatchTSTForecaster:  # four heads of at least one channel
+        widths = [{"width": width, "feedforward": 4 * width} for width in range(4, 65, 4)]
+    else:
+        widths = [{"hidden": hidden} for hidden in range(1, 65)]
+    return max(
+        (size for size in widths if weights(**size) <= most), key=lambda size: weights(**size), default=widths[0]
+    )

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+from .metrics import mean_absolute_error
 from .windows import ForecastingTask, Windows
 
 
@@ -29,6 +30,9 @@ class Pruner(Protocol):
 
 Attach = Callable[[nn.Module, Optimizer, int], Pruner]
 Status = Literal["ok", "nan-loss", "pruner-unfinished"]
+LearningRate = Literal["constant", "cosine"]
+_WARMUP = 0.05
+"""Share of training in which the cosine schedule rises from zero."""
 
 
 @dataclass
@@ -67,14 +71,17 @@ def train(
     patience: int | None = None,
     attach: Attach | None = None,
     weight_decay: float = 0.0,
+    schedule: LearningRate = "constant",
+    keep: Literal["best", "last"] = "best",
 ) -> Training:
     """Train with Adam on the mean squared error; leave the best weights (validation MAE) in, in eval mode.
 
     ``attach(model, optimizer, total_steps)`` puts a pruner on; until it is ``finished`` no epoch may become
     the best and ``patience`` (epochs without improvement) does not count, so that what is evaluated is fully
     pruned. ``seed`` fixes data order (its own generator, the same for every arm) and dropout; the caller's
-    random state is left as it was. A loss or weight that is no longer finite ends training and is told in
-    ``status``, not raised.
+    random state is left as it was. ``schedule="cosine"`` lets the learning rate rise over the first 5 % of
+    training and fall to zero along half a cosine; ``keep="last"`` leaves the last weights in instead of the best.
+    A loss or weight that is no longer finite ends training and is told in ``status``, not raised.
 
     Raises:
         ValueError: an argument out of range, or a model built for another ``predict`` than the task's.
@@ -92,14 +99,16 @@ def train(
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
         batches = _Batches(task.train, batch_size, seed)
-        pruner = attach(model, optimizer, epochs * len(batches)) if attach else None
+        steps = epochs * len(batches)
+        rate = LambdaLR(optimizer, lambda step: rate_at(schedule, (step + 0.5) / steps))
+        pruner = attach(model, optimizer, steps) if attach else None
         best_mae = math.inf
         checkpoint = _Checkpoint(0, pruner.sparsity() if pruner else 0.0, _copy(model))
 
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             model.train()
-            loss = _epoch(model, optimizer, batches, run)
+            loss = _epoch(model, optimizer, rate, batches, run)
             seconds = time.perf_counter() - started
             model.eval()
             run.train_seconds += seconds
@@ -120,7 +129,7 @@ def train(
                 break
             if pruner is not None and not pruner.finished:
                 checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
-            elif mae < best_mae:
+            elif mae < best_mae or keep == "last":
                 best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
             elif patience is not None and epoch - checkpoint.epoch >= patience:
                 break
@@ -135,6 +144,19 @@ def train(
     model.load_state_dict(run.best_state)
     model.eval()
     return run
+
+
+def rate_at(schedule: LearningRate, progress: float) -> float:
+    """Return the factor of the learning rate at a progress in [0, 1].
+
+    >>> [round(rate_at("cosine", progress), 3) for progress in (0, 0.025, 0.05, 0.525, 1)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if schedule == "constant":
+        return 1.0
+    if progress < _WARMUP:
+        return progress / _WARMUP
+    return (1 + math.cos(math.pi * (progress - _WARMUP) / (1 - _WARMUP))) / 2
 
 
 class _Batches:
@@ -165,7 +187,7 @@ class _Batches:
         return nn.functional.mse_loss(forecasts[known], targets[known])
 
 
-def _epoch(model: nn.Module, optimizer: Optimizer, batches: _Batches, run: Training) -> float:
+def _epoch(model: nn.Module, optimizer: Optimizer, rate: LambdaLR, batches: _Batches, run: Training) -> float:
     """One pass over the training windows; the mean loss, not finite when training had to stop."""
     total = 0.0
     for index in batches.shuffled():
@@ -182,14 +204,14 @@ def _epoch(model: nn.Module, optimizer: Optimizer, batches: _Batches, run: Train
             if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
                 raise
             return math.nan
+        rate.step()
         run.steps += 1
     return total / len(batches.usable)
 
 
 def _validation_mae(model: nn.Module, task: ForecastingTask) -> float:
     forecasts = task.to_units(predict(model, task.validation), task.validation)
-    errors = np.abs(forecasts - task.truth(task.validation))
-    return float(errors[~np.isnan(task.truth(task.validation))].mean())
+    return mean_absolute_error(task.truth(task.validation), forecasts)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

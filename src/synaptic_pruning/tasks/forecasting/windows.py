@@ -9,6 +9,7 @@ missing target stays NaN: it is neither trained on nor scored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -142,6 +143,24 @@ def make_task(
             )
 
     scaler = Scaler.fit(series.values[: cuts[0]])
+    return assemble(series, scaler, spans, cuts, length=length, horizon=horizon, predict=predict)
+
+
+def assemble(
+    series: Series,
+    scaler: Scaler,
+    spans: Mapping[str, tuple[int, int]],
+    cuts: tuple[int, int],
+    *,
+    length: int,
+    horizon: int,
+    predict: Target,
+) -> ForecastingTask:
+    """Put the windows together, given a scaler and the first and one past the last origin of each part.
+
+    Raises:
+        DataError: the target does not vary where the scaler was fitted, or a part has no observed target.
+    """
     if not np.isfinite(scaler.scale[0]):
         raise DataError(
             f"series {series.name!r}: target {series.target!r} does not vary in its training part "

@@ -1,0 +1,135 @@
+"""Where cells run: in processes of this machine. `ray_cluster` has the same for a cluster."""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Collection, Mapping
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from synaptic_pruning.study.cells import Cell, run_cell
+from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.tasks.forecasting.series import Series
+
+_PRELOAD = ["synaptic_pruning.study.executors", "torch._dynamo", "safetensors.torch"]
+"""Imported once by the fork server instead of once a cell; PyTorch's optimizers import `_dynamo` when first used."""
+
+Record = dict[str, Any]
+Work = Callable[[Cell, Series, Path], Record]
+
+
+class Executor(Protocol):
+    """What the runner asks of the place where cells run."""
+
+    def room(self, running: int) -> bool:
+        """Whether one more cell may be started beside the running ones."""
+
+    def start(self, cell: Cell, series: Series, folder: Path) -> Any:
+        """Start a cell, which will leave its record in the folder, and return something hashable to know it by."""
+
+    def wait(self, running: Mapping[Any, Cell], folder: Path) -> Collection[Any]:
+        """Wait until some of the running cells have left their records; return what they are known by."""
+
+    def stop(self, running: Collection[Any]) -> None:
+        """Stop what still runs."""
+
+
+class Processes:
+    """Every cell in its own process on one thread, so that its time and its peak memory are its own.
+
+    Args:
+        jobs: how many at once, at least 1.
+        work: what a process does for a cell; returns the record.
+    """
+
+    def __init__(self, jobs: int, work: Work = run_cell) -> None:
+        self.jobs = jobs
+        self.work = work
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOAD)
+        self._processes: dict[int, BaseProcess] = {}
+
+    def room(self, running: int) -> bool:
+        """See `Executor`."""
+        return running < self.jobs
+
+    def start(self, cell: Cell, series: Series, folder: Path) -> int:
+        """See `Executor`."""
+        process = self._context.Process(target=_alone, args=(self.work, cell, series, folder), daemon=True)
+        process.start()
+        self._processes[process.sentinel] = process
+        return process.sentinel
+
+    def wait(self, running: Mapping[int, Cell], folder: Path) -> list[int]:
+        """See `Executor`."""
+        ended = [cast(int, sentinel) for sentinel in wait(list(running))]
+        for sentinel in ended:
+            process = self._processes.pop(sentinel)
+            process.join()
+            if process.exitcode != 0:
+                write_record(folder, running[sentinel], failure(running[sentinel], _reason(process.exitcode)))
+        return ended
+
+    def stop(self, running: Collection[int]) -> None:
+        """See `Executor`."""
+        for sentinel in running:
+            self._processes[sentinel].kill()
+        for sentinel in running:
+            self._processes.pop(sentinel).join()
+
+
+def attempt(work: Work, cell: Cell, series: Series, folder: Path) -> Record:
+    """Do the work of a cell on one thread; what it raises is recorded, not hidden."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        return work(cell, series, folder)
+    except Exception as error:  # the row of this cell carries the reason
+        return failure(cell, f"failed: {type(error).__name__}: {error}")
+
+
+def failure(cell: Cell, reason: str) -> Record:
+    """Return the record of a cell that has no result."""
+    return {"cell": cell.to_dict(), "hash": cell.hash, "status": reason}
+
+
+def write_record(folder: Path, cell: Cell, record: Record) -> None:
+    """Write `<hash>.json`, whole or not at all."""
+    write_atomically(folder / f"{cell.hash}.json", json.dumps(_finite(record), allow_nan=False))
+
+
+def _alone(work: Work, cell: Cell, series: Series, folder: Path) -> None:
+    """The body of a cell's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    write_record(folder, cell, attempt(work, cell, series, folder))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by None."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _reason(exitcode: int | None) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "killed: signal 9, most often because memory ran out"
+    if exitcode is not None and exitcode < 0:
+        return f"killed: signal {-exitcode}"
+    return f"killed: exit code {exitcode}"

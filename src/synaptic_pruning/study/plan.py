@@ -1,0 +1,87 @@
+"""What a comparison varies, and the cells that come of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from synaptic_pruning.study.arms import ARMS, Grid, Regime
+from synaptic_pruning.study.cells import Cell, Protocol
+
+if TYPE_CHECKING:
+    from synaptic_pruning.tasks.forecasting.series import Series
+    from synaptic_pruning.tasks.forecasting.training import LearningRate
+    from synaptic_pruning.tasks.forecasting.windows import Target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison varies and what it holds fixed.
+
+    Attributes:
+        models: names of forecasters.
+        arms: names of `ARMS`.
+        lengths: window lengths, in observations.
+        horizon: steps ahead that are forecast together.
+        seeds: one network each; arms of one seed share initial weights and data order.
+        epochs: passes over the training windows, the same for every arm.
+        steps: optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
+        predict: "delta", the change from the last observed value, or "level".
+        schedule: of the learning rate, "constant" or "cosine".
+        protocol: "rigorous", without leaks, or "paper", the released one of Vos et al. with all of them.
+        grid: what the arms choose from on validation data.
+    """
+
+    models: tuple[str, ...]
+    arms: tuple[str, ...]
+    lengths: tuple[int, ...]
+    horizon: int
+    seeds: tuple[int, ...]
+    epochs: int
+    predict: "Target" = "delta"
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    steps: int = 0
+    schedule: "LearningRate" = "constant"
+    protocol: Protocol = "rigorous"
+    grid: Grid = field(default_factory=Grid)
+
+    def candidates(self, arm: str) -> tuple[Regime, ...]:
+        """Return the regimes that an arm chooses from."""
+        return ARMS[arm].candidates(self.grid)
+
+    def passes(self, arm: str) -> int:
+        """Return how many stochastic passes an arm averages; the released protocol calls a single one MC dropout."""
+        return ARMS[arm].passes if self.protocol == "rigorous" else min(1, ARMS[arm].passes)
+
+
+def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
+    """Return the cells of a plan: data set × model × length × seed × training regime."""
+    passes: dict[Regime, set[int]] = {}
+    for name in plan.arms:
+        for regime in plan.candidates(name):
+            passes.setdefault(regime, set()).add(plan.passes(name))
+    return [
+        Cell(
+            dataset=one.name,
+            data_hash=one.digest,
+            model=model,
+            regime=regime,
+            passes=tuple(sorted(asked)),
+            length=length,
+            longest=max(plan.lengths),
+            horizon=plan.horizon,
+            seed=seed,
+            epochs=plan.epochs,
+            steps=plan.steps,
+            predict=plan.predict,
+            learning_rate=plan.learning_rate,
+            schedule=plan.schedule,
+            batch_size=plan.batch_size,
+            protocol=plan.protocol,
+        )
+        for one in series
+        for model in plan.models
+        for length in plan.lengths
+        for seed in plan.seeds
+        for regime, asked in passes.items()
+    ]

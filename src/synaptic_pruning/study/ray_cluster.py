@@ -1,0 +1,75 @@
+"""Cells on a Ray cluster: no shared folder needed, and a node that dies takes no result with it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from synaptic_pruning.study.cells import Cell, run_cell
+from synaptic_pruning.study.executors import Record, Work, attempt, failure, write_record
+from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.tasks.forecasting.series import Series
+
+_QUEUED = 2
+"""Cells handed to Ray for every core it has, so that no core waits for the next one."""
+
+
+class RayCluster:
+    """Every cell as a Ray task in a process of its own, on one core of any node; results come back to this one.
+
+    A task whose node or process dies is started again by Ray, up to three times.
+
+    Args:
+        address: of the cluster, such as "ray://head:10001" or "10.0.0.1:6379"; "auto" finds one on this machine.
+        work: what a task does for a cell; returns the record.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ConnectionError: no cluster answers at the address.
+    """
+
+    def __init__(self, address: str, work: Work = run_cell) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ImportError("the Ray backend needs Ray; install synaptic-pruning with its extra [ray]") from None
+        self.work, self._ray = work, ray
+        if not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=3)(_remote)
+        self._series: dict[str, Any] = {}
+
+    def room(self, running: int) -> bool:
+        """See `Executor`."""
+        return running < max(1, _QUEUED * int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def start(self, cell: Cell, series: Series, folder: Path) -> Any:
+        """See `Executor`."""
+        if series.digest not in self._series:
+            self._series[series.digest] = self._ray.put(series)
+        return self._task.remote(self.work, cell, self._series[series.digest])
+
+    def wait(self, running: Mapping[Any, Cell], folder: Path) -> list[Any]:
+        """See `Executor`."""
+        ended, _ = self._ray.wait(list(running), num_returns=1)
+        for reference in ended:
+            cell = running[reference]
+            try:
+                record, files = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                record, files = failure(cell, f"killed: {type(error).__name__}: {str(error).splitlines()[0]}"), {}
+            for name, content in files.items():
+                write_atomically(folder / name, content)
+            write_record(folder, cell, record)
+        return list(ended)
+
+    def stop(self, running: Collection[Any]) -> None:
+        """See `Executor`."""
+        for reference in running:
+            self._ray.cancel(reference, force=True)
+
+
+def _remote(work: Work, cell: Cell, series: Series) -> tuple[Record, dict[str, bytes]]:
+    with TemporaryDirectory() as scratch:
+        record = attempt(work, cell, series, Path(scratch))
+        return record, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
