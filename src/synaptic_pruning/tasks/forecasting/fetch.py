@@ -17,21 +17,21 @@ from .registry import Entry
 from .series import DataError
 
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
-_DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError, UnicodeDecodeError)
-_CONNECT, _READ = 10.0, 30.0  # seconds without an answer, without a byte
+_DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError)
+_TIMEOUTS = (10.0, 30.0)  # seconds to connect, seconds without a byte
 _WAIT = 600.0  # seconds for another process that fetches the same file
 
 
 class Progress(Protocol):
-    """What a download tells of itself, byte by byte."""
+    """What is told of a download; ``total`` is set to its bytes, 0 where they are unknown."""
 
     total: int
 
     def update(self, amount: int) -> None:
-        """Add so many bytes."""
+        """So many more bytes are there."""
 
     def reset(self) -> None:
-        """Start again."""
+        """All bytes are there; `update` tells them once more."""
 
     def close(self) -> None:
         """The download has ended."""
@@ -51,7 +51,7 @@ def local(data_dir: str | Path | None) -> Path | None:
 
 
 def locate(entry: Entry, data_dir: str | Path | None = None) -> Path:
-    """Return where the file of ``entry`` lies, unread: in the local folder if one is named, else in the cache.
+    """Return where the file of ``entry`` lies, unread.
 
     Args:
         entry: From the registry.
@@ -61,52 +61,53 @@ def locate(entry: Entry, data_dir: str | Path | None = None) -> Path:
         DataError: It is not there.
     """
     folder = local(data_dir)
-    paths = [(folder or cache()) / name for name in _names(entry)]
-    for path in paths:
+    for path in _candidates(entry, folder or cache()):
         if path.is_file():
             return path
-    if folder is None and entry.url:
+    if entry.url is None:
         raise DataError(
-            f"data set {entry.name!r} has not been fetched; run synaptic-pruning datasets fetch {entry.name}."
+            f"no public address serves the file of data set {entry.name!r} ({entry.changes}); put that file at "
+            f"{(folder or cache()) / entry.file}, or compare on a CSV file of your own from {_origin(entry)}."
         )
-    if entry.url:
+    if folder is None:
         raise DataError(
-            f"{folder} has no {entry.file}, the file of data set {entry.name!r}; put it there, or name no folder "
-            "(neither --data-dir nor SYNAPTIC_PRUNING_DATA) to have it fetched."
+            f"data set {entry.name!r} is not in {cache()}; run synaptic-pruning datasets fetch {entry.name}."
         )
-    raise DataError(_by_hand(entry, folder))
+    raise DataError(
+        f"{folder} has no {entry.file}, the file of data set {entry.name!r}; put it there, or name no folder "
+        "(neither --data-dir nor SYNAPTIC_PRUNING_DATA) to have it fetched."
+    )
 
 
 def fetch(entry: Entry, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
     """Return the checked file of ``entry``; one that is neither local nor cached is downloaded into the cache.
 
-    A download has another name until its sum is right. Processes that ask for the same file wait for each
-    other. A damaged file in the cache is fetched anew; a damaged local file is an error.
+    A download bears its name only when its sum is right, and one that was interrupted starts again. Processes
+    that ask for the same file wait for each other. A damaged file in the cache is fetched anew; a damaged local
+    file is an error.
 
     Args:
         entry: From the registry.
-        data_dir: As in `locate`; a named folder is never written to.
+        data_dir: As in `locate`; a folder that is named is never written to.
         progress: Told of every chunk.
 
     Raises:
         DataError: No copy and no address, no connection, no answer in time, or other bytes than expected.
     """
-    if local(data_dir) is not None:
+    if local(data_dir) is not None or entry.url is None:
         path = locate(entry, data_dir)
         read(entry, path)
         return path
-    for path in (cache() / name for name in _names(entry)):
-        if path.is_file() and _is_whole(entry, path):
+    paths = _candidates(entry, cache())
+    for path in paths:
+        if _is_whole(entry, path):
             return path
-    if entry.url is None:
-        raise DataError(_by_hand(entry, None))
-    path = cache() / _names(entry)[-1]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _download(entry, path, progress)
+        return _download(entry, entry.url, paths[-1], progress)
     except OSError as error:
         raise DataError(
-            f"data set {entry.name!r} cannot be stored in {path.parent} ({error}); make room there."
+            f"data set {entry.name!r} cannot be stored in {cache()} ({error.strerror}); make room there, or name a "
+            "folder that holds it with --data-dir or SYNAPTIC_PRUNING_DATA."
         ) from None
 
 
@@ -119,63 +120,64 @@ def read(entry: Entry, path: Path) -> bytes:
     try:
         content = _UNPACK.get(path.suffix, bytes)(path.read_bytes())
     except _DAMAGED as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); replace it by {_origin(entry)}.") from None
+        raise DataError(
+            f"{path}, the file of data set {entry.name!r}, is truncated or damaged ({error}); "
+            f"replace it by the one from {_origin(entry)}."
+        ) from None
     if not _matches(entry, content):
         raise DataError(
-            f"{path} is not the file of data set {entry.name!r}: unpacked it has {len(content):,} bytes with another "
-            f"checksum than the {entry.bytes:,} expected; replace it by {_origin(entry)}."
+            f"{path} is not the file of data set {entry.name!r}: unpacked it has {len(content):,} bytes where "
+            f"{entry.bytes:,} with another checksum are expected; replace it by the one from {_origin(entry)}."
         )
     return content
 
 
-def _download(entry: Entry, path: Path, progress: Progress | None) -> Path:
+def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> Path:
     import filelock
     import pooch
     import requests
 
-    part = path.with_name(f"{path.name}.part")
-    part_raw = path.with_name(f"{path.name}.download")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed, plain = (path.with_name(f"{path.name}.{suffix}") for suffix in ("download", "part"))
+    by_hand = f"put the file at {path} by hand"
     try:
         with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=_WAIT):
-            if path.is_file() and _is_whole(entry, path):  # another process was quicker
+            if _is_whole(entry, path):  # another process was quicker
                 return path
             try:
-                download = pooch.HTTPDownloader(
-                    progressbar=progress or False, chunk_size=65536, timeout=(_CONNECT, _READ)
-                )
-                download(entry.url, str(part_raw), None)
-                content = _content(entry, part_raw)
+                download = pooch.HTTPDownloader(progressbar=progress or False, chunk_size=1 << 16, timeout=_TIMEOUTS)
+                download(url, str(packed), None)
+                content = _extract(entry, url, packed)
                 if not _matches(entry, content):
                     raise DataError(
-                        f"data set {entry.name!r}: {entry.url} gave other bytes than the registry's checksum names; the "
-                        f"source has changed or a proxy interferes: put the file at {cache() / entry.file} by hand."
+                        f"data set {entry.name!r}: {url} gave {packed.stat().st_size:,} bytes that fail the checksum; "
+                        f"try again, and if the source has changed {by_hand}."
                     )
-                part.write_bytes(content)
-                part.replace(path)
-                return path
+                plain.write_bytes(content)
+                return plain.replace(path)
             finally:
-                part_raw.unlink(missing_ok=True)
-                part.unlink(missing_ok=True)
+                packed.unlink(missing_ok=True)
+                plain.unlink(missing_ok=True)
     except filelock.Timeout:
         raise DataError(
-            f"data set {entry.name!r}: another process has been fetching it for {_WAIT:g} seconds; try again when it has ended."
+            f"data set {entry.name!r}: another process has been fetching it for {_WAIT:g} seconds; "
+            "try again when that one has ended."
         ) from None
     except requests.exceptions.RequestException as error:
         raise DataError(
-            f"data set {entry.name!r} cannot be fetched from {entry.url} ({_reason(error)}); try again, or put the "
-            f"file at {cache() / entry.file} by hand."
+            f"data set {entry.name!r} cannot be fetched from {url} ({_reason(error)}); try again, or {by_hand}."
         ) from None
 
 
-def _content(entry: Entry, path: Path) -> bytes:
-    """The expected file out of what the address gave; other bytes where it cannot be taken out."""
-    content = path.read_bytes()
+def _extract(entry: Entry, url: str, packed: Path) -> bytes:
+    """The file out of what the address gave; nothing where that is damaged."""
+    content = packed.read_bytes()
     try:
         if entry.member:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 content = archive.read(entry.member)
         else:
-            content = _UNPACK.get(Path(entry.url or "").suffix, bytes)(content)
+            content = _UNPACK.get(Path(url).suffix, bytes)(content)
     except _DAMAGED:
         return b""
     for old, new in entry.rewrite:
@@ -189,23 +191,15 @@ def _matches(entry: Entry, content: bytes) -> bool:
 
 def _is_whole(entry: Entry, path: Path) -> bool:
     try:
-        read(entry, path)
+        return bool(read(entry, path))
     except DataError:
         return False
-    return True
 
 
-def _names(entry: Entry) -> tuple[str, ...]:
-    """The file as it is stored, then plain and compressed forms; a fetched file is stored plain, the last."""
+def _candidates(entry: Entry, folder: Path) -> list[Path]:
+    """The forms that the file may have; a fetched one is stored plain, which is the last."""
     plain = entry.file.removesuffix(".xz").removesuffix(".gz")
-    return tuple(dict.fromkeys([entry.file, f"{plain}.gz", f"{plain}.xz", plain]))
-
-
-def _by_hand(entry: Entry, folder: Path | None) -> str:
-    return (
-        f"no public address serves the file of data set {entry.name!r} ({entry.changes}); "
-        f"put it at {(folder or cache()) / entry.file}, from {_origin(entry)}."
-    )
+    return [folder / name for name in (f"{plain}.gz", f"{plain}.xz", plain)]
 
 
 def _origin(entry: Entry) -> str:
@@ -213,13 +207,10 @@ def _origin(entry: Entry) -> str:
 
 
 def _reason(error: Exception) -> str:
-    import requests
-
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"status {response.status_code}"
-    if isinstance(error, requests.exceptions.Timeout):
+    """Why a request failed, in a few words; requests says it in its own names of classes and sockets."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"the server answered {status}"
+    if "timed out" in str(error).lower():
         return "no answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    return "no connection"
+    return "the connection broke off" if "Connection broken" in str(error) else "no connection"

@@ -9,6 +9,7 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from .series import DataError
 
@@ -103,7 +104,7 @@ def find(name: str) -> Entry:
     raise DataError(f"data set {name!r} is unknown; {fix}")
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
