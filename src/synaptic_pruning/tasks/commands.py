@@ -27,19 +27,20 @@ def list_command(data_dir: DataDir = None) -> None:
 
     from .forecasting.registry import DATASETS
 
+    rows = [
+        (e.name, f"{e.rows:,}", e.frequency, f"{e.season:,}", _where(e, data_dir), e.licence) for e in DATASETS.values()
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name", no_wrap=True)
-    table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("frequency", no_wrap=True)
-    table.add_column("season", justify="right", no_wrap=True)
-    table.add_column("licence", no_wrap=True)  # cut to the width at hand; `info` shows all
-    table.add_column("where", no_wrap=True)
-    for entry in DATASETS.values():
-        where = _where(entry, data_dir)
-        style = "dim" if where == "absent" else ""
-        table.add_row(
-            entry.name, f"{entry.rows:,}", entry.frequency, f"{entry.season:,}", entry.licence, where, style=style
+    titles = ("name", "rows", "frequency", "season", "where", "licence")
+    for column, title in enumerate(titles):
+        widest = (
+            None if title == "licence" else max(len(row[column]) for row in (titles, *rows))
+        )  # a licence may be cut
+        table.add_column(
+            title, no_wrap=True, min_width=widest, justify="right" if title in ("rows", "season") else "left"
         )
+    for row in rows:
+        table.add_row(*row, style="dim" if "absent" in row else "")
     Console().print(table)
 
 
@@ -135,7 +136,7 @@ def _text(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, tuple):
         return ", ".join(map(repr, value))
-    return str(value)
+    return str(value) or "none"
 
 
 def _refuse(message: str) -> NoReturn:
