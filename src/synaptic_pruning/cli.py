@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from synaptic_pruning.export import commands
+from synaptic_pruning.tasks import commands as datasets
 
 if TYPE_CHECKING:
     from synaptic_pruning.tasks.forecasting.series import Series
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 
 app.registered_commands += commands.app.registered_commands
+app.add_typer(datasets.app, name="datasets")
 
 
 class Gaps(StrEnum):

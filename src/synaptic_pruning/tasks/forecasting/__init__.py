@@ -3,6 +3,7 @@
 from .baselines import persistence as persistence
 from .baselines import seasonal_naive as seasonal_naive
 from .datasets import embedded as embedded
+from .loading import load as load
 from .metrics import score as score
 from .models import MODELS as MODELS
 from .models import LSTMForecaster as LSTMForecaster
@@ -10,6 +11,8 @@ from .models import PatchTSTForecaster as PatchTSTForecaster
 from .models import RNNForecaster as RNNForecaster
 from .models import build_model as build_model
 from .readers import read_csv as read_csv
+from .registry import DATASETS as DATASETS
+from .registry import Entry as Entry
 from .series import DataError as DataError
 from .series import Series as Series
 from .training import Training as Training

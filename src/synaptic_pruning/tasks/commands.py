@@ -1,0 +1,144 @@
+"""Commands `datasets list`, `datasets info` and `datasets fetch`: a few lines each over the registry."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from .forecasting.registry import Entry
+
+app = typer.Typer(help="Data sets to forecast: what there is, where it lies, fetching it.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of local files. [default: SYNAPTIC_PRUNING_DATA, else the cache]", file_okay=False),
+]
+
+
+@app.command("list")
+def list_command(data_dir: DataDir = None) -> None:
+    """List the data sets and say where each lies: local, cached or absent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .forecasting.registry import DATASETS
+
+    rows = [
+        (e.name, f"{e.rows:,}", e.frequency, f"{e.season:,}", _where(e, data_dir), e.licence) for e in DATASETS.values()
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    titles = ("name", "rows", "frequency", "season", "where", "licence")
+    for column, title in enumerate(titles):
+        widest = (
+            None if title == "licence" else max(len(row[column]) for row in (titles, *rows))
+        )  # a licence may be cut
+        table.add_column(
+            title, no_wrap=True, min_width=widest, justify="right" if title in ("rows", "season") else "left"
+        )
+    for row in rows:
+        table.add_row(*row, style="dim" if "absent" in row else "")
+    Console().print(table)
+
+
+@app.command("info")
+def info_command(name: Annotated[str, typer.Argument(help="Data set.")], data_dir: DataDir = None) -> None:
+    """Show all that is known of a data set."""
+    from .forecasting.fetch import locate
+    from .forecasting.registry import find
+    from .forecasting.series import DataError
+
+    try:
+        entry = find(name)
+    except DataError as error:
+        _refuse(str(error))
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        if value != field.default:
+            typer.echo(f"{field.name:<12}{_text(value)}")
+    where = _where(entry, data_dir)
+    typer.echo(f"{'where':<12}{where if where == 'absent' else f'{where}: {locate(entry, data_dir)}'}")
+
+
+@app.command("fetch")
+def fetch_command(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Data sets.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every data set that has a public address.")] = False,
+) -> None:
+    """Fetch data sets into the cache, each checked against its sum; files that are there are only checked."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .forecasting.fetch import fetch
+    from .forecasting.registry import DATASETS, find
+    from .forecasting.series import DataError
+
+    if bool(names) == all_:
+        _refuse("name the data sets to fetch, or give --all; synaptic-pruning datasets list shows them.")
+    try:
+        entries = [find(name) for name in dict.fromkeys(names or [])]
+    except DataError as error:
+        _refuse(str(error))
+    if all_:
+        entries = [entry for entry in DATASETS.values() if entry.url]
+    failed = []
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=len(entries))
+        for done, entry in enumerate(entries):
+            bars.update(task, description=entry.name, completed=done)
+            try:
+                typer.echo(f"{entry.name}: {fetch(entry, progress=_Share(bars, task, done))}")
+            except DataError as error:
+                failed.append(str(error))
+    for message in failed:
+        typer.echo(message, err=True)
+    if all_:
+        without = sum(entry.url is None for entry in DATASETS.values())
+        typer.echo(f"{without} further data sets have no public address; synaptic-pruning datasets info tells why.")
+    if failed:
+        raise typer.Exit(2)
+
+
+class _Share:
+    """One download as its share of the bar that counts data sets."""
+
+    def __init__(self, bars: "Progress", task: "TaskID", before: int) -> None:
+        self.total = 0
+        self._bars, self._task, self._before, self._bytes = bars, task, before, 0
+
+    def update(self, amount: int) -> None:
+        self._bytes = min(self._bytes + amount, self.total)
+        self._bars.update(self._task, completed=self._before + self._bytes / max(self.total, 1))
+
+    def reset(self) -> None:
+        self._bytes = 0
+
+    def close(self) -> None:
+        pass
+
+
+def _where(entry: "Entry", data_dir: Path | None) -> str:
+    from .forecasting.fetch import local, locate
+    from .forecasting.series import DataError
+
+    try:
+        locate(entry, data_dir)
+    except DataError:
+        return "absent"
+    return "cached" if local(data_dir) is None else "local"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, tuple):
+        return ", ".join(map(repr, value))
+    return str(value) or "none"
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,216 @@
+"""The file of a data set: a local copy, the user's cache, or its public address, always checked against its sum."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .registry import Entry
+from .series import DataError
+
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
+_DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError)
+_TIMEOUTS = (10.0, 30.0)  # seconds to connect, seconds without a byte
+_WAIT = 600.0  # seconds for another process that fetches the same file
+
+
+class Progress(Protocol):
+    """What is told of a download; ``total`` is set to its bytes, 0 where they are unknown."""
+
+    total: int
+
+    def update(self, amount: int) -> None:
+        """So many more bytes are there."""
+
+    def reset(self) -> None:
+        """All bytes are there; `update` tells them once more."""
+
+    def close(self) -> None:
+        """The download has ended."""
+
+
+def cache() -> Path:
+    """The user's folder of fetched files."""
+    import pooch
+
+    return Path(pooch.os_cache("synaptic-pruning"))
+
+
+def local(data_dir: str | Path | None) -> Path | None:
+    """The folder of local files: ``data_dir``, else SYNAPTIC_PRUNING_DATA, else None."""
+    chosen = data_dir or os.environ.get("SYNAPTIC_PRUNING_DATA")
+    return Path(chosen) if chosen else None
+
+
+def locate(entry: Entry, data_dir: str | Path | None = None) -> Path:
+    """Return where the file of ``entry`` lies, unread.
+
+    Args:
+        entry: From the registry.
+        data_dir: Folder laid out like `Entry.file`; default SYNAPTIC_PRUNING_DATA, else the cache.
+
+    Raises:
+        DataError: It is not there.
+    """
+    folder = local(data_dir)
+    for path in _candidates(entry, folder or cache()):
+        if path.is_file():
+            return path
+    if entry.url is None:
+        raise DataError(
+            f"no public address serves the file of data set {entry.name!r} ({entry.changes}); put that file at "
+            f"{(folder or cache()) / entry.file}, or compare on a CSV file of your own from {_origin(entry)}."
+        )
+    if folder is None:
+        raise DataError(
+            f"data set {entry.name!r} is not in {cache()}; run synaptic-pruning datasets fetch {entry.name}."
+        )
+    raise DataError(
+        f"{folder} has no {entry.file}, the file of data set {entry.name!r}; put it there, or name no folder "
+        "(neither --data-dir nor SYNAPTIC_PRUNING_DATA) to have it fetched."
+    )
+
+
+def fetch(entry: Entry, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
+    """Return the checked file of ``entry``; one that is neither local nor cached is downloaded into the cache.
+
+    A download bears its name only when its sum is right, and one that was interrupted starts again. Processes
+    that ask for the same file wait for each other. A damaged file in the cache is fetched anew; a damaged local
+    file is an error.
+
+    Args:
+        entry: From the registry.
+        data_dir: As in `locate`; a folder that is named is never written to.
+        progress: Told of every chunk.
+
+    Raises:
+        DataError: No copy and no address, no connection, no answer in time, or other bytes than expected.
+    """
+    if local(data_dir) is not None or entry.url is None:
+        path = locate(entry, data_dir)
+        read(entry, path)
+        return path
+    paths = _candidates(entry, cache())
+    for path in paths:
+        if _is_whole(entry, path):
+            return path
+    try:
+        return _download(entry, entry.url, paths[-1], progress)
+    except OSError as error:
+        raise DataError(
+            f"data set {entry.name!r} cannot be stored in {cache()} ({error.strerror}); make room there, or name a "
+            "folder that holds it with --data-dir or SYNAPTIC_PRUNING_DATA."
+        ) from None
+
+
+def read(entry: Entry, path: Path) -> bytes:
+    """Return the unpacked bytes of ``path`` after comparing them with the sum of ``entry``.
+
+    Raises:
+        DataError: The file is missing, damaged, or another one.
+    """
+    try:
+        content = _UNPACK.get(path.suffix, bytes)(path.read_bytes())
+    except _DAMAGED as error:
+        raise DataError(
+            f"{path}, the file of data set {entry.name!r}, is truncated or damaged ({error}); "
+            f"replace it by the one from {_origin(entry)}."
+        ) from None
+    if not _matches(entry, content):
+        raise DataError(
+            f"{path} is not the file of data set {entry.name!r}: unpacked it has {len(content):,} bytes where "
+            f"{entry.bytes:,} with another checksum are expected; replace it by the one from {_origin(entry)}."
+        )
+    return content
+
+
+def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> Path:
+    import filelock
+    import pooch
+    import requests
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed, plain = (path.with_name(f"{path.name}.{suffix}") for suffix in ("download", "part"))
+    by_hand = f"put the file at {path} by hand"
+    try:
+        with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=_WAIT):
+            if _is_whole(entry, path):  # another process was quicker
+                return path
+            try:
+                download = pooch.HTTPDownloader(progressbar=progress or False, chunk_size=1 << 16, timeout=_TIMEOUTS)
+                download(url, str(packed), None)
+                content = _extract(entry, url, packed)
+                if not _matches(entry, content):
+                    raise DataError(
+                        f"data set {entry.name!r}: {url} gave {packed.stat().st_size:,} bytes that fail the checksum; "
+                        f"try again, and if the source has changed {by_hand}."
+                    )
+                plain.write_bytes(content)
+                return plain.replace(path)
+            finally:
+                packed.unlink(missing_ok=True)
+                plain.unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise DataError(
+            f"data set {entry.name!r}: another process has been fetching it for {_WAIT:g} seconds; "
+            "try again when that one has ended."
+        ) from None
+    except requests.exceptions.RequestException as error:
+        raise DataError(
+            f"data set {entry.name!r} cannot be fetched from {url} ({_reason(error)}); try again, or {by_hand}."
+        ) from None
+
+
+def _extract(entry: Entry, url: str, packed: Path) -> bytes:
+    """The file out of what the address gave; nothing where that is damaged."""
+    content = packed.read_bytes()
+    try:
+        if entry.member:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                content = archive.read(entry.member)
+        else:
+            content = _UNPACK.get(Path(url).suffix, bytes)(content)
+    except _DAMAGED:
+        return b""
+    for old, new in entry.rewrite:
+        content = content.replace(old.encode(), new.encode())
+    return content[: entry.keep]
+
+
+def _matches(entry: Entry, content: bytes) -> bool:
+    return len(content) == entry.bytes and hashlib.sha256(content).hexdigest() == entry.sha256
+
+
+def _is_whole(entry: Entry, path: Path) -> bool:
+    try:
+        return bool(read(entry, path))
+    except DataError:
+        return False
+
+
+def _candidates(entry: Entry, folder: Path) -> list[Path]:
+    """The forms that the file may have; a fetched one is stored plain, which is the last."""
+    plain = entry.file.removesuffix(".xz").removesuffix(".gz")
+    return [folder / name for name in (f"{plain}.gz", f"{plain}.xz", plain)]
+
+
+def _origin(entry: Entry) -> str:
+    return entry.url or f"{entry.source} ({entry.home})"
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words; requests says it in its own names of classes and sockets."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"the server answered {status}"
+    if "timed out" in str(error).lower():
+        return "no answer in time"
+    return "the connection broke off" if "Connection broken" in str(error) else "no connection"

@@ -1,0 +1,323 @@
+"""Fetching from a real HTTP server in this process, by this one and by others, in fair weather and foul."""
+
+import gzip
+import hashlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
+from synaptic_pruning.tasks.forecasting import fetch as fetching
+from synaptic_pruning.tasks.forecasting.fetch import fetch, locate, read
+
+DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
+TEXT = "index,y\n" + "".join(f"{i},{i % 7}\n" for i in range(40_000))
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every path as ``answer`` says; counts the requests."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.body = TEXT.encode()
+        self.status = 200
+        self.length: int | None = None  # said, where it is not that of the body
+        self.pause_after: int | None = None  # bytes, then silence
+        self.delay = 0.0
+        self.released = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def url(self, name: str = "file.csv") -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.requests += 1
+        time.sleep(server.delay)
+        self.send_response(server.status)
+        self.send_header("Content-Length", str(server.length or len(server.body)))
+        self.end_headers()
+        if server.pause_after is None:
+            self.wfile.write(server.body)
+        else:
+            self.wfile.write(server.body[: server.pause_after])
+            self.wfile.flush()
+            server.released.wait(60)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(fetching, "cache", lambda: folder)
+    monkeypatch.setattr(fetching, "_TIMEOUTS", (2.0, 0.5))
+    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
+    for proxy in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(proxy, "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def entry(server):
+    return made(TEXT.encode(), url=server.url())
+
+
+def made(content: bytes, **changes: object):
+    """An entry of its own for ``content``."""
+    changes = {"url": None, "member": None, "rewrite": (), "keep": None} | changes
+    return replace(
+        DATASETS["heart-rate"],
+        name="made",
+        file="series/made.csv.gz",
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        **changes,
+    )
+
+
+def left_in(cache: Path) -> set[str]:
+    """Every file but locks, which stay."""
+    return {path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_fetched_once_then_cached(server, entry, cache):
+    with pytest.raises(DataError, match="datasets fetch made"):
+        locate(entry)
+    path = fetch(entry)
+    assert path == cache / "series" / "made.csv" == locate(entry)
+    assert path.read_text() == TEXT
+    assert fetch(entry) == path
+    assert server.requests == 1
+    assert left_in(cache) == {"made.csv"}
+
+
+def archive(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("read.me", "not this")
+        file.writestr("inner.csv", content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "expected", "recipe"),
+    [
+        ("a.csv.gz", gzip.compress(b"x,y\n1,2\n"), b"x,y\n1,2\n", {}),
+        ("a.zip", archive(b"x,y\n1,2\n"), b"x,y\n1,2\n", {"member": "inner.csv"}),
+        ("a.csv", b"ds,y\n1,NaN\n", b"date,y\n1,\n", {"rewrite": (("ds,", "date,"), ("NaN", ""))}),
+        ("a.csv", b"x,y\r\n1,2\r\n3,4\r\n", b"x,y\n1,2\n", {"rewrite": (("\r\n", "\n"),), "keep": 8}),
+    ],
+)
+def test_the_original_becomes_the_file(server, name, body, expected, recipe):
+    server.body = body
+    path = fetch(made(expected, url=server.url(name), **recipe))
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", ["etth1", "air-quality", "twitter-volume", "exchange-rate"])
+def test_real_files_as_their_sources_serve_them(server, cache, monkeypatch, name):
+    entry = DATASETS[name]
+    if not (DATA / entry.file).exists():
+        pytest.skip(f"needs {DATA / entry.file}")
+    body = read(entry, DATA / entry.file)
+    for old, new in entry.rewrite:
+        body = body.replace(new.encode(), old.encode())
+    if entry.member:
+        body = archive(body).replace(b"inner.csv", entry.member[:9].encode())
+        entry = replace(entry, member=entry.member[:9])
+    elif entry.url.endswith(".gz"):
+        body = gzip.compress(body, 1)  # not as the source packs it: only the content counts
+    server.body = body
+    monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url(entry.url.rsplit("/", 1)[1])))
+    assert load(name).digest == load(name, data_dir=DATA).digest
+    assert server.requests == 1
+
+
+def refused(entry, cache, *fragments):
+    """The one sentence of the error; nothing is left behind."""
+    with pytest.raises(DataError) as caught:
+        fetch(entry)
+    for fragment in ("'made'", str(cache / "series" / "made.csv"), *fragments):
+        assert fragment in str(caught.value)
+    assert left_in(cache) == set()
+
+
+def test_wrong_checksum(server, entry, cache):
+    server.body = TEXT.replace("0,0\n", "0,1\n").encode()
+    refused(entry, cache, entry.url, "checksum", "put the file")
+
+
+@pytest.mark.parametrize("name", ["file.csv.gz", "file.zip"])
+def test_an_archive_that_is_none(server, entry, cache, name):
+    refused(replace(entry, url=server.url(name), member="a" if "zip" in name else None), cache, "checksum")
+
+
+@pytest.mark.parametrize("sent", [0, 1000, 100_000])
+def test_truncated(server, entry, cache, sent):
+    server.body, server.length = TEXT[:sent].encode(), len(TEXT)
+    refused(entry, cache, entry.url, "the connection broke off", "try again")
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_status(server, entry, cache, status):
+    server.status = status
+    refused(entry, cache, entry.url, f"answered {status}")
+
+
+@pytest.mark.parametrize("sent", [0, 100_000])
+def test_stalled(server, entry, cache, sent):
+    server.pause_after = sent
+    started = time.monotonic()
+    refused(entry, cache, entry.url, "no answer in time")
+    assert time.monotonic() - started < 5
+
+
+def test_silent_from_the_start(cache):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        entry = made(b"", url=f"http://127.0.0.1:{deaf.getsockname()[1]}/file.csv")
+        refused(entry, cache, "no answer in time")
+
+
+def test_connection_refused(cache):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    refused(made(b"", url=f"http://127.0.0.1:{port}/file.csv"), cache, f":{port}/", "no connection")
+
+
+def test_no_room(entry, cache):
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="'made' cannot be stored in .*cache"):
+        fetch(entry)
+
+
+def test_damaged_copy_in_the_cache_is_fetched_anew(server, entry, cache):
+    path = fetch(entry)
+    path.write_text(TEXT[:-1])
+    assert fetch(entry).read_text() == TEXT
+    assert server.requests == 2
+
+
+def test_local_copy_is_used_checked_and_never_replaced(server, entry, tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    with pytest.raises(DataError, match="mine has no series/made.csv.gz"):
+        fetch(entry, folder)
+    (folder / "series").mkdir(parents=True)
+    copy = folder / "series" / "made.csv.gz"
+    for damaged, said in [
+        (gzip.compress(TEXT[:-2].encode()), "is not the file"),
+        (gzip.compress(TEXT.encode())[:-9], "truncated or damaged"),
+        (b"text", "truncated or damaged"),
+    ]:
+        copy.write_bytes(damaged)
+        with pytest.raises(DataError, match=said) as caught:
+            fetch(entry, folder)
+        assert str(copy) in str(caught.value)
+        assert copy.read_bytes() == damaged
+    copy.write_bytes(gzip.compress(TEXT.encode()))
+    assert fetch(entry, folder) == copy
+    monkeypatch.setenv("SYNAPTIC_PRUNING_DATA", str(folder))
+    assert fetch(entry) == copy
+    assert server.requests == 0
+
+
+def test_without_an_address_the_error_says_what_to_do(cache):
+    entry = replace(made(TEXT.encode()), changes="the original grows every day")
+    for ask in (fetch, locate):
+        with pytest.raises(DataError) as caught:
+            ask(entry)
+        for fragment in ("'made'", "grows every day", str(cache / "series" / "made.csv.gz"), entry.source, entry.home):
+            assert fragment in str(caught.value)
+    (cache / "series").mkdir(parents=True)
+    (cache / "series" / "made.csv").write_text(TEXT)
+    assert fetch(entry) == cache / "series" / "made.csv"
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from synaptic_pruning.tasks.forecasting import DATASETS
+from synaptic_pruning.tasks.forecasting import fetch as fetching
+folder, url, size, sha256 = sys.argv[1:]
+fetching.cache = lambda: Path(folder)
+entry = replace(DATASETS["heart-rate"], name="made", file="series/made.csv.gz", url=url, bytes=int(size), sha256=sha256)
+print("ready", flush=True)
+sys.stdin.readline()
+print(fetching.fetch(entry))
+"""
+
+
+def elsewhere(entry, cache) -> subprocess.Popen[str]:
+    """A process of its own that fetches as soon as it gets a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE, str(cache), entry.url, str(entry.bytes), entry.sha256],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_killed_midway_is_discarded_and_fetched_anew(server, entry, cache):
+    server.pause_after = 200_000
+    with elsewhere(entry, cache) as process:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        part = cache / "series" / "made.csv.download"
+        until = time.monotonic() + 20
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert part.stat().st_size < len(TEXT)
+    assert left_in(cache) == {part.name}
+    with pytest.raises(DataError, match="is not in"):
+        locate(entry)
+    server.pause_after = None
+    assert fetch(entry).read_text() == TEXT
+    assert left_in(cache) == {"made.csv"}
+
+
+def test_two_processes_at_once_both_succeed(server, entry, cache):
+    server.delay = 0.5
+    with elsewhere(entry, cache) as one, elsewhere(entry, cache) as other:
+        for process in (one, other):
+            process.stdin.write("\n")
+            process.stdin.flush()
+        answers = [process.communicate(timeout=30)[0].strip() for process in (one, other)]
+    assert answers == [str(cache / "series" / "made.csv")] * 2
+    assert (cache / "series" / "made.csv").read_text() == TEXT
+    assert server.requests == 1
+    assert left_in(cache) == {"made.csv"}
