@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from synaptic_pruning.export import commands
+from synaptic_pruning.study import commands as studies
 from synaptic_pruning.tasks import commands as datasets
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 app.registered_commands += commands.app.registered_commands
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(studies.app, name="study")
 
 
 class Gaps(StrEnum):

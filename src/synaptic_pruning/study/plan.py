@@ -1,6 +1,6 @@
 """What a comparison varies, and the cells that come of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class Plan:
         seeds: one network each; arms of one seed share initial weights and data order.
         epochs: passes over the training windows, the same for every arm.
         steps: optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
+        learning_rates: of Adam by model, 1e-3 where none is given.
         predict: "delta", the change from the last observed value, or "level".
         schedule: of the learning rate, "constant" or "cosine".
         protocol: "rigorous", without leaks, or "paper", the released one of Vos et al. with all of them.
@@ -38,7 +39,7 @@ class Plan:
     seeds: tuple[int, ...]
     epochs: int
     predict: "Target" = "delta"
-    learning_rate: float = 1e-3
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 64
     steps: int = 0
     schedule: "LearningRate" = "constant"
@@ -74,7 +75,7 @@ def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
             epochs=plan.epochs,
             steps=plan.steps,
             predict=plan.predict,
-            learning_rate=plan.learning_rate,
+            learning_rate=plan.learning_rates.get(model, 1e-3),
             schedule=plan.schedule,
             batch_size=plan.batch_size,
             protocol=plan.protocol,

@@ -3,7 +3,7 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,9 +12,6 @@ from synaptic_pruning.study.plan import Plan
 from synaptic_pruning.tasks.forecasting.datasets import embedded
 from synaptic_pruning.tasks.forecasting.registry import find
 from synaptic_pruning.tasks.forecasting.series import DataError, Series
-
-if TYPE_CHECKING:
-    from synaptic_pruning.study.cells import Protocol
 
 Model = Literal["rnn", "lstm", "patchtst"]
 _EMBEDDED = ("co2", "sunspots", "elnino")
@@ -135,11 +132,11 @@ class Spec(_Strict):
             seeds=tuple(range(self.seeds)),
             epochs=self.epochs,
             predict=self.predict,
-            learning_rates=dict(rates) if isinstance(rates, dict) else dict.fromkeys(self.models, rates),
+            learning_rates={m: rates[m] if isinstance(rates, dict) else rates for m in self.models},
             batch_size=self.batch_size,
             steps=self.steps,
             schedule=self.schedule,
-            protocol=cast("Protocol", self.protocol),
+            protocol=self.protocol,
             grid=Grid(**self.grid.model_dump()),
         )
 
@@ -153,7 +150,9 @@ class Spec(_Strict):
 
         own = {one.name: one for one in embedded()}
         return [
-            first_rows(own[name], self.rows) if name in own else load(name, data_dir=data_dir, rows=self.rows)
+            _first_rows(own[name], self.rows)
+            if name in own
+            else load(name, data_dir=data_dir, rows=self.rows and min(self.rows, find(name).rows))
             for name in self.datasets
         ]
 
@@ -162,11 +161,9 @@ class Spec(_Strict):
         return {name: name if name in _EMBEDDED else find(name).block for name in self.datasets}
 
 
-def first_rows(series: Series, rows: int | None) -> Series:
+def _first_rows(series: Series, rows: int | None) -> Series:
     """Return a series cut to its first rows."""
-    return Series(
-        series.name, series.target, series.columns, series.times[:rows], series.values[:rows], series.season
-    )
+    return Series(series.name, series.target, series.columns, series.times[:rows], series.values[:rows], series.season)
 
 
 def presets() -> dict[str, Path]:
