@@ -216,7 +216,7 @@ def test_connection_refused(cache):
 
 def test_no_room(entry, cache):
     cache.write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="'made' cannot be stored in .*cache"):
+    with pytest.raises(DataError, match=r"'made' cannot be stored in .*cache"):
         fetch(entry)
 
 
@@ -229,7 +229,7 @@ def test_damaged_copy_in_the_cache_is_fetched_anew(server, entry, cache):
 
 def test_local_copy_is_used_checked_and_never_replaced(server, entry, tmp_path, monkeypatch):
     folder = tmp_path / "mine"
-    with pytest.raises(DataError, match="mine has no series/made.csv.gz"):
+    with pytest.raises(DataError, match=r"mine has no series/made\.csv\.gz"):
         fetch(entry, folder)
     (folder / "series").mkdir(parents=True)
     copy = folder / "series" / "made.csv.gz"
