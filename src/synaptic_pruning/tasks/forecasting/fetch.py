@@ -139,13 +139,19 @@ def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> 
 
     path.parent.mkdir(parents=True, exist_ok=True)
     packed, plain = (path.with_name(f"{path.name}.{suffix}") for suffix in ("download", "part"))
+    responses: list[requests.Response] = []
     by_hand = f"put the file at {path} by hand"
     try:
         with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=_WAIT):
             if _is_whole(entry, path):  # another process was quicker
                 return path
             try:
-                download = pooch.HTTPDownloader(progressbar=progress or False, chunk_size=1 << 16, timeout=_TIMEOUTS)
+                download = pooch.HTTPDownloader(
+                    progressbar=progress or False,
+                    chunk_size=1 << 16,
+                    timeout=_TIMEOUTS,
+                    hooks={"response": lambda response, **_: responses.append(response)},
+                )
                 download(url, str(packed), None)
                 content = _extract(entry, url, packed)
                 if not _matches(entry, content):
@@ -156,6 +162,8 @@ def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> 
                 plain.write_bytes(content)
                 return plain.replace(path)
             finally:
+                for response in responses:  # pooch leaves the connection of a refused request open
+                    response.close()
                 packed.unlink(missing_ok=True)
                 plain.unlink(missing_ok=True)
     except filelock.Timeout:

@@ -28,15 +28,20 @@ def load(
     Args:
         name: See `DATASETS`.
         data_dir: Folder of local files.
-        rows: Only the first so many rows, from 2 on.
+        rows: At most so many, the first ones; from 2 on.
         inputs: ``"target"`` for the target alone; ``"all"`` for every other usable column as a channel too.
 
     Raises:
         DataError: An unknown name, an argument out of its range, or a file that is missing or not the right one.
+
+    Example:
+        >>> load("etth3")
+        Traceback (most recent call last):
+        synaptic_pruning.tasks.forecasting.series.DataError: data set 'etth3' is unknown; did you mean ...
     """
     entry = find(name)
-    if rows is not None and not 2 <= rows <= entry.rows:
-        raise DataError(f"rows={rows} must be from 2 to the {entry.rows:,} rows of {name!r}.")
+    if rows is not None and rows < 2:
+        raise DataError(f"rows={rows} must be at least 2; {name!r} has {entry.rows:,}.")
     if inputs not in ("target", "all"):
         raise DataError(f"inputs={inputs!r} is unknown; use 'target' or 'all'.")
     path = fetch(entry, data_dir)

@@ -1,0 +1,139 @@
+"""The commands `datasets list`, `info` and `fetch`, through the program's own parser."""
+
+import functools
+import hashlib
+import http.server
+import re
+import threading
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from synaptic_pruning.cli import app
+from synaptic_pruning.tasks.forecasting import fetch as fetching
+from synaptic_pruning.tasks.forecasting import registry
+from synaptic_pruning.tasks.forecasting.registry import DATASETS
+
+TEXT = b"index,y\n0,1\n1,2\n2,4\n"
+
+
+def synaptic_pruning(*words: object, columns: int = 120):
+    return CliRunner().invoke(app, ["datasets", *map(str, words)], env={"COLUMNS": str(columns)})
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(fetching, "cache", lambda: folder)
+    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
+    for proxy in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(proxy, "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """Two data sets with an address, the second a dead one, and one without."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "first.csv").write_bytes(TEXT)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=served)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/{{}}.csv"
+        made = {
+            name: replace(
+                DATASETS["heart-rate"],
+                name=name,
+                file=f"{name}.csv",
+                url=url.format(name) if name != "third" else None,
+                bytes=len(TEXT),
+                sha256=hashlib.sha256(TEXT).hexdigest(),
+                rows=3,
+            )
+            for name in ("first", "second", "third")
+        }
+        monkeypatch.setattr(registry, "DATASETS", made)
+        yield made
+        server.shutdown()
+
+
+def test_list_names_every_data_set_and_where_it_is(tmp_path):
+    (tmp_path / "AirQualityUCI.csv").touch()  # `list` looks, and leaves reading to those who need the file
+    result = synaptic_pruning("list", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["name", "rows", "frequency", "season", "where", "licence"]
+    assert [line.split()[0] for line in lines[1:]] == list(DATASETS)
+    rows = {line.split()[0]: re.split(r"\s{2,}", line.rstrip()) for line in lines[1:]}
+    assert rows["air-quality"] == ["air-quality", "9,357", "hourly", "24", "local", "CC BY 4.0"]
+    assert rows["etth1"][4] == "absent"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_list_has_one_line_a_data_set_in_any_terminal(columns):
+    lines = synaptic_pruning("list", columns=columns).stdout.splitlines()
+    assert len(lines) == 1 + len(DATASETS)
+    assert max(map(len, lines)) <= columns
+    assert all("absent" in line for line in lines[1:])
+
+
+def test_info_shows_every_field_that_is_set(cache):
+    shown = dict(line.split(maxsplit=1) for line in synaptic_pruning("info", "air-quality").stdout.splitlines())
+    entry = DATASETS["air-quality"]
+    assert {key: shown[key] for key in ("name", "licence", "url", "target", "block", "sha256")} == {
+        key: getattr(entry, key) for key in ("name", "licence", "url", "target", "block", "sha256")
+    }
+    assert (shown["bytes"], shown["missing"], shown["where"]) == ("785,065", "'-200'", "absent")
+    assert "pivot" not in shown
+    cache.mkdir()
+    (cache / "AirQualityUCI.csv").touch()
+    assert f"cached: {cache / 'AirQualityUCI.csv'}" in synaptic_pruning("info", "air-quality").stdout
+
+
+def test_fetch_says_where_the_file_is(three, cache):
+    for _ in range(2):
+        result = synaptic_pruning("fetch", "first")
+        assert (result.exit_code, result.stdout) == (0, f"first: {cache / 'first.csv'}\n")
+        assert (cache / "first.csv").read_bytes() == TEXT
+
+
+def test_fetch_goes_on_after_a_failure_and_tells_it(three, cache):
+    result = synaptic_pruning("fetch", "second", "third", "first")
+    assert result.exit_code == 2
+    assert result.stdout == f"first: {cache / 'first.csv'}\n"
+    second, third = (line for line in result.stderr.splitlines() if line.strip())
+    assert "'second'" in second
+    assert "answered 404" in second
+    assert "no public address serves the file of data set 'third'" in third
+
+
+def test_fetch_all_takes_what_has_an_address(three, cache):
+    three["second"] = replace(three["second"], url=three["first"].url)
+    result = synaptic_pruning("fetch", "--all")
+    assert result.exit_code == 0
+    assert {path.name for path in cache.glob("*.csv")} == {"first.csv", "second.csv"}
+    assert "1 further data sets have no public address" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["info", "air-qualty"], ["'air-qualty'", "did you mean 'air-quality'"]),
+        (["fetch", "etth1", "bitcoins"], ["'bitcoins'", "did you mean 'bitcoin'"]),
+        (["fetch"], ["--all", "name the data sets"]),
+        (["fetch", "etth1", "--all"], ["--all"]),
+    ],
+)
+def test_refusals_come_before_any_work(words, fragments, cache):
+    result = synaptic_pruning(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in result.stderr
+    assert not cache.exists()
