@@ -67,7 +67,7 @@ def blocks(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[str, st
         return by_group.groupby(rows, sort=False).mean()
     if not (by_group > 0).all(axis=None):
         raise ValueError(
-            f"results: {metric} must be positive to be compared as a ratio, found {by_group.min(axis=None)}; "
+            f"results: {metric} must be positive to be compared as a ratio, found {float(by_group.to_numpy().min())}; "
             "leave out the data sets that a network reproduces exactly"
         )
     return by_group.transform(np.log).groupby(rows, sort=False).mean().transform(np.exp)
