@@ -17,18 +17,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 # Any two differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones.
 _LINES = {
-    "none": ("#7799aa", "-"),
+    "none": ("#aa9988", "-"),
     "dropout": ("#c2570c", "--"),
     "mc-dropout": ("#8e44ad", ":"),
     "synaptic": ("#0b7a75", "-"),
-    "synaptic-ensemble": ("#113344", ":"),
-    "vos2025": ("#66ccaa", "--"),
-    "one-shot": ("#aabb33", "--"),
-    "random": ("#bb55ff", ":"),
-    "narrow": ("#992200", "-"),
-    "weight-decay": ("#550088", "--"),
-    "identical": ("#ee88ff", "-"),
-    "broken": ("#660000", ":"),
+    "synaptic-ensemble": ("#002200", ":"),
+    "vos2025": ("#00aadd", "--"),
+    "one-shot": ("#dd8811", ":"),
+    "random": ("#9955ff", "--"),
+    "narrow": ("#993300", "-"),
+    "weight-decay": ("#330099", "--"),
+    "identical": ("#663355", "-"),
+    "broken": ("#440055", ":"),
 }
 COLOURS = {arm: colour for arm, (colour, _) in _LINES.items()}
 DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}
