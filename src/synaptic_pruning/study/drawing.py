@@ -3,9 +3,11 @@
 import io
 import re
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import wraps
 from html import escape
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -15,20 +17,23 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 # Any two differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones.
 _LINES = {
-    "none": ("#aa9988", "-"),
+    "none": ("#b59494", "-"),
     "dropout": ("#c2570c", "--"),
-    "mc-dropout": ("#8e44ad", ":"),
+    "mc-dropout": ("#6b08d6", ":"),
     "synaptic": ("#0b7a75", "-"),
     "synaptic-ensemble": ("#002200", ":"),
-    "vos2025": ("#00aadd", "--"),
-    "one-shot": ("#dd8811", ":"),
-    "random": ("#9955ff", "--"),
-    "narrow": ("#993300", "-"),
-    "weight-decay": ("#330099", "--"),
+    "vos2025": ("#739ce6", "--"),
+    "one-shot": ("#ef8421", ":"),
+    "random": ("#945aff", "--"),
+    "narrow": ("#942900", "-"),
+    "weight-decay": ("#29009c", "--"),
     "identical": ("#663355", "-"),
-    "broken": ("#440055", ":"),
+    "broken": ("#420052", ":"),
 }
 COLOURS = {arm: colour for arm, (colour, _) in _LINES.items()}
 DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}
@@ -69,6 +74,17 @@ class Panel:
     svg: str
 
 
+def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Draw in the report's style; matplotlib decides when a text is made whether it is read as mathematics."""
+
+    @wraps(draw)
+    def in_style(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
 def dots(axes: Axes, table: pd.DataFrame) -> None:
     """One row a line of the table, one dot a column; dots that would hide each other are set slightly apart."""
     apart = np.linspace(0.22, -0.22, table.shape[1])
@@ -102,16 +118,20 @@ def line(arm: str) -> dict[str, Any]:
 
 def new_figure(rows: tuple[int, ...] = (1,), height: float = 2.5, width: float = 3.6) -> tuple[Figure, list[Axes]]:
     """A figure of the given inches with axes one below the other, as high as `rows` says."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)
     return figure, list(axes[:, 0])
+
+
+def inches(names: Iterable[str]) -> float:
+    """About how long the longest of these texts is."""
+    return 0.07 * max((len(name) for name in names), default=0)
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """Render to an `<svg>` element: the same bytes for the same data, ids that no other panel of a page uses."""
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser's font draws the text
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]

@@ -9,12 +9,25 @@ import pandas as pd
 
 from synaptic_pruning.study.drawing import COLOURS as COLOURS
 from synaptic_pruning.study.drawing import DASHES as DASHES
-from synaptic_pruning.study.drawing import GRID, INK, MARKERS, Panel, colour, dots, line, log_scale, new_figure, to_svg
+from synaptic_pruning.study.drawing import (
+    GRID,
+    INK,
+    MARKERS,
+    Panel,
+    colour,
+    dots,
+    line,
+    log_scale,
+    new_figure,
+    styled,
+    to_svg,
+)
 from synaptic_pruning.study.statistics import average_ranks, blocks
 
 Record = Mapping[str, Any]
 
 
+@styled
 def training(records: Sequence[Record]) -> list[Panel]:
     """Error and sparsity through training, one panel a model: the geometric mean over data sets, lengths and seeds."""
     curves = _curves(records)
@@ -64,6 +77,7 @@ def _curves(records: Sequence[Record]) -> pd.DataFrame:
     return table
 
 
+@styled
 def weights(results: pd.DataFrame) -> list[Panel]:
     """Error against alive weights, one panel a data set, one point a model and arm."""
     panels: list[Panel] = []
@@ -92,6 +106,7 @@ def weights(results: pd.DataFrame) -> list[Panel]:
     return panels
 
 
+@styled
 def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
     """Forecasts against the truth at the end of the test set, one panel a data set.
 
@@ -119,6 +134,7 @@ def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
     return panels
 
 
+@styled
 def costs(results: pd.DataFrame) -> list[Panel]:
     """Runtime and memory, one panel a quantity: medians over runs, one row a model."""
     quantities = {
@@ -141,6 +157,7 @@ def costs(results: pd.DataFrame) -> list[Panel]:
     return panels
 
 
+@styled
 def ranks(results: pd.DataFrame) -> Panel:
     """Average rank of every arm over data sets, for all models together and for each."""
     rows = {"all models": average_ranks(blocks(results))} if results["model"].nunique() > 1 else {}

@@ -7,14 +7,15 @@ from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from synaptic_pruning.study.critical_difference import cliques, critical_difference
-from synaptic_pruning.study.drawing import FAINT, INK, Panel, colour, line, new_figure, to_svg
+from synaptic_pruning.study.drawing import FAINT, INK, Panel, colour, inches, line, new_figure, styled, to_svg
 from synaptic_pruning.study.statistics import ALPHA, average_ranks, blocks
 
 REFERENCE = "none"
 _MOST_NUMBERED_ROWS = 60
-_BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"])
+_BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
 
 
+@styled
 def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
     """Average ranks on one axis; a bar joins arms that Nemenyi's test cannot tell apart.
 
@@ -33,8 +34,9 @@ def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
     left = (k + 1) // 2  # the better half is named on the left, the others on the right, so that no two leaders cross
     first_row = 0.55 + 0.22 * len(groups)
     depth = first_row + 0.5 * left
-    figure, (axes,) = new_figure(height=0.8 + 0.32 * depth, width=5.4)
-    room = 0.42 * (k - 1)
+    axis, beside = 3.6, 0.6 + inches(ranks)
+    figure, (axes,) = new_figure(height=0.8 + 0.32 * depth, width=axis + 2 * beside)
+    room = beside / axis * (k - 1)
     axes.set(xlim=(1 - room, k + room), ylim=(depth, -1.3))
     axes.axis("off")
     axes.plot([1, k], [0, 0], color=INK, linewidth=1, solid_capstyle="butt")
@@ -69,6 +71,7 @@ def _bar(axes: Axes, start: float, end: float, y: float) -> None:
         axes.plot([x, x], [y - 0.1, y + 0.1], color=FAINT, linewidth=1)
 
 
+@styled
 def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
     """MAE relative to one arm, one row a data set, one column a model and arm; teal is better, orange is worse.
 
@@ -98,7 +101,10 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
     logs = np.ma.masked_invalid(np.log(values))
     numbered = len(ratios) <= _MOST_NUMBERED_ROWS
     rows, columns = values.shape
-    figure, (axes,) = new_figure(height=1.3 + (0.21 if numbered else 12.6 / rows) * rows, width=1.6 + 0.38 * columns)
+    figure, (axes,) = new_figure(
+        height=0.5 + inches(arms) + (0.21 if numbered else 12.6 / rows) * rows,
+        width=0.2 + inches(order) + 0.38 * columns,
+    )
     reach = max(0.01, float(np.quantile(np.abs(logs.compressed()), 0.95)))
     norm = CenteredNorm(0, reach)
     axes.pcolormesh(logs, cmap=_BETTER_TO_WORSE, norm=norm, edgecolors="white", linewidth=0.5 if numbered else 0)
@@ -129,6 +135,7 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
     return Panel(f"MAE relative to “{reference}”", description, to_svg(figure, "heat-map", description))
 
 
+@styled
 def costs_by_length(results: pd.DataFrame, reference: str = REFERENCE) -> list[Panel]:
     """Runtime and memory against window length, relative to one arm, one panel a quantity, one line an arm.
 

@@ -9,16 +9,17 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from synaptic_pruning.study.drawing import COLOURS, FAINT, INK, Panel, new_figure, to_svg
+from synaptic_pruning.study.drawing import COLOURS, FAINT, INK, Panel, inches, new_figure, styled, to_svg
 
 _BIN = 0.05
 _MOST_LINES = 200
-_MOST_PIXELS = 128
+_MOST_PIXELS = 256
 _ACCENT = COLOURS["synaptic"]
 _PALE_TO_ACCENT = LinearSegmentedColormap.from_list("alive", ["#eef1f4", _ACCENT])
 _ACCENT_TO_PALE = _PALE_TO_ACCENT.reversed()
 
 
+@styled
 def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel:
     """Validation error against the weights that still live, one thin line a run, time running from left to right.
 
@@ -66,8 +67,9 @@ def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel
     last = binned.iloc[-1]
     description = (
         f"Validation error of {len(histories)} runs relative to each run's best epoch, against the share of weights "
-        f"alive. At {last['sparsity']:.0%} sparsity the median is {last['median']:.3f}, quartiles {last['low']:.3f} and "
-        f"{last['high']:.3f}. Early epochs, at the left, are also those in which the network has yet to learn."
+        f"alive. At {last['sparsity']:.0%} sparsity the median is {last['median']:.3f}, quartiles "
+        f"{last['low']:.3f} and {last['high']:.3f}. Early epochs, at the left, are also those in which the network has "
+        "yet to learn."
     )
     return Panel("Error while weights die", description, to_svg(figure, "error-while-dying", description))
 
@@ -100,6 +102,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+@styled
 def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
     """Sparsity of every layer through training: one row a layer, training from left to right, its last value beside it.
 
@@ -116,7 +119,8 @@ def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
     if table.isna().any(axis=None):
         layer = str(table.index[table.isna().any(axis=1)][0])
         raise ValueError(f"entries: every layer needs a sparsity at every progress, {layer!r} lacks one")
-    figure, (axes,) = new_figure(height=0.75 + 0.2 * len(table), width=5.4)
+    names = [str(name) for name in table.index]
+    figure, (axes,) = new_figure(height=0.75 + 0.2 * len(names), width=3.6 + inches(names))
     steps = table.columns.to_numpy(dtype=float)
     middle = (steps[1:] + steps[:-1]) / 2
     edges = np.concatenate([[min(0.0, steps[0])], middle, [max(1.0, steps[-1])]])
@@ -127,7 +131,7 @@ def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
     axes.set(ylim=(len(table), 0), xlabel="share of training")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_yticks(np.arange(len(table)) + 0.5, [str(name) for name in table.index])
+    axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.tick_params(axis="y", labelcolor=INK)
     final = table.iloc[:, -1]
     for row, value in enumerate(final):
@@ -139,6 +143,7 @@ def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
     return Panel("Layer by layer", description, to_svg(figure, "layers", description))
 
 
+@styled
 def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
     """Pictures of masks, one panel a weight: a pixel a weight, or the share alive of many in a large layer.
 
@@ -178,13 +183,13 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
 
 
 def shrink(mask: np.ndarray) -> np.ndarray:
-    """Means over near-equal blocks, so that no side has more than 128 pixels.
+    """Means over near-equal blocks, so that no side has more than 256 pixels.
 
     Example:
         >>> shrink(np.array([[True, False]])).tolist()
         [[1.0, 0.0]]
         >>> shrink(np.ones((300, 2), dtype=bool)).shape
-        (128, 2)
+        (256, 2)
     """
     picture = mask.astype(float)
     for axis, side in enumerate(mask.shape):
