@@ -102,7 +102,7 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
     numbered = len(ratios) <= _MOST_NUMBERED_ROWS
     rows, columns = values.shape
     figure, (axes,) = new_figure(
-        height=0.5 + inches(arms) + (0.21 if numbered else 12.6 / rows) * rows,
+        height=0.5 + inches(arms) + (0.21 if numbered else 0.13) * rows,
         width=0.2 + inches(order) + 0.38 * columns,
     )
     reach = max(0.01, float(np.quantile(np.abs(logs.compressed()), 0.95)))
