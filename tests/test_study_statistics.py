@@ -1,13 +1,16 @@
-"""The statistics against hand-worked tables, SciPy and a brute-force enumeration."""
+"""The statistics against hand-worked tables, SciPy, autorank and a brute-force enumeration."""
 
 import itertools
+import math
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
+from synaptic_pruning.study.critical_difference import critical_difference
+from synaptic_pruning.study.statistics import against, all_pairs, average_ranks, blocks, friedman, paired
 
 ARMS = ["none", "dropout", "synaptic"]
 
@@ -33,12 +36,89 @@ def results(values, seeds=2, lengths=(7, 30)):
     return pd.DataFrame(rows)
 
 
+def run(dataset, model, arm, mae, seed=0, length=7):
+    return {
+        "dataset": dataset,
+        "model": model,
+        "arm": arm,
+        "length": length,
+        "horizon": 1,
+        "seed": seed,
+        "mae": mae,
+        "skill": 1 - mae,
+        "status": "ok",
+    }
+
+
 def test_blocks_are_data_sets_and_values_means_over_seeds_and_lengths():
     values = {"a": dict(zip(ARMS, [1.0, 2.0, 3.0], strict=True)), "b": dict(zip(ARMS, [30.0, 20.0, 10.0], strict=True))}
     table = blocks(results(values))
     assert list(table.columns) == ARMS  # the order of appearance, not of the alphabet
     np.testing.assert_allclose(table.loc["a"], [1, 2, 3])
     np.testing.assert_allclose(table.loc["b"], [30, 20, 10])
+
+
+def test_seeds_are_averaged_plainly_first_then_models_and_lengths_geometrically():
+    # rnn: mean(1, 3) = 2; lstm: 8; so sqrt(2 · 8) = 4, not the mean over runs (1 + 3 + 8) / 3.
+    table = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "rnn", "none", 3.0, 1), run("a", "lstm", "none", 8.0)])
+    assert blocks(table).loc["a", "none"] == pytest.approx(4)
+    lengths = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "rnn", "none", 9.0, length=30)])
+    assert blocks(lengths).loc["a", "none"] == pytest.approx(3)
+
+
+def test_a_model_with_large_errors_has_no_more_say_than_another():
+    halves = [run("a", "rnn", "none", 2.0), run("a", "rnn", "synaptic", 1.0)]
+    doubles = [run("a", "lstm", "none", 500.0), run("a", "lstm", "synaptic", 1000.0)]
+    table = blocks(pd.DataFrame(halves + doubles))
+    assert table.loc["a", "synaptic"] / table.loc["a", "none"] == pytest.approx(1)
+
+
+def test_data_sets_of_one_station_are_one_block_whatever_their_units():
+    values = {
+        "co": {"none": 1.0, "synaptic": 0.5},
+        "no2": {"none": 1e6, "synaptic": 2e6},
+        "z": {"none": 1, "synaptic": 3},
+    }
+    runs = pd.DataFrame([run(d, "rnn", arm, v) for d, arms in values.items() for arm, v in arms.items()])
+    table = blocks(runs, block_of={"co": "station", "no2": "station", "never run": "x"})
+    assert list(table.index) == ["station", "z"]
+    # the ratio of the block is the geometric mean of its members' ratios 1/2 and 2
+    np.testing.assert_allclose(table["synaptic"] / table["none"], [1, 3])
+    other_unit = runs.assign(mae=runs["mae"].where(runs["dataset"] != "co", runs["mae"] * 1e4))
+    rescaled = blocks(other_unit, block_of={"co": "station", "no2": "station"})
+    np.testing.assert_allclose(rescaled["synaptic"] / rescaled["none"], table["synaptic"] / table["none"])
+
+
+def test_blocks_equal_a_brute_force_loop_and_keep_the_order():
+    rng = np.random.default_rng(0)
+    sets, models = ["z", "a", "m"], ["rnn", "gru"]
+    grid = itertools.product(sets, models, ["s", "b", "n"], [7, 3], [0, 1, 2])
+    runs = pd.DataFrame([run(d, m, a, rng.uniform(1, 9), s, n) for d, m, a, n, s in grid])
+    table = blocks(runs)
+    assert (list(table.index), list(table.columns)) == (sets, ["s", "b", "n"])
+    for dataset, arm in itertools.product(table.index, table.columns):
+        logs = []
+        for model, length in itertools.product(models, [7, 3]):
+            found = [
+                r.mae
+                for r in runs.itertuples()
+                if (r.dataset, r.model, r.arm, r.length) == (dataset, model, arm, length)
+            ]
+            logs.append(math.log(sum(found) / len(found)))
+        assert table.loc[dataset, arm] == pytest.approx(math.exp(sum(logs) / len(logs)))
+
+
+def test_skill_may_be_negative_and_is_averaged_plainly():
+    runs = pd.DataFrame([run("a", "rnn", "none", 1.5), run("a", "lstm", "none", 0.6)])
+    assert blocks(runs, "skill").loc["a", "none"] == pytest.approx((-0.5 + 0.4) / 2)
+
+
+def test_blocks_refuse_what_would_compare_different_runs():
+    runs = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "lstm", "none", 9.0), run("a", "rnn", "synaptic", 1.0)])
+    with pytest.raises(ValueError, match=r"arm 'synaptic' has no mae for \('a', 'lstm', 7, 1\).*paired"):
+        blocks(runs)
+    with pytest.raises(ValueError, match=r"mae must be positive .* found 0\.0"):
+        blocks(pd.DataFrame([run("a", "rnn", "none", 0.0)]))
 
 
 def test_a_failed_run_leaves_with_its_partners_and_is_counted():
@@ -68,6 +148,35 @@ def test_friedman_on_a_table_worked_by_hand():
     assert result.p_value == pytest.approx(np.exp(-4.5 / 2))  # chi-squared with 2 degrees of freedom
     assert result.f_statistic == pytest.approx(27 / 7)
     assert result.f_p_value == pytest.approx((1 + 2 * (27 / 7) / 6) ** -3)  # F(2, 6): (1 + 2F/d)^(-d/2)
+    # Kendall's W from rank sums: 12 · ((5-8)² + 0 + (11-8)²) / (4² · (3³ - 3)) = 216 / 384.
+    assert result.concordance == pytest.approx(216 / 384)
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 3), (3, 3), (2, 4)])
+def test_the_smallest_p_of_friedman_is_the_share_of_outcomes_in_which_all_blocks_agree(n, k):
+    outcomes = list(itertools.product(itertools.permutations(range(k)), repeat=n))
+    spread = [np.ptp(np.sum(rows, axis=0)) for rows in outcomes]
+    agree = np.mean([value == n * (k - 1) for value in spread])  # best always best, worst always worst
+    all_agree = np.mean([len(set(rows)) == 1 for rows in outcomes])
+    result = friedman(pd.DataFrame([range(k)] * n, dtype=float))
+    assert result.smallest_p == pytest.approx(all_agree)
+    assert all_agree <= agree
+    assert result.can_be_significant == result.significant == (all_agree < 0.05)
+
+
+def test_autorank_agrees():
+    from autorank import autorank
+
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(rng.uniform(1, 2, (14, 5)) - [0.3, 0, 0, 0, -0.1], columns=list("abcde"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, about libraries it uses
+        theirs = autorank(table, alpha=0.05, order="ascending", force_mode="nonparametric")
+    ours = friedman(table)
+    assert (theirs.omnibus, theirs.posthoc) == ("friedman", "nemenyi")
+    assert ours.p_value == pytest.approx(theirs.pvalue)
+    assert ours.ranks == pytest.approx(theirs.rankdf["meanrank"].to_dict())
+    assert critical_difference(5, 14) == pytest.approx(theirs.cd, rel=1e-4)
 
 
 def test_friedman_with_ties_equals_scipy():
@@ -129,6 +238,23 @@ def test_holm_by_hand():
     for step, pair in enumerate(ordered):
         running = min(1.0, max(running, (3 - step) * pair.p_value))
         assert pair.p_holm == pytest.approx(running)
+
+
+def test_all_pairs_are_the_single_comparisons_with_holm_over_all_of_them():
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame(rng.uniform(1, 1.3, (11, 4)), columns=list("abcd"))
+    table["d"] -= 0.2
+    pairs = all_pairs(table)
+    assert [(pair.arm, pair.other) for pair in pairs] == list(itertools.combinations("abcd", 2))
+    running = 0.0
+    for step, pair in enumerate(sorted(pairs, key=lambda pair: pair.p_value)):
+        logs = np.log(table[pair.arm] / table[pair.other])
+        assert pair.p_value == pytest.approx(stats.wilcoxon(logs).pvalue)
+        running = min(1.0, max(running, (6 - step) * pair.p_value))
+        assert pair.p_holm == pytest.approx(running)
+        assert pair.smallest_p == pytest.approx(6 * 2 / 2**11)
+    assert {pair.arm for pair in pairs if pair.significant} == set("abc")
+    assert all_pairs(table[["a"]]) == []
 
 
 @pytest.mark.parametrize(("n", "possible"), [(1, False), (3, False), (6, False), (7, True), (12, True)])

@@ -1,43 +1,24 @@
-"""What the runs support: blocks are data sets, values are means over seeds and window lengths.
+"""What the runs support: ranks, tests and differences on a table of blocks × arms.
 
-Seeds, windows and window lengths of one data set are not independent evidence, so none of them is a block. The
-mathematics is SciPy's and statsmodels'. Sources: Demšar (JMLR 7, 2006); Iman & Davenport (1980); Benavoli, Corani &
+The mathematics is SciPy's and statsmodels'. Sources: Demšar (JMLR 7, 2006); Iman & Davenport (1980); Benavoli, Corani &
 Mangili (JMLR 17, 2016) for Wilcoxon with Holm rather than mean-rank tests.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from synaptic_pruning.study.blocks import blocks as blocks
+from synaptic_pruning.study.blocks import paired as paired
+
 ALPHA = 0.05
-_RUN = ["dataset", "model", "length", "horizon", "seed"]
-
-
-def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Keep the runs that ended well in every arm, and count the rows left out for their partners' sake or their own.
-
-    Example:
-        >>> rows = [("a", "rnn", arm, 7, 1, s, "ok") for arm in ("none", "synaptic") for s in (0, 1)]
-        >>> table = pd.DataFrame(rows, columns=["dataset", "model", "arm", "length", "horizon", "seed", "status"])
-        >>> table.loc[0, "status"] = "diverged"
-        >>> kept, left_out = paired(table)
-        >>> len(kept), left_out
-        (2, 2)
-    """
-    well = results[results["status"] == "ok"]
-    complete = well.groupby(_RUN)["arm"].transform("nunique") == results["arm"].nunique()
-    kept = well[complete]
-    return kept, len(results) - len(kept)
-
-
-def blocks(results: pd.DataFrame, metric: str = "mae") -> pd.DataFrame:
-    """One row a data set, one column an arm (in order of appearance): the mean of `metric` over everything else."""
-    table = results.pivot_table(index="dataset", columns="arm", values=metric, aggfunc="mean", sort=False)
-    return table[list(dict.fromkeys(results["arm"]))]
 
 
 @dataclass(frozen=True)
@@ -48,6 +29,9 @@ class Friedman:
         ranks: average rank of every arm, 1 is best.
         statistic: Friedman's chi-squared with k - 1 degrees of freedom, and its `p_value`.
         f_statistic: Iman and Davenport's F with (k - 1, (k - 1)(n - 1)) degrees of freedom, and its `f_p_value`.
+        concordance: Kendall's W, from 0 (the blocks rank the arms at random) to 1 (all blocks agree).
+        smallest_p: the exact probability, when all arms are alike, that all blocks agree: no p-value can honestly be
+            smaller, whatever the two approximations say.
     """
 
     blocks: int
@@ -56,6 +40,18 @@ class Friedman:
     p_value: float
     f_statistic: float
     f_p_value: float
+    concordance: float
+    smallest_p: float
+
+    @property
+    def can_be_significant(self) -> bool:
+        """Whether any outcome on so few blocks could have reached `ALPHA`."""
+        return self.smallest_p < ALPHA
+
+    @property
+    def significant(self) -> bool:
+        """Whether this outcome did, by Iman and Davenport's F."""
+        return self.can_be_significant and self.f_p_value < ALPHA
 
 
 def average_ranks(table: pd.DataFrame) -> dict[str, float]:
@@ -75,13 +71,21 @@ def friedman(table: pd.DataFrame) -> Friedman | None:
     if n < 2 or k < 3:
         return None
     ranks = average_ranks(table)
+    least = float(math.factorial(k)) ** (1 - n)
     if (table.nunique(axis=1) == 1).all():  # every block one big tie: nothing speaks against "all alike"
-        return Friedman(n, ranks, 0.0, 1.0, 0.0, 1.0)
+        return Friedman(n, ranks, 0.0, 1.0, 0.0, 1.0, 0.0, least)
     statistic, p_value = stats.friedmanchisquare(*(table[arm] for arm in table))
     room = n * (k - 1) - statistic
     f = float("inf") if room <= 1e-9 * n * k else (n - 1) * statistic / room
     return Friedman(
-        n, ranks, float(statistic), float(p_value), float(f), float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
+        n,
+        ranks,
+        float(statistic),
+        float(p_value),
+        float(f),
+        float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))),
+        concordance=float(statistic) / (n * (k - 1)),
+        smallest_p=least,
     )
 
 
@@ -138,18 +142,33 @@ def against(table: pd.DataFrame, arm: str, others: Sequence[str] | None = None) 
         (-0.05, 2, 1, 0.5, False)
     """
     names = [str(c) for c in table if c != arm] if others is None else list(others)
+    return _family(table, [(arm, name) for name in names])
+
+
+def all_pairs(table: pd.DataFrame) -> list[Pair]:
+    """Compare every two arms of a table of blocks × arms, Holm-corrected over all these pairs.
+
+    Example:
+        >>> table = pd.DataFrame({"none": [1.0, 2.0], "dropout": [0.9, 1.9], "synaptic": [0.8, 1.7]})
+        >>> [(pair.arm, pair.other, pair.losses) for pair in all_pairs(table)]
+        [('none', 'dropout', 2), ('none', 'synaptic', 2), ('dropout', 'synaptic', 2)]
+    """
+    return _family(table, list(combinations([str(arm) for arm in table], 2)))
+
+
+def _family(table: pd.DataFrame, names: Sequence[tuple[str, str]]) -> list[Pair]:
     if table.empty or not names:
         return []
-    ratios = {name: (table[arm] / table[name]).to_numpy(dtype=float) for name in names}
-    p_values = [_wilcoxon(ratio) for ratio in ratios.values()]
+    ratios = [(table[arm] / table[other]).to_numpy(dtype=float) for arm, other in names]
+    p_values = [wilcoxon(np.log(ratio)) for ratio in ratios]
     corrected = multipletests(p_values, method="holm")[1]
     pairs = []
-    for (name, ratio), p_value, p_holm in zip(ratios.items(), p_values, corrected, strict=True):
+    for (arm, other), ratio, p_value, p_holm in zip(names, ratios, p_values, corrected, strict=True):
         low, high = _interval(ratio - 1)
         pairs.append(
             Pair(
                 arm,
-                name,
+                other,
                 blocks=len(ratio),
                 difference=float(np.median(ratio - 1)),
                 low=low,
@@ -185,10 +204,9 @@ def smallest_sample(comparisons: int) -> int:
     return next(n for n in range(1, 64) if smallest_p(n, comparisons) < ALPHA)
 
 
-def _wilcoxon(ratio: np.ndarray) -> float:
-    """Two-sided signed-rank p-value of log ratios, which, unlike differences, have no unit; all ties give 1."""
-    logs = np.log(ratio)
-    return 1.0 if not logs.any() else float(stats.wilcoxon(logs).pvalue)
+def wilcoxon(logs: np.ndarray, alternative: Literal["two-sided", "less"] = "two-sided") -> float:
+    """Signed-rank p-value of log ratios, which, unlike differences, have no unit; all ties give 1."""
+    return 1.0 if not logs.any() else float(stats.wilcoxon(logs, alternative=alternative).pvalue)
 
 
 def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:
