@@ -6,7 +6,7 @@ be gone by then. It never looks at steps or epochs, so the same schedule serves 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Schedule:
     final: float
     begin: float
     end: float
-    ramp: Callable[[float], float]
+    ramp: Callable[[float], float] = field(repr=False)  # its address would differ from run to run
 
     def __post_init__(self) -> None:
         for argument in ("initial", "final"):

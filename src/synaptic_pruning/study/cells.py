@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -62,7 +62,7 @@ class Cell:
         rule = {"rule": repr(self.regime.rule())}
         return asdict(self) | rule | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits, the same on every machine and in every process."""
         content = json.dumps(self.to_dict(), sort_keys=True)
@@ -186,6 +186,7 @@ def read_forecasts(folder: Path, cell_hash: str) -> dict[str, "np.ndarray"]:
         return dict(stored)
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a result is tied to."""
     return {
