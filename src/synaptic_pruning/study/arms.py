@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 import synaptic_pruning as sp
 
 RECIPES: dict[str, Callable[[float], sp.Rule]] = {
-    "synaptic": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.05, end=0.5)),
-    "one-shot": lambda sparsity: sp.ToSparsity(sp.one_shot(sparsity, at=0.2)),
-    "random": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.05, end=0.5), score="random"),
+    "synaptic": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8)),
+    "one-shot": lambda sparsity: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
+    "random": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8), score="random"),
     "vos2025": lambda sparsity: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
 }
 """Rules by name, each a function of the final sparsity."""
+
+TOLERANCE = 0.01
+"""Of arms that remove weights: one percent of validation error buys the sparser network."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Arm:
         name: what `--arms` and the results call it.
         candidates: the regimes it chooses from, given the grid.
         passes: stochastic forward passes whose forecasts are averaged; 0 is one pass without dropout.
+        tolerance: the sparsest setting whose validation error is above the smallest by at most this share is taken.
         ensemble: whether `Grid.members` networks of different seeds are averaged.
         meaning: what it is, in words.
 
@@ -90,6 +94,7 @@ class Arm:
     name: str
     candidates: Callable[[Grid], tuple[Regime, ...]] = field(compare=False)
     passes: int = 0
+    tolerance: float = 0.0
     ensemble: bool = False
     meaning: str = ""
 
@@ -118,13 +123,29 @@ ARMS: dict[str, Arm] = _table(
     Arm("none", _fixed(), meaning="the plain network"),
     Arm("dropout", _dropout, meaning="dropout while training"),
     Arm("mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"),
-    Arm("synaptic", _pruned("synaptic"), meaning="no dropout; the network prunes itself while it trains"),
+    Arm(
+        "synaptic",
+        _pruned("synaptic"),
+        tolerance=TOLERANCE,
+        meaning="no dropout; the network prunes itself while it trains",
+    ),
     Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
-    Arm("one-shot", _pruned("one-shot"), meaning="a single cut by magnitude at 20 % of training"),
-    Arm("random", _pruned("random"), meaning="random weights removed on the schedule of “synaptic”"),
+    Arm(
+        "one-shot",
+        _pruned("one-shot"),
+        tolerance=TOLERANCE,
+        meaning="a single cut by magnitude where the ramp of “synaptic” begins",
+    ),
+    Arm(
+        "random",
+        _pruned("random"),
+        tolerance=TOLERANCE,
+        meaning="random weights removed on the schedule of “synaptic”",
+    ),
     Arm(
         "narrow",
         lambda grid: tuple(Regime(sparsity=sparsity) for sparsity in grid.sparsity),
+        tolerance=TOLERANCE,
         meaning="a dense network built with as many weights as survive in “synaptic”",
     ),
     Arm(

@@ -1,4 +1,4 @@
-"""From trainings to runs: every arm takes the setting with the smallest *validation* error; the test set has no say."""
+"""From trainings to runs: every arm takes its setting by *validation* error; the test set has no say."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ _Group = tuple[str, str, int]
 def select(cells: Sequence[Cell], records: Sequence[Record], plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """Return one record a run: the training that an arm chose, with that arm's scores under its name.
 
-    An arm chooses one setting for each data set, model and window length, by the mean validation error over all seeds;
-    a setting of which some seed failed is chosen only where every setting did. Arms that chose the same training share
+    An arm chooses one setting for each data set, model and window length, by the mean validation error over all seeds:
+    the smallest, or, of arms that remove weights, the sparsest within `Arm.tolerance` of the smallest. A setting of which some seed failed is chosen only where every setting did. Arms that chose the same training share
     a record. A sparse ensemble has records of its own: the mean forecast of `Grid.members` seeds from its own on.
 
     Args:
@@ -51,7 +51,7 @@ def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: 
             regime: np.mean([validation_error(record, passes) for record in trainings[regime].values()])
             for regime in plan.candidates(name)
         }
-        chosen = min(mean, key=lambda regime: mean[regime])
+        chosen = _choose(mean, ARMS[name].tolerance)
         of_seeds = trainings[chosen]
         for place, seed in enumerate(of_seeds):
             if ARMS[name].ensemble:
@@ -68,6 +68,12 @@ def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: 
                 run["tail"]["truth"] = _tail(forecasts["test"])
                 run["tail"]["forecasts"][name] = _tail(forecasts[f"test {passes}"])
     return list(runs.values())
+
+
+def _choose(errors: Mapping[Regime, float], tolerance: float) -> Regime:
+    """Return the sparsest regime within the tolerance of the smallest error, of several the one with the smallest."""
+    most = min(errors.values()) * (1 + tolerance)
+    return min((r for r in errors if errors[r] <= most), key=lambda r: (-r.sparsity if tolerance else 0, errors[r]))
 
 
 def _bare(record: Record, regime: Regime) -> dict[str, Any]:
