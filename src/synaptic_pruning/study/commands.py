@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from synaptic_pruning.study.spec import Spec
+    from synaptic_pruning.tasks.forecasting.series import Series
 
 app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
 _SPEC = "spec.toml"
@@ -78,10 +79,10 @@ def status_command(folder: Folder, data_dir: Data = None) -> None:
     from synaptic_pruning.study.plan import expand
     from synaptic_pruning.study.runner import in_flight, read_record
 
-    spec = _stored(folder)
+    spec, series = _stored(folder, data_dir)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for cell in expand(spec.plan(), spec.series(data_dir)):
+    for cell in expand(spec.plan(), series):
         record = read_record(folder / "cells", cell)
         if record is None or record["status"].startswith(("failed", "killed")):
             counts["running" if in_flight(folder / "cells", cell) else "failed" if record else "left"] += 1
@@ -100,19 +101,20 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     """Write the tables and the report of the study in DIR from the cells that it holds."""
     from synaptic_pruning.study.compare import summarise
 
-    spec = _stored(folder)
-    summarise(spec.series(data_dir), spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
+    spec, series = _stored(folder, data_dir)
+    summarise(series, spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
-def _stored(folder: Path) -> "Spec":
+def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
     from synaptic_pruning.study.spec import read_spec
     from synaptic_pruning.tasks.forecasting.series import DataError
 
     if not (folder / _SPEC).is_file():
         _refuse(f"{folder} holds no study; give the --out folder of a study.")
     try:
-        return read_spec(folder / _SPEC)
+        spec = read_spec(folder / _SPEC)
+        return spec, spec.series(data_dir)
     except DataError as error:
         _refuse(str(error))
 
