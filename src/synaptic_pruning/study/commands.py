@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from synaptic_pruning.study.spec import Spec
     from synaptic_pruning.tasks.forecasting.series import Series
 
@@ -64,13 +66,14 @@ def run_command(
         write_atomically(out / _SPEC, path.read_bytes())
         from synaptic_pruning.study.compare import compare
 
-        compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
+        table = compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
     except (DataError, OSError, ImportError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; finished cells are kept in {out}, and the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"Report: {out / 'report.html'}")
+    tell_failures(table)
 
 
 @app.command("status")
@@ -104,6 +107,15 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     spec, series = _stored(folder, data_dir)
     summarise(series, spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
     typer.echo(f"Report: {folder / 'report.html'}")
+
+
+def tell_failures(table: "pd.DataFrame") -> None:
+    """Say how many runs of a table failed and why the first did; end with exit code 2 when none ended well."""
+    failed = table.loc[table["status"] != "ok", "status"]
+    if len(failed):
+        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
+    if len(failed) == len(table):
+        raise typer.Exit(2)
 
 
 def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
