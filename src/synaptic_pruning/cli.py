@@ -124,11 +124,7 @@ def compare(
     verdict = judge(paired(table)[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
-    failed = table.loc[table["status"] != "ok", "status"]
-    if len(failed):
-        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
-    if len(failed) == len(table):
-        raise typer.Exit(2)
+    studies.tell_failures(table)
 
 
 def _read(

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from synaptic_pruning.study.spec import Spec
+    from synaptic_pruning.tasks.forecasting.series import Series
 
 app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
 _SPEC = "spec.toml"
@@ -63,13 +66,14 @@ def run_command(
         write_atomically(out / _SPEC, path.read_bytes())
         from synaptic_pruning.study.compare import compare
 
-        compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
+        table = compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
     except (DataError, OSError, ImportError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; finished cells are kept in {out}, and the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"Report: {out / 'report.html'}")
+    tell_failures(table)
 
 
 @app.command("status")
@@ -78,10 +82,10 @@ def status_command(folder: Folder, data_dir: Data = None) -> None:
     from synaptic_pruning.study.plan import expand
     from synaptic_pruning.study.runner import in_flight, read_record
 
-    spec = _stored(folder)
+    spec, series = _stored(folder, data_dir)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for cell in expand(spec.plan(), spec.series(data_dir)):
+    for cell in expand(spec.plan(), series):
         record = read_record(folder / "cells", cell)
         if record is None or record["status"].startswith(("failed", "killed")):
             counts["running" if in_flight(folder / "cells", cell) else "failed" if record else "left"] += 1
@@ -100,19 +104,29 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     """Write the tables and the report of the study in DIR from the cells that it holds."""
     from synaptic_pruning.study.compare import summarise
 
-    spec = _stored(folder)
-    summarise(spec.series(data_dir), spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
+    spec, series = _stored(folder, data_dir)
+    summarise(series, spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
-def _stored(folder: Path) -> "Spec":
+def tell_failures(table: "pd.DataFrame") -> None:
+    """Say how many runs of a table failed and why the first did; end with exit code 2 when none ended well."""
+    failed = table.loc[table["status"] != "ok", "status"]
+    if len(failed):
+        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
+    if len(failed) == len(table):
+        raise typer.Exit(2)
+
+
+def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
     from synaptic_pruning.study.spec import read_spec
     from synaptic_pruning.tasks.forecasting.series import DataError
 
     if not (folder / _SPEC).is_file():
         _refuse(f"{folder} holds no study; give the --out folder of a study.")
     try:
-        return read_spec(folder / _SPEC)
+        spec = read_spec(folder / _SPEC)
+        return spec, spec.series(data_dir)
     except DataError as error:
         _refuse(str(error))
 

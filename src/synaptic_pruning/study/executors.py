@@ -77,10 +77,12 @@ class Processes:
 
     def stop(self, running: Collection[int]) -> None:
         """See `Executor`."""
-        for sentinel in running:
-            self._processes[sentinel].kill()
-        for sentinel in running:
-            self._processes.pop(sentinel).join()
+        # A Ctrl-C within `wait` leaves some among the running that are no longer ours.
+        processes = [self._processes.pop(sentinel) for sentinel in running if sentinel in self._processes]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
 def attempt(work: Work, cell: Cell, series: Series, folder: Path) -> Record:

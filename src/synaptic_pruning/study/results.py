@@ -1,7 +1,6 @@
 """The tidy table of a study, one row a run, and the networks worth keeping."""
 
 import io
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,5 @@ def keep_best_networks(records: Iterable[Mapping[str, Any]], cells: Path, folder
     """Copy the best network of every data set and model to `<folder>/<data set>-<model>.safetensors`."""
     folder.mkdir(exist_ok=True)
     for (dataset, model), record in best_records(records).items():
-        target = folder / f"{quote(dataset, safe=' ')}-{model}.safetensors"
-        temporary = target.with_suffix(".part")
-        shutil.copyfile(cells / f"{record['hash']}.safetensors", temporary)
-        temporary.replace(target)
+        network = (cells / f"{record['hash']}.safetensors").read_bytes()
+        write_atomically(folder / f"{quote(dataset, safe=' ')}-{model}.safetensors", network)

@@ -1,9 +1,10 @@
 """A study as a file: what is compared, on which data, for how long; checked before anything is trained."""
 
+import difflib
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,11 +15,21 @@ from synaptic_pruning.tasks.forecasting.registry import find
 from synaptic_pruning.tasks.forecasting.series import DataError, Series
 
 Model = Literal["rnn", "lstm", "patchtst"]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _EMBEDDED = ("co2", "sunspots", "elnino")
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return values of which none stands twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} stands there {values.count(value)} times; name it once")
+    return values
 
 
 class GridSpec(_Strict):
@@ -34,7 +45,7 @@ class GridSpec(_Strict):
     dropout: tuple[float, ...] = Grid.dropout
     sparsity: tuple[float, ...] = Grid.sparsity
     weight_decay: tuple[float, ...] = Grid.weight_decay
-    members: int = Field(default=Grid.members, ge=2)
+    members: int = Field(default=Grid.members, ge=2, strict=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,8 +54,14 @@ class GridSpec(_Strict):
                 f"the grids have {len(self.dropout)} dropout rates, {len(self.sparsity)} sparsities and "
                 f"{len(self.weight_decay)} weight decays; give each equally many, so that tuning budgets are equal"
             )
-        if not all(0 < share < 1 for share in (*self.dropout, *self.sparsity)) or min(self.weight_decay) <= 0:
-            raise ValueError("dropout rates and sparsities must lie in (0, 1), weight decays above 0")
+        for values in (self.dropout, self.sparsity, self.weight_decay):
+            _once(values)
+        outside = [value for value in (*self.dropout, *self.sparsity) if not 0 < value < 1]
+        outside += [value for value in self.weight_decay if value <= 0]
+        if outside:
+            raise ValueError(
+                f"{outside[0]:g} is out of range; dropout rates and sparsities lie in (0, 1), weight decays above 0"
+            )
         return self
 
 
@@ -70,16 +87,16 @@ class Spec(_Strict):
     title: str
     datasets: tuple[str, ...] = Field(min_length=1)
     development: tuple[str, ...] = ()
-    rows: int | None = Field(default=None, ge=50)
+    rows: int | None = Field(default=None, ge=50, strict=True)
     models: tuple[Model, ...] = Field(default=("rnn", "lstm", "patchtst"), min_length=1)
     arms: tuple[str, ...] = Field(default=("none", "dropout", "mc-dropout", "synaptic"), min_length=1)
-    lengths: tuple[int, ...] = Field(default=(24,), min_length=1)
-    horizon: int = Field(default=1, ge=1)
-    seeds: int = Field(default=3, ge=1)
-    steps: int = Field(default=0, ge=0)
-    epochs: int = Field(default=0, ge=0)
-    learning_rate: float | dict[Model, float] = 1e-3
-    batch_size: int = Field(default=64, ge=1)
+    lengths: tuple[Count, ...] = Field(default=(24,), min_length=1)
+    horizon: Count = 1
+    seeds: Count = 3
+    steps: int = Field(default=0, ge=0, strict=True)
+    epochs: int = Field(default=0, ge=0, strict=True)
+    learning_rate: Positive | dict[Model, Positive] = 1e-3
+    batch_size: Count = 64
     predict: Literal["delta", "level"] = "delta"
     schedule: Literal["constant", "cosine"] = "constant"
     protocol: Literal["rigorous", "paper"] = "rigorous"
@@ -88,9 +105,7 @@ class Spec(_Strict):
     @field_validator("datasets", "development", "models", "arms", "lengths")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(values)) < len(values):
-            raise ValueError("names each entry once")
-        return values
+        return _once(values)
 
     @field_validator("datasets")
     @classmethod
@@ -111,14 +126,19 @@ class Spec(_Strict):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.steps == 0) == (self.epochs == 0):
-            raise ValueError("give either steps or epochs, at least 1")
+            raise ValueError(f"steps is {self.steps} and epochs is {self.epochs}; give one of them, at least 1")
         if any(ARMS[name].ensemble for name in self.arms) and self.seeds < self.grid.members:
-            raise ValueError(f"an ensemble of {self.grid.members} members needs as many seeds; there are {self.seeds}")
-        if not set(self.development) <= set(self.datasets):
-            raise ValueError("development names a data set that is not in datasets")
+            raise ValueError(
+                f"seeds is {self.seeds}, but an ensemble has {self.grid.members} members of different seeds; "
+                "give more seeds, or fewer grid.members"
+            )
+        absent = [name for name in self.development if name not in self.datasets]
+        if absent:
+            raise ValueError(f"development names {absent[0]!r}, which is not in datasets; add it there too")
         rates = self.learning_rate
-        if isinstance(rates, dict) and not set(self.models) <= set(rates):
-            raise ValueError("learning_rate lacks a model; give one number, or one for every model")
+        without = [model for model in self.models if isinstance(rates, dict) and model not in rates]
+        if without:
+            raise ValueError(f"learning_rate has no entry for {without[0]!r}; give one number, or one for every model")
         return self
 
     def plan(self) -> Plan:
@@ -196,7 +216,18 @@ def read_spec(where: str | Path) -> Spec:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the spec"
-    given = "" if isinstance(first["input"], dict) else f" (given: {first['input']!r})"
-    return f"{place}: {first['msg'].removeprefix('Value error, ')}{given}."
+    """Say the first thing that is wrong: the entry, the value and the fix."""
+    found = error.errors(include_url=False)
+    first = max(found, key=lambda one: len(one["loc"]))  # of an entry of two types, the one that came closer
+    parts = [str(part) for part in first["loc"]]
+    place = ".".join(part for part in parts if "float" not in part and part != "[key]" and not part.startswith("dict["))
+    if first["type"] == "extra_forbidden":
+        known = GridSpec.model_fields if parts[0] == "grid" and len(parts) > 1 else Spec.model_fields
+        close = difflib.get_close_matches(parts[-1], known, n=1)
+        return f"{place} is no entry; " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}.")
+    if first["type"] == "missing":
+        return f"{place} is missing; add it."
+    text = first["msg"].removeprefix("Value error, ").replace("Input should", "should").rstrip(".")
+    if first["type"] != "value_error":  # those of ours name the value themselves
+        text += f" (given: {first['input']!r})"
+    return (f"{place}: " if place else "") + text + ("" if text.endswith("?") else ".")
