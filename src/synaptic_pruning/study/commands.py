@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from synaptic_pruning.study.about import About
     from synaptic_pruning.study.spec import Spec
 
 app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
@@ -63,7 +64,7 @@ def run_command(
         write_atomically(out / _SPEC, path.read_bytes())
         from synaptic_pruning.study.compare import compare
 
-        compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
+        compare(series, read.plan(), out, executor=executor, about=_about(read, path, _command(spec, out)))
     except (DataError, OSError, ImportError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
@@ -101,7 +102,8 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     from synaptic_pruning.study.compare import summarise
 
     spec = _stored(folder)
-    summarise(spec.series(data_dir), spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
+    about = _about(spec, folder / _SPEC, _command(str(folder / _SPEC), folder))
+    summarise(spec.series(data_dir), spec.plan(), folder, about=about)
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
@@ -115,6 +117,12 @@ def _stored(folder: Path) -> "Spec":
         return read_spec(folder / _SPEC)
     except DataError as error:
         _refuse(str(error))
+
+
+def _about(spec: "Spec", path: Path, command: str) -> "About":
+    from synaptic_pruning.study.about import About
+
+    return About(command, spec.title, spec.blocks(), spec.development, path.read_text("utf-8"))
 
 
 def _command(spec: str, out: Path) -> str:
