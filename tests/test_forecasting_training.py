@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from synaptic_pruning.summaries import Row, Summary
 from synaptic_pruning.tasks.forecasting import Series, build_model, make_task, predict, read_csv, score, train
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -43,6 +44,10 @@ class FakePruner:
 
     def sparsity(self):
         return min(1.0, self.steps / (self.finish * self.total_steps)) * 0.9
+
+    def summary(self):
+        alive = round(1000 * (1 - self.sparsity()))
+        return Summary((Row("w", 1000, alive, 0),), Row("total", 1000, alive, 0))
 
 
 def fake(finish, made=None):
@@ -130,6 +135,7 @@ def test_the_best_epoch_waits_for_the_pruner():
     maes = {row["epoch"]: row["validation_mae"] for row in run.history if row["epoch"] in finished}
     assert run.best_epoch == min(maes, key=maes.get)
     assert run.sparsity == 0.9
+    assert run.layers["w"] == pytest.approx([row["sparsity"] for row in run.history], abs=1e-3)
 
 
 def test_patience_waits_for_the_pruner_and_then_stops():

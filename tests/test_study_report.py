@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import tensor
 
 from synaptic_pruning.study import figures
+from synaptic_pruning.study.about import About
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.report import Dataset, render
 from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
@@ -79,9 +80,9 @@ def make_records(names, plan=PLAN):
     return records
 
 
-def page(records, names, plan=PLAN):
+def page(records, names, plan=PLAN, about=About("synaptic-pruning compare --out x")):
     datasets = [Dataset(name, name, 40, 1, 12, "0" * 64) for name in names]
-    return render(to_table(records), records, plan=plan, datasets=datasets, command="synaptic-pruning compare --out x")
+    return render(to_table(records), records, plan=plan, datasets=datasets, about=about)
 
 
 class Page(HTMLParser):

@@ -105,23 +105,24 @@ def compare(
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
         from synaptic_pruning.study import compare as study  # SciPy and Matplotlib take seconds: refusals come first
+        from synaptic_pruning.study.about import About
         from synaptic_pruning.study.executors import Processes
         from synaptic_pruning.study.statistics import paired
-        from synaptic_pruning.study.verdict import judge
+        from synaptic_pruning.study.verdict import contestants, judge
 
         table = study.compare(
             series,
             plan,
             out,
             executor=Processes(jobs or _cores()),
-            command=shlex.join(["synaptic-pruning", "compare", *(str(word) for word in command if word is not None)]),
+            about=About(shlex.join(["synaptic-pruning", "compare", *(str(w) for w in command if w is not None)])),
         )
     except DataError as error:
         _refuse(_as_options(str(error)))
     except KeyboardInterrupt:
         typer.echo(f"Stopped; finished runs are kept in {out}, and the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
-    verdict = judge(paired(table)[0])
+    verdict = judge(paired(contestants(table))[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
     studies.tell_failures(table)

@@ -133,6 +133,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         "steps": training.steps,
         "best_epoch": training.best_epoch,
         "history": training.history,
+        "layers": {name: [round(value, 4) for value in values] for name, values in training.layers.items()},
     }
     if training.status != "ok":
         return record

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from synaptic_pruning.study.about import About
     from synaptic_pruning.study.spec import Spec
     from synaptic_pruning.tasks.forecasting.series import Series
 
@@ -66,7 +67,8 @@ def run_command(
         write_atomically(out / _SPEC, path.read_bytes())
         from synaptic_pruning.study.compare import compare
 
-        table = compare(series, read.plan(), out, executor=executor, command=_command(spec, out))
+        about = _about(read, path, _command(spec, out))
+        table = compare(series, read.plan(), out, executor=executor, about=about)
     except (DataError, OSError, ImportError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:
@@ -105,7 +107,8 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     from synaptic_pruning.study.compare import summarise
 
     spec, series = _stored(folder, data_dir)
-    summarise(series, spec.plan(), folder, command=_command(str(folder / _SPEC), folder))
+    about = _about(spec, folder / _SPEC, _command(str(folder / _SPEC), folder))
+    summarise(series, spec.plan(), folder, about=about)
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
@@ -129,6 +132,12 @@ def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
         return spec, spec.series(data_dir)
     except DataError as error:
         _refuse(str(error))
+
+
+def _about(spec: "Spec", path: Path, command: str) -> "About":
+    from synaptic_pruning.study.about import About
+
+    return About(command, spec.title, spec.blocks(), spec.development, path.read_text("utf-8"))
 
 
 def _command(spec: str, out: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from synaptic_pruning.study.about import About
 from synaptic_pruning.study.cells import task_of
 from synaptic_pruning.study.executors import Executor, failure
 from synaptic_pruning.study.exported import exported
@@ -16,7 +17,7 @@ from synaptic_pruning.study.selection import select
 from synaptic_pruning.tasks.forecasting.series import Series
 
 
-def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, command: str) -> pd.DataFrame:
+def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About) -> pd.DataFrame:
     """Run a plan on data sets and leave `report.html`, `results.*`, `networks/` and the records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
@@ -26,7 +27,7 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
         plan: what to vary and what to hold fixed.
         out: existing folder.
         executor: where the cells run.
-        command: what the report tells its reader to type.
+        about: what the report tells of the study.
 
     Returns:
         The table of runs (`results.to_table`), failed ones included.
@@ -43,10 +44,10 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
     run(cells, by_name, kept, executor)
-    return summarise(series, plan, out, command=command)
+    return summarise(series, plan, out, about=about)
 
 
-def summarise(series: Sequence[Series], plan: Plan, out: Path, *, command: str) -> pd.DataFrame:
+def summarise(series: Sequence[Series], plan: Plan, out: Path, *, about: About) -> pd.DataFrame:
     """Write the tables, the best networks and the report from the records that `out` holds; nothing is trained.
 
     Returns:
@@ -67,8 +68,9 @@ def summarise(series: Sequence[Series], plan: Plan, out: Path, *, command: str) 
         records,
         plan=plan,
         datasets=datasets,
-        command=command,
+        about=about,
         exported=small,
         trainings=len(cells),
+        cells=kept,
     )
     return table

@@ -25,23 +25,31 @@ from synaptic_pruning.study.drawing import (
 from synaptic_pruning.study.statistics import average_ranks, blocks
 
 Record = Mapping[str, Any]
+_SHARES = 40
 
 
 @styled
 def training(records: Sequence[Record]) -> list[Panel]:
-    """Error and sparsity through training, one panel a model: the geometric mean over data sets, lengths and seeds."""
+    """Error and sparsity through training, one panel a model: the geometric mean over data sets, lengths and seeds.
+
+    Where trainings have different numbers of epochs, they are read at the same shares of training.
+    """
     curves = _curves(records)
+    alike = curves["epochs"].nunique() == 1
+    curves = curves.rename(columns={"epoch": "time"}) if alike else _at_equal_shares(curves)
     panels: list[Panel] = []
     for model, of_model in curves.groupby("model", sort=False):
         figure, (top, bottom) = new_figure(rows=(3, 1))
         for arm, of_arm in of_model.groupby("arm", sort=False):
-            mean = of_arm.groupby("epoch").agg(error=("log_error", "mean"), sparsity=("sparsity", "mean"))
+            mean = of_arm.groupby("time").agg(error=("log_error", "mean"), sparsity=("sparsity", "mean"))
             style = line(str(arm))
             top.plot(mean.index, np.exp(mean["error"]), **style)
             bottom.plot(mean.index, 100 * mean["sparsity"], **style)
         top.tick_params(labelbottom=False)
         top.set_ylabel("relative MAE")
-        bottom.set(xlabel="epoch", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100))
+        bottom.set(
+            xlabel="epoch" if alike else "share of training", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100)
+        )
         top.sharex(bottom)
         figure.align_ylabels()
         reference = records[0]["cell"]["arms"][0]["name"]
@@ -54,14 +62,16 @@ def training(records: Sequence[Record]) -> list[Panel]:
 
 
 def _curves(records: Sequence[Record]) -> pd.DataFrame:
-    """Rows (model, arm, epoch, log_error, sparsity); an arm that shares a training shows as the first of them."""
+    """Rows (run, model, arm, epoch, epochs, log_error, sparsity); an arm that shares a training shows as the first of them."""
     rows = [
         {
             "group": (cell["dataset"], cell["model"], cell["length"]),
             "model": cell["model"],
             "arm": cell["arms"][0]["name"],
             "seed": cell["seed"],
+            "run": record["hash"],
             "epoch": entry["epoch"],
+            "epochs": len(record["history"]),
             "error": entry["validation_mae"],
             "sparsity": entry["sparsity"],
         }
@@ -75,6 +85,24 @@ def _curves(records: Sequence[Record]) -> pd.DataFrame:
     best = reference.groupby(["group", "seed"])["error"].min().groupby("group").mean()
     table["log_error"] = np.log(table["error"] / table["group"].map(best))
     return table
+
+
+def _at_equal_shares(curves: pd.DataFrame) -> pd.DataFrame:
+    shares = np.arange(1, _SHARES + 1) / _SHARES
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "model": model,
+                "arm": arm,
+                "time": shares,
+                **{
+                    column: np.interp(shares, run["epoch"] / run["epochs"], run[column])
+                    for column in ("log_error", "sparsity")
+                },
+            }
+        )
+        for (model, arm, _), run in curves.groupby(["model", "arm", "run"], sort=False)
+    )
 
 
 @styled
@@ -158,10 +186,11 @@ def costs(results: pd.DataFrame) -> list[Panel]:
 
 
 @styled
-def ranks(results: pd.DataFrame) -> Panel:
-    """Average rank of every arm over data sets, for all models together and for each."""
-    rows = {"all models": average_ranks(blocks(results))} if results["model"].nunique() > 1 else {}
-    rows |= {str(model): average_ranks(blocks(part)) for model, part in results.groupby("model", sort=False)}
+def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Panel:
+    """Average rank of every arm over blocks, for all models together and for each."""
+    parts = {"all models": results} if results["model"].nunique() > 1 else {}
+    parts |= {str(model): part for model, part in results.groupby("model", sort=False)}
+    rows = {name: average_ranks(blocks(part, block_of=block_of)) for name, part in parts.items()}
     table = pd.DataFrame(rows).T
     figure, (axes,) = new_figure(height=0.9 + 0.38 * len(table))
     dots(axes, table)

@@ -1,5 +1,7 @@
 """`report.html`: one self-contained page, the answer first, the evidence below, the losses shown."""
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,19 +9,26 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from synaptic_pruning.study import figures
-from synaptic_pruning.study.arms import ARMS
+from synaptic_pruning.study.about import About
+from synaptic_pruning.study.blocks import blocks, paired
 from synaptic_pruning.study.cells import versions
+from synaptic_pruning.study.drawing import DASHES, colour
 from synaptic_pruning.study.exported import BATCHES, Exported
+from synaptic_pruning.study.non_inferiority import MARGIN
 from synaptic_pruning.study.plan import Plan
-from synaptic_pruning.study.results import best_records, single_networks, validation_error
-from synaptic_pruning.study.statistics import against, average_ranks, blocks, friedman, paired
+from synaptic_pruning.study.sections import tables
+from synaptic_pruning.study.sections.by_series import by_series
+from synaptic_pruning.study.sections.drawings import choose, drawings
+from synaptic_pruning.study.sections.evidence import checks, friedman_tests, parts
 from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.study.verdict import ARM, judge, losses, lost_to_persistence, signed
+from synaptic_pruning.study.verdict import ARM, CHECKS, contestants, judge, losses, lost_to_persistence, signed
+from synaptic_pruning.study.vos2025_statistic import NOTE, vos2025_statistic
 
 Record = Mapping[str, Any]
-BASELINES = ("persistence", "seasonal naive")
+_JUDGED = (ARM, "synaptic-ensemble")
+_MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,10 @@ def write_report(
     *,
     plan: Plan,
     datasets: Sequence[Dataset],
-    command: str,
+    about: About,
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
+    cells: Path | None = None,
 ) -> None:
     """Write the page.
 
@@ -53,12 +63,20 @@ def write_report(
         records: the selected records, `selection.select`.
         plan: what was varied and what was fixed.
         datasets: what the cells ran on.
-        command: what to type to get this page again.
+        about: name and origin of the study.
         exported: what became of the pruned networks once exported.
         trainings: how many networks were trained, those that no arm chose included; all records when None.
+        cells: where the cells' networks and forecasts lie; None leaves out what is made of them.
     """
     page = render(
-        results, records, plan=plan, datasets=datasets, command=command, exported=exported, trainings=trainings
+        results,
+        records,
+        plan=plan,
+        datasets=datasets,
+        about=about,
+        exported=exported,
+        trainings=trainings,
+        cells=cells,
     )
     write_atomically(path, page)
 
@@ -69,128 +87,86 @@ def render(
     *,
     plan: Plan,
     datasets: Sequence[Dataset],
-    command: str,
+    about: About,
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
+    cells: Path | None = None,
 ) -> str:
-    """Return the page as HTML; every text that comes from data is escaped."""
+    """Return the page as HTML; every text that comes from data is escaped, and no script but its own may run."""
     environment = Environment(
-        loader=PackageLoader("synaptic_pruning.study", "."),
+        loader=PackageLoader("synaptic_pruning.study", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed}
-    runs, left_out = paired(results)
+    runs, left_out = paired(contestants(results))
     failed = results[results["status"] != "ok"]
-    table = blocks(runs)
+    used = set(runs["dataset"])
+    script = environment.get_template("sort.js").render()
     return environment.get_template("report.html.jinja").render(
-        verdict=judge(runs),
-        persistence=lost_to_persistence(runs),
-        plan=asdict(plan),
+        about=about,
+        arm=ARM,
+        plan=plan,
         datasets=datasets,
-        absent=[d.name for d in datasets if d.name not in table.index],
+        absent=[d.name for d in datasets if d.name not in used],
         counts={
             "runs": len(results),
             "trainings": trainings or len(records),
             "failed": len(failed),
             "left_out": left_out,
         },
-        arms=_arms(runs, table, plan.arms),
-        errors=_errors(runs, records),
-        baselines=BASELINES,
-        friedman=_friedman(runs),
-        pairs=against(table, ARM) if ARM in table else [],
-        arm=ARM,
-        figures=_figures(runs, records),
-        legend=[{"name": name, "colour": figures.COLOURS[name], "dash": figures.DASHES[name]} for name in plan.arms],
+        verdict=judge(runs, about.blocks),
+        checks=checks(results, about.blocks),
+        persistence=lost_to_persistence(runs),
+        paper=plan.protocol == "paper",
+        **(_evidence(runs, records, plan, about, datasets, cells) if len(runs) else {"arms": []}),
+        settings=tables.settings(results),
+        margin=MARGIN,
+        legend=[{"name": n, "colour": colour(n), "dash": DASHES[n]} for n in plan.arms if n not in CHECKS],
         markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
-        costs=_costs(runs),
         exported=[asdict(one) for one in exported],
         batches=BATCHES,
-        losses=losses(runs).to_dict("records"),
-        runs=results.to_dict("records"),
-        failed=failed.to_dict("records"),
-        command=command,
+        runs=results.to_dict("records") if len(results) <= _MOST_ROWS else None,
+        failed=failed.head(_MOST_ROWS).to_dict("records"),
         versions=versions(),
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _arms(runs: pd.DataFrame, table: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One dictionary an arm: its meaning, average rank, skill, error relative to the first arm, and its size."""
-    if runs.empty:
-        return []
-    ranks = average_ranks(table)
-    skill = blocks(runs, "skill").mean()
-    size = runs.groupby("arm")[["sparsity", "alive"]].mean().astype(float)
-    return [
-        {
-            "name": name,
-            "meaning": ARMS[name].meaning,
-            "colour": figures.COLOURS[name],
-            "rank": ranks[name],
-            "skill": skill[name],
-            "relative": None if name == names[0] else float((table[name] / table[names[0]] - 1).median()),
-            "sparsity": size.loc[name, "sparsity"],
-            "alive": size.loc[name, "alive"],
-        }
-        for name in names
-    ]
-
-
-def _errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One dictionary a data set and model: the mean test MAE of every arm and of the baselines, and the best."""
-    baselines: dict[str, dict[str, float]] = {}
-    for record in records:
-        if "baselines" in record:
-            scores = record["baselines"]
-            baselines.setdefault(record["cell"]["dataset"], {name: scores[name]["mae"] for name in BASELINES})
-    rows = []
-    for (dataset, model), part in runs.groupby(["dataset", "model"], sort=False):
-        maes = baselines[str(dataset)] | part.groupby("arm", sort=False)["mae"].mean().to_dict()
-        best = min((v for v in maes.values() if v is not None), default=None)
-        rows.append({"dataset": dataset, "model": model, "maes": maes, "best": best})
-    return rows
-
-
-def _friedman(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    parts = {"all models": runs} if runs["model"].nunique() > 1 else {}
-    parts |= {str(model): part for model, part in runs.groupby("model", sort=False)}
-    tests = {name: (blocks(part), friedman(blocks(part))) for name, part in parts.items()}
-    return [
-        {"name": name, "blocks": len(table), "ranks": average_ranks(table), "test": test}
-        for name, (table, test) in tests.items()
-    ]
-
-
-def _figures(runs: pd.DataFrame, records: Sequence[Record]) -> dict[str, Any]:
-    if runs.empty:
-        return {}
+def _evidence(
+    runs: pd.DataFrame,
+    records: Sequence[Record],
+    plan: Plan,
+    about: About,
+    datasets: Sequence[Dataset],
+    cells: Path | None,
+) -> dict[str, Any]:
+    """Everything that takes at least one run in every arm."""
+    table = blocks(runs, block_of=about.blocks)
+    shown = choose(runs)
+    names = set(runs["arm"])
+    competing = [r for r in records if not {arm["name"] for arm in r["cell"]["arms"]} <= set(CHECKS)]
+    largest = max((d for d in datasets if d.name in set(runs["dataset"])), key=lambda d: d.rows).name
+    lost = losses(runs)
     return {
-        "training": figures.training(single_networks(records)),
-        "weights": figures.weights(runs),
-        "forecasts": figures.forecasts(_shown(records)),
-        "costs": figures.costs(runs),
-        "ranks": figures.ranks(runs),
+        "arms": tables.arms(runs, table, about.blocks),
+        "errors": tables.errors(runs, records),
+        "baselines": tables.BASELINES,
+        "judged": [found for name in _JUDGED if (found := parts(runs, name, about.blocks, about.development))],
+        "friedman": friedman_tests(runs, about.blocks),
+        "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
+        "shown": shown if len(shown) < runs["dataset"].nunique() else [],
+        "largest": largest,
+        "figures": drawings(runs, competing, about.blocks, shown, largest, cells),
+        "costs": tables.costs(runs),
+        "losses": lost.head(_MOST_ROWS).to_dict("records"),
+        "cases": runs.groupby(["dataset", "model", "length"]).ngroups,
+        "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
+        "over_lengths_note": NOTE,
     }
-
-
-def _shown(records: Sequence[Record]) -> list[Record]:
-    """The cells whose forecasts are drawn: of every data set the best model on validation data, one seed of it."""
-    best: dict[str, Record] = {}
-    for (dataset, _), record in best_records(records).items():
-        if validation_error(record) < validation_error(best.get(dataset, {"status": "absent"})):
-            best[dataset] = record
-    same = ("dataset", "model", "length", "seed")
-    chosen = {tuple(record["cell"][key] for key in same) for record in best.values()}
-    return [r for r in records if r["status"] == "ok" and tuple(r["cell"][key] for key in same) in chosen]
-
-
-def _costs(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = ["train_seconds", "predict_seconds", "peak_memory_mb"]
-    medians = runs.groupby(["model", "arm"], sort=False)[columns].median().reset_index()
-    return [{str(key): value for key, value in row.items()} for row in medians.to_dict("records")]
 
 
 def _number(value: Any, digits: int = 4) -> str:

@@ -21,8 +21,9 @@ def select(cells: Sequence[Cell], records: Sequence[Record], plan: Plan, folder:
     """Return one record a run: the training that an arm chose, with that arm's scores under its name.
 
     An arm chooses one setting for each data set, model and window length, by the mean validation error over all seeds:
-    the smallest, or, of arms that remove weights, the sparsest within `Arm.tolerance` of the smallest. A setting of which some seed failed is chosen only where every setting did. Arms that chose the same training share
-    a record. A sparse ensemble has records of its own: the mean forecast of `Grid.members` seeds from its own on.
+    the smallest, or, of arms that remove weights, the sparsest within `Arm.tolerance` of the smallest. A setting of
+    which some seed failed is chosen only where every setting did. Arms that chose the same training share a record. A
+    sparse ensemble has records of its own: the mean forecast of `Grid.members` seeds from its own on.
 
     Args:
         cells: what was run, and `records` what came of it, in the same order.

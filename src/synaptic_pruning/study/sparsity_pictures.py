@@ -103,11 +103,13 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
+def layers(entries: Sequence[Mapping[str, Any]], title: str = "Layer by layer", name: str = "layers") -> Panel:
     """Sparsity of every layer through training: one row a layer, training from left to right, its last value beside it.
 
     Args:
         entries: dictionaries with progress (in [0, 1]), layer (its name) and sparsity (in [0, 1]), in any order.
+        title: caption of the panel.
+        name: its id, distinct on a page.
 
     Raises:
         ValueError: there is none, or a layer is missing at some progress.
@@ -140,7 +142,7 @@ def layers(entries: Sequence[Mapping[str, Any]]) -> Panel:
     description = (
         f"Sparsity of {len(table)} layers through training, dark is dense, pale is pruned; at the end: {told}."
     )
-    return Panel("Layer by layer", description, to_svg(figure, "layers", description))
+    return Panel(title, description, to_svg(figure, name, description))
 
 
 @styled

@@ -1,5 +1,6 @@
 """What the results say about synaptic pruning, in plain sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,6 +8,8 @@ import pandas as pd
 from synaptic_pruning.study.statistics import Pair, against, average_ranks, blocks, smallest_sample
 
 ARM = "synaptic"
+CHECKS = ("identical", "broken")
+"""Arms that test the study, not each other; no statistic about the others counts them."""
 _RIVALS = ("dropout", "mc-dropout", "none")
 _PERCENT = "\u00a0%"
 
@@ -20,22 +23,37 @@ class Verdict:
     sparsity: str
 
 
-def judge(runs: pd.DataFrame) -> Verdict:
+def contestants(results: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the arms that test the study itself.
+
+    Example:
+        >>> contestants(pd.DataFrame({"arm": ["none", "broken", "synaptic"]}))["arm"].tolist()
+        ['none', 'synaptic']
+    """
+    return results[~results["arm"].isin(CHECKS)]
+
+
+def judge(runs: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Verdict:
     """Say whether synaptic pruning beats dropout in these runs, by how much, and whether that is supported.
 
     Args:
-        runs: the paired runs (`statistics.paired`), all with status "ok".
+        runs: the paired runs (`statistics.paired`) of `contestants`, all with status "ok".
+        block_of: the block of every data set (`blocks.blocks`); each is its own where None.
     """
     if runs.empty:
         return Verdict("No verdict", "No run ended well in every arm, so there is nothing to compare.", "")
     arms = list(dict.fromkeys(runs["arm"]))
-    table = blocks(runs)
+    table = blocks(runs, block_of=block_of)
     rival = next((name for name in _RIVALS if name in arms), None)
     if ARM not in arms or rival is None:
-        return _ranking(table)
+        return _ranking(table, _said(len(table), runs["dataset"].nunique()))
     pairs = {pair.other: pair for pair in against(table, ARM)}
     pair = pairs[rival]
-    headline, answer = _answer(pair, len(pairs)) if pair.blocks > 1 else _single(pair, runs, str(table.index[0]))
+    headline, answer = (
+        _answer(pair, len(pairs), _said(pair.blocks, runs["dataset"].nunique()))
+        if pair.blocks > 1
+        else _single(pair, runs, str(table.index[0]))
+    )
     return Verdict(headline, answer, _sparsity(runs))
 
 
@@ -61,11 +79,16 @@ def signed(difference: float) -> str:
     return f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
 
 
-def _answer(pair: Pair, family: int) -> tuple[str, str]:
+def _said(count: int, datasets: int) -> str:
+    """How much evidence there is: data sets of one source count once."""
+    return f"{datasets} data sets" if count == datasets else f"{count} sources ({datasets} data sets)"
+
+
+def _answer(pair: Pair, family: int, evidence: str) -> tuple[str, str]:
     assert pair.low is not None
     assert pair.high is not None
     size = (
-        f"test error (MAE) is {change(pair.difference)} in the median over {pair.blocks} data sets "
+        f"test error (MAE) is {change(pair.difference)} in the median over {evidence} "
         f"(95{_PERCENT} bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
     )
     other = f"“{pair.other}”"
@@ -85,7 +108,7 @@ def _answer(pair: Pair, family: int) -> tuple[str, str]:
     comparisons = f"{family} comparison{'s' if family > 1 else ''}"
     return (
         f"{_lean(pair)} {pair.other} here, but too few data sets to tell",
-        f"Against {other}, synaptic pruning's {size}; no outcome can be significant with N = {pair.blocks} data sets "
+        f"Against {other}, synaptic pruning's {size}; no outcome can be significant with N = {evidence} "
         f"({comparisons} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
     )
 
@@ -117,13 +140,13 @@ def _sparsity(runs: pd.DataFrame) -> str:
     ).replace("%", _PERCENT)
 
 
-def _ranking(table: pd.DataFrame) -> Verdict:
+def _ranking(table: pd.DataFrame, evidence: str) -> Verdict:
     ranks = average_ranks(table)
     best = min(ranks, key=lambda arm: ranks[arm])
     return Verdict(
         "No verdict on synaptic pruning",
         f"These runs do not hold both “{ARM}” and an arm to compare it with; the best average rank over "
-        f"{len(table)} data sets has “{best}” ({ranks[best]:.2f}).",
+        f"{evidence} has “{best}” ({ranks[best]:.2f}).",
         "",
     )
 

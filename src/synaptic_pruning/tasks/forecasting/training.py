@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from synaptic_pruning.summaries import Summary
+
 from .metrics import mean_absolute_error
 from .windows import ForecastingTask, Windows
 
@@ -27,6 +29,9 @@ class Pruner(Protocol):
     def sparsity(self) -> float:
         """Share of the prunable weights that are gone, in [0, 1]."""
 
+    def summary(self) -> Summary:
+        """What is left of every layer."""
+
 
 Attach = Callable[[nn.Module, Optimizer, int], Pruner]
 Status = Literal["ok", "nan-loss", "pruner-unfinished"]
@@ -40,11 +45,12 @@ class Training:
     """What happened in training; epochs count from 1, ``best_epoch`` 0 means the initial weights.
 
     ``history`` has one dict an epoch: epoch, train_loss (MSE in target units), validation_mae (original
-    units), sparsity, seconds (training steps only). ``sparsity`` and ``best_state`` belong to the weights
-    left in the model. ``status`` other than "ok" comes with a ``reason``.
+    units), sparsity, seconds (training steps only). ``layers`` has the sparsity of every pruned layer after every
+    epoch. ``sparsity`` and ``best_state`` belong to the weights left in the model. ``status`` other than "ok" comes with a ``reason``.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
+    layers: dict[str, list[float]] = field(default_factory=dict)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
     sparsity: float = 0.0
@@ -123,6 +129,8 @@ def train(
                     "seconds": seconds,
                 }
             )
+            for row in pruner.summary().rows if pruner else ():
+                run.layers.setdefault(row.name, []).append(row.sparsity)
             if not math.isfinite(mae):
                 run.status = "nan-loss"
                 run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
