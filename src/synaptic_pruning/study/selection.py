@@ -49,7 +49,7 @@ def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: 
     for name in plan.arms:
         passes = plan.passes(name)
         mean = {
-            regime: np.mean([validation_error(record, passes) for record in trainings[regime].values()])
+            regime: float(np.mean([validation_error(record, passes) for record in trainings[regime].values()]))
             for regime in plan.candidates(name)
         }
         chosen = _choose(mean, ARMS[name].tolerance)
