@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from synaptic_pruning import scores as scores
 from synaptic_pruning.dropout import monte_carlo_dropout as monte_carlo_dropout
 from synaptic_pruning.dropout import set_dropout as set_dropout
+from synaptic_pruning.path import SparsityPath as SparsityPath
 from synaptic_pruning.pruner import SynapticPruner as SynapticPruner
 from synaptic_pruning.pruner import default_rule as default_rule
 from synaptic_pruning.rules import Rule as Rule
