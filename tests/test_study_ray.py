@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 import numpy as np
 import pandas as pd
+import ray
 from ray.cluster_utils import Cluster
-from test_study_runner import wait_until
 
 from synaptic_pruning.study.cells import Cell, read_forecasts, run_cell
 from synaptic_pruning.study.executors import Processes
@@ -24,6 +24,7 @@ from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.ray_cluster import RayCluster
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.tasks.forecasting.series import Series
+from test_study_runner import wait_until
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
 
@@ -45,7 +46,7 @@ steps = 6
 
 
 def traced(cell: Cell, series: Series, folder: Path) -> dict:
-    """A real training, slow enough to be caught in flight; says on which node it began, by the process of its raylet."""
+    """A real training, slow enough to be caught in flight; tells its node by the process of the raylet."""
     Path(os.environ[TRACES], f"{cell.hash}-{os.environ['RAY_RAYLET_PID']}-{time.time_ns()}").touch()
     time.sleep(1)
     return run_cell(cell, series, folder)
