@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/activity.py
 	$(BIN)/python benchmarks/export.py
+	$(BIN)/python benchmarks/study.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 $(HOSTS)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(HOSTS)
 	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,lightning,hf,hosts]'
+	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,lightning,hf,hosts,study]'
 	touch $(HOSTS)/.ready
 
 clean:

@@ -230,6 +230,15 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(tmp_path, spec, words, f
     assert not list(tmp_path.glob("out/cells/*.json"))
 
 
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379"])
+def test_the_ray_backend_without_ray_says_what_to_install(tmp_path, spec, monkeypatch, address):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ["study", "run", str(spec), "--out", str(tmp_path / "out"), "--backend", "ray", "--address", address]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert result.stderr == "Error: the Ray backend needs Ray; install synaptic-pruning with its extra [ray]\n"
+
+
 def test_a_spec_that_grows_adds_cells_and_keeps_the_old(tmp_path, spec, here):
     out = tmp_path / "out"
     spec.write_text(SPEC.replace("seeds = 4", "seeds = 1"))

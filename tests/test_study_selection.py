@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from synaptic_pruning.study.arms import Grid
+from synaptic_pruning.study.compare import compare
+from synaptic_pruning.study.executors import Processes
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.results import to_table
 from synaptic_pruning.study.selection import select
 from synaptic_pruning.study.statistics import paired
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.tasks.forecasting.series import DataError, Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
 TRUTH = {"test": np.array([[1.0], [2.0], [np.nan], [4.0]]), "validation": np.array([[0.0], [10.0]])}
@@ -185,6 +187,13 @@ def test_an_ensemble_with_a_failed_member_has_failed_and_says_why(tmp_path):
     table = to_table(runs)
     assert table["seed"].tolist() == [0, 1, 2]
     assert table["mae"].isna().tolist() == [True, True, False]
+
+
+def test_too_few_seeds_for_an_ensemble_are_refused_before_any_training(tmp_path):
+    a_plan = Plan(**{**plan("synaptic-ensemble").__dict__, "seeds": (0,)})
+    with pytest.raises(DataError, match="2 members of different seeds, but there are 1 seeds; give more seeds"):
+        compare([TIDES], a_plan, tmp_path, executor=Processes(1), command="")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_ensemble_does_not_touch_the_records_of_its_members(tmp_path):

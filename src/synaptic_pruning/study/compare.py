@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from synaptic_pruning.study.about import About
+from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import task_of
 from synaptic_pruning.study.executors import Executor, failure
 from synaptic_pruning.study.exported import exported
@@ -14,7 +15,7 @@ from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.runner import read_record, run
 from synaptic_pruning.study.selection import select
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.tasks.forecasting.series import DataError, Series
 
 
 def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About) -> pd.DataFrame:
@@ -33,9 +34,15 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
         The table of runs (`results.to_table`), failed ones included.
 
     Raises:
-        DataError: a series does not carry these windows and horizon; raised before any training.
+        DataError: a series does not carry these windows and horizon, or there are fewer seeds than members of an
+            ensemble; raised before any training.
         KeyboardInterrupt: finished cells are kept.
     """
+    if any(ARMS[name].ensemble for name in plan.arms) and len(plan.seeds) < plan.grid.members:
+        raise DataError(
+            f"an ensemble has {plan.grid.members} members of different seeds, but there are {len(plan.seeds)} seeds; "
+            "give more seeds or leave that arm out."
+        )
     cells = expand(plan, series)
     by_name = {one.name: one for one in series}
     for cell in cells:

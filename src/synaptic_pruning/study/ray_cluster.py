@@ -1,26 +1,31 @@
 """Cells on a Ray cluster: no shared folder needed, and a node that dies takes no result with it."""
 
+import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from synaptic_pruning.study.cells import Cell, run_cell
-from synaptic_pruning.study.executors import Record, Work, attempt, failure, write_record
+from synaptic_pruning.study.executors import Processes, Record, Work, failure, write_record
+from synaptic_pruning.study.runner import read_record
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
 _QUEUED = 2
 """Cells handed to Ray for every core it has, so that no core waits for the next one."""
+_FIX = "start one with ray start --head, join this machine with ray start --address=..., and give that address."
 
 
 class RayCluster:
-    """Every cell as a Ray task in a process of its own, on one core of any node; results come back to this one.
+    """Every cell as a Ray task on one core of any node, in a process of its own; results come back to this one.
 
-    A task whose node or process dies is started again by Ray, up to three times.
+    The process is forked by a worker that stays, so PyTorch is imported once a core, not once a cell. A task whose
+    node dies is started again by Ray, up to three times.
 
     Args:
-        address: of the cluster, such as "ray://head:10001" or "10.0.0.1:6379"; "auto" finds one on this machine.
+        address: of the cluster's head, such as "10.0.0.1:6379", to which this machine has been joined by `ray start`;
+            "auto" finds the one that it belongs to.
         work: what a task does for a cell; returns the record.
 
     Raises:
@@ -35,8 +40,13 @@ class RayCluster:
             raise ImportError("the Ray backend needs Ray; install synaptic-pruning with its extra [ray]") from None
         self.work, self._ray = work, ray
         if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=3)(_remote)
+            _check(address)
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise ConnectionError(f"no Ray cluster at {address!r} ({reason}); {_FIX}") from None
+        self._task = ray.remote(num_cpus=1, max_retries=3)(_remote)
         self._series: dict[str, Any] = {}
 
     def room(self, running: int) -> bool:
@@ -69,7 +79,23 @@ class RayCluster:
             self._ray.cancel(reference, force=True)
 
 
+def _check(address: str) -> None:
+    """Refuse what cannot be an address, and one where nobody answers: Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise ConnectionError(f"the Ray address {address!r} is not host:port; {_FIX}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); {_FIX}") from None
+
+
 def _remote(work: Work, cell: Cell, series: Series) -> tuple[Record, dict[str, bytes]]:
+    """The body of a task: the cell as on a machine alone, and all files that it left."""
     with TemporaryDirectory() as scratch:
-        record = attempt(work, cell, series, Path(scratch))
-        return record, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+        folder, process = Path(scratch), Processes(1, work)
+        process.wait({process.start(cell, series, folder): cell}, folder)
+        record = read_record(folder, cell) or failure(cell, "failed: left no record")
+        return record, {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,189 @@
+"""The study engine against the plain loop of the scripts released with arXiv 2508.09330, and three seeds at once.
+
+Both sides train an LSTM (hidden 64) on weekly CO2, window 30, Adam 1e-3, batch 64, 20 epochs without early stopping,
+plain, with dropout 0.3 and pruned from 30 % to 70 %, in turns, on one core. The loop is written anew from what is known
+of theirs: a target an epoch, a mask update every other batch that pools the active weights in a Python list and sorts
+it. The engine gives every cell its own process, keeps weights and forecasts and writes a record; "overhead" is the
+share of its wall time that is not training steps. The first lines train three networks one by one with PyTorch's
+layers, and stacked along a leading dimension with `torch.bmm`, where one optimizer steps them all; CPU time, one thread.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/study.py
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from synaptic_pruning.study.executors import Processes
+from synaptic_pruning.study.plan import Plan, expand
+from synaptic_pruning.study.runner import run
+from synaptic_pruning.tasks.forecasting.datasets import embedded
+from synaptic_pruning.tasks.forecasting.models import build_model
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
+
+WINDOW, BATCH, EPOCHS, ROUNDS = 30, 64, 20, 3
+ARMS = ("none", "dropout", "vos2025")
+LOWEST, HIGHEST, WARMUP, EVERY = 0.3, 0.7, 2, 2
+STACKED, STEPS, BLOCK = 3, 150, 5
+
+
+def update_masks(weights: dict[str, nn.Parameter], masks: dict[str, Tensor], epoch: int) -> None:
+    """Prune up to the epoch's target, as released: one pool of all active weights, in Python."""
+    if epoch < WARMUP:
+        return
+    target = LOWEST + (HIGHEST - LOWEST) * ((epoch - WARMUP) / (EPOCHS - WARMUP)) ** 3
+    pool: list[float] = []
+    gone = count = 0
+    for name, weight in weights.items():
+        for value, active in zip(weight.detach().abs().flatten().tolist(), masks[name].flatten().tolist(), strict=True):
+            count += 1
+            if active:
+                pool.append(value)
+            else:
+                gone += 1
+    more = max(0, int(target * count) - gone)
+    if more:
+        threshold = sorted(pool)[more - 1]
+        for name, weight in weights.items():
+            masks[name] &= weight.detach().abs() >= threshold
+
+
+def train_plainly(task: ForecastingTask, arm: str, seed: int) -> None:
+    """Train and forecast one network as a script does, in this process."""
+    torch.manual_seed(seed)
+    model = build_model("lstm", channels=1, length=WINDOW, horizon=1, dropout=0.3 if arm == "dropout" else 0.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    weights = {name: p for name, p in model.named_parameters() if p.dim() > 1}
+    masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in weights.items()}
+    parts = {
+        name: DataLoader(TensorDataset(part.inputs, part.targets), BATCH, shuffle=name == "train")
+        for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test))
+    }
+    for epoch in range(EPOCHS):
+        model.train()
+        for number, (x, y) in enumerate(parts["train"]):
+            optimizer.zero_grad()
+            known = ~y.isnan()
+            nn.functional.mse_loss(model(x)[known], y[known]).backward()
+            if arm == "vos2025" and number % EVERY == 0:
+                update_masks(weights, masks, epoch)
+            optimizer.step()
+            if arm == "vos2025":
+                with torch.no_grad():
+                    for name, weight in weights.items():
+                        weight.mul_(masks[name])
+        model.eval()
+        with torch.no_grad():
+            sum(nn.functional.mse_loss(model(x), y).item() for x, y in parts["validation"])
+    with torch.no_grad():
+        torch.cat([model(x) for x, _ in parts["test"]])
+
+
+def compare_engines() -> None:
+    """Print cells per minute of both, their ratio, and the engine's overhead."""
+    co2 = next(series for series in embedded() if series.name == "co2")
+    task = make_task(co2, length=WINDOW)
+    plain = dict.fromkeys(ARMS, 0.0)
+    engine, training, executor = dict.fromkeys(ARMS, 0.0), 0.0, Processes(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(-1, ROUNDS):  # the first round, with one epoch, warms up imports and the fork server
+            for arm in ARMS:
+                plan = Plan(("lstm",), (arm,), (WINDOW,), 1, (seed % 1000,), EPOCHS if seed >= 0 else 5)
+                start = time.perf_counter()
+                (record,) = run(expand(plan, [co2]), {"co2": co2}, Path(folder), executor)
+                middle = time.perf_counter()
+                assert record["status"] == "ok", record["status"]
+                if seed < 0:
+                    continue
+                train_plainly(task, arm, seed)
+                plain[arm] += time.perf_counter() - middle
+                engine[arm] += middle - start
+                training += record["train_seconds"]
+    for arm in ARMS:
+        print(f"{arm:8} loop {plain[arm] / ROUNDS:6.2f} s a cell, engine {engine[arm] / ROUNDS:6.2f} s")
+    loops, engines, cells = sum(plain.values()), sum(engine.values()), ROUNDS * len(ARMS)
+    print(f"loop {60 * cells / loops:.1f} cells a minute, engine {60 * cells / engines:.1f}: × {loops / engines:.2f}")
+    print(f"engine overhead: {(engines - training) / engines:.1%} of its wall time")
+
+
+def recurrent(kind: str, x: Tensor, w_in: Tensor, w_hidden: Tensor, bias: Tensor) -> Tensor:
+    """Last output of stacked RNNs or LSTMs: x (n, batch, time, 1), weights (n, gates, ·), bias (n, 1, gates)."""
+    count, batch, length, _ = x.shape
+    projected = torch.baddbmm(bias, x.reshape(count, batch * length, -1), w_in.transpose(1, 2))
+    steps = projected.view(count, batch, length, -1).unbind(2)
+    hidden = torch.zeros(count, batch, w_hidden.shape[2])
+    cell, backwards = torch.zeros_like(hidden), w_hidden.transpose(1, 2)
+    for step in steps:
+        gates = torch.baddbmm(step, hidden, backwards)
+        if kind == "rnn":
+            hidden = gates.tanh()
+            continue
+        into, forget, new, out = gates.chunk(4, -1)
+        cell = forget.sigmoid() * cell + into.sigmoid() * new.tanh()
+        hidden = out.sigmoid() * cell.tanh()
+    return hidden
+
+
+def compare_stacking(kind: str) -> float:
+    """Return the time of three networks one by one over that of the three stacked."""
+    models = [build_model(kind, channels=1, length=WINDOW, horizon=1) for _ in range(STACKED)]
+    layers = [(model.recurrent, model.head) for model in models]
+    copies = [
+        torch.stack([pick(layer, head).detach() for layer, head in layers]).requires_grad_()
+        for pick in (
+            lambda layer, _: layer.weight_ih_l0,
+            lambda layer, _: layer.weight_hh_l0,
+            lambda layer, _: (layer.bias_ih_l0 + layer.bias_hh_l0)[None],
+            lambda _, head: head.weight,
+            lambda _, head: head.bias[None],
+        )
+    ]
+    w_in, w_hidden, bias, w_head, b_head = copies
+    x, y = torch.randn(STACKED, BATCH, WINDOW, 1), torch.randn(STACKED, BATCH, 1)
+
+    def stacked() -> Tensor:
+        return torch.baddbmm(b_head, recurrent(kind, x, w_in, w_hidden, bias), w_head.transpose(1, 2))
+
+    for number, model in enumerate(models):
+        torch.testing.assert_close(stacked()[number], model(x[number]), atol=1e-5, rtol=1e-4)
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-3) for model in models]
+    together = torch.optim.Adam(copies, lr=1e-3)
+
+    def one_by_one() -> None:
+        for number, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x[number]), y[number]).backward()
+            optimizer.step()
+
+    def at_once() -> None:
+        together.zero_grad()
+        (nn.functional.mse_loss(stacked(), y) * STACKED).backward()
+        together.step()
+
+    ratios = []
+    for _ in range(STEPS // BLOCK):
+        seconds = []
+        for step in (one_by_one, at_once):
+            start = time.process_time()
+            for _ in range(BLOCK):
+                step()
+            seconds.append(time.process_time() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
+
+
+def main() -> None:
+    """Print both comparisons."""
+    torch.set_num_threads(1)
+    for kind in ("rnn", "lstm"):
+        print(f"{STACKED} × {kind} stacked: × {compare_stacking(kind):.2f} the speed of one by one")
+    compare_engines()
+
+
+if __name__ == "__main__":
+    main()
