@@ -16,6 +16,7 @@ from synaptic_pruning.study.report import Dataset, render
 from synaptic_pruning.study.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
 from synaptic_pruning.tasks.forecasting.series import Series
 
+ABOUT = About("synaptic-pruning compare --out x")
 EVIL = "<script>alert('x')</script> & $a$"
 PLAN = Plan(
     models=("rnn", "lstm"),
@@ -80,7 +81,7 @@ def make_records(names, plan=PLAN):
     return records
 
 
-def page(records, names, plan=PLAN, about=About("synaptic-pruning compare --out x")):
+def page(records, names, plan=PLAN, about=ABOUT):
     datasets = [Dataset(name, name, 40, 1, 12, "0" * 64) for name in names]
     return render(to_table(records), records, plan=plan, datasets=datasets, about=about)
 

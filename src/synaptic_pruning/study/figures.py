@@ -47,7 +47,9 @@ def training(records: Sequence[Record]) -> list[Panel]:
             bottom.plot(mean.index, 100 * mean["sparsity"], **style)
         top.tick_params(labelbottom=False)
         top.set_ylabel("relative MAE")
-        bottom.set(xlabel="epoch" if alike else "share of training", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100))
+        bottom.set(
+            xlabel="epoch" if alike else "share of training", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100)
+        )
         top.sharex(bottom)
         figure.align_ylabels()
         reference = records[0]["cell"]["arms"][0]["name"]
@@ -60,7 +62,7 @@ def training(records: Sequence[Record]) -> list[Panel]:
 
 
 def _curves(records: Sequence[Record]) -> pd.DataFrame:
-    """Rows (run, model, arm, epoch, epochs, log_error, sparsity); an arm that shares a training shows as the first of them."""
+    """Rows (run, model, arm, epoch, epochs, log_error, sparsity); arms that share a training show as the first."""
     rows = [
         {
             "group": (cell["dataset"], cell["model"], cell["length"]),
