@@ -57,8 +57,8 @@ def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel
         )
     axes.fill_between(1 - binned["sparsity"], binned["low"], binned["high"], color=_ACCENT, alpha=0.25, linewidth=0)
     axes.plot(1 - binned["sparsity"], binned["median"], color=_ACCENT, marker="o", markersize=3.5)
-    axes.set(xscale="log", yscale="log", xlabel="weights alive", ylabel="validation MAE ÷ best epoch")
     axes.set_xlim(1.05, 0.95 * (1 - float(table["sparsity"].max())))
+    axes.set(xscale="log", yscale="log", xlabel="weights alive", ylabel="validation MAE ÷ best epoch")
     for axis, written in ((axes.xaxis, _percent), (axes.yaxis, _plain)):
         axis.set_major_locator(
             LogLocator(subs=(1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 5.0) if axis is axes.yaxis else (1.0, 2.0, 5.0))

@@ -76,7 +76,9 @@ def signed(difference: float) -> str:
         >>> signed(0.0312), signed(-0.2)
         ('+3.1\xa0%', '−20.0\xa0%')
     """
-    return "0.0" + _PERCENT if abs(difference) < 0.0005 else f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
+    return (
+        "0.0" + _PERCENT if abs(difference) < 0.0005 else f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
+    )
 
 
 def _said(count: int, datasets: int) -> str:
