@@ -1,4 +1,4 @@
-"""What a report says about its study beside the results: its name, where it came from, which data sets belong together."""
+"""What a report says about its study beside the results: its name, its origin, which data sets belong together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

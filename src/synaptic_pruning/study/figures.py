@@ -62,7 +62,7 @@ def training(records: Sequence[Record]) -> list[Panel]:
 
 
 def _curves(records: Sequence[Record]) -> pd.DataFrame:
-    """Rows (run, model, arm, epoch, epochs, log_error, sparsity); an arm that shares a training shows as the first of them."""
+    """Rows (run, model, arm, epoch, epochs, log_error, sparsity); arms that share a training show as the first."""
     rows = [
         {
             "group": (cell["dataset"], cell["model"], cell["length"]),

@@ -23,7 +23,16 @@ from synaptic_pruning.study.sections.by_series import by_series
 from synaptic_pruning.study.sections.drawings import choose, drawings
 from synaptic_pruning.study.sections.evidence import checks, friedman_tests, parts
 from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.study.verdict import ARM, CHECKS, contestants, judge, losses, lost_to_persistence, signed
+from synaptic_pruning.study.verdict import (
+    ARM,
+    CHECKS,
+    contestants,
+    judge,
+    losses,
+    lost_to_persistence,
+    p_is,
+    signed,
+)
 from synaptic_pruning.study.vos2025_statistic import NOTE, vos2025_statistic
 
 Record = Mapping[str, Any]
@@ -100,7 +109,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed}
+    environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed, "p_is": p_is}
     runs, left_out = paired(contestants(results))
     failed = results[results["status"] != "ok"]
     used = set(runs["dataset"])
@@ -122,7 +131,7 @@ def render(
         persistence=lost_to_persistence(runs),
         paper=plan.protocol == "paper",
         **(_evidence(runs, records, plan, about, datasets, cells) if len(runs) else {"arms": []}),
-        settings=tables.settings(results),
+        settings=[row for row in tables.settings(results) if len(plan.candidates(row["arm"])) > 1],
         margin=MARGIN,
         legend=[{"name": n, "colour": colour(n), "dash": DASHES[n]} for n in plan.arms if n not in CHECKS],
         markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
@@ -131,7 +140,7 @@ def render(
         runs=results.to_dict("records") if len(results) <= _MOST_ROWS else None,
         failed=failed.head(_MOST_ROWS).to_dict("records"),
         versions=versions(),
-        script=Markup(script),  # noqa: S704 - our own file
+        script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 

@@ -57,10 +57,12 @@ def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel
         )
     axes.fill_between(1 - binned["sparsity"], binned["low"], binned["high"], color=_ACCENT, alpha=0.25, linewidth=0)
     axes.plot(1 - binned["sparsity"], binned["median"], color=_ACCENT, marker="o", markersize=3.5)
+    axes.set_xlim(1.05, 0.95 * (1 - float(table["sparsity"].max())))
     axes.set(xscale="log", yscale="log", xlabel="weights alive", ylabel="validation MAE ÷ best epoch")
-    axes.xaxis.set_inverted(True)
     for axis, written in ((axes.xaxis, _percent), (axes.yaxis, _plain)):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_locator(
+            LogLocator(subs=(1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 5.0) if axis is axes.yaxis else (1.0, 2.0, 5.0))
+        )
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(written))
     axes.set_ylim(0.97, max(1.1, 1.1 * float(table["error"].quantile(0.99))))
@@ -167,7 +169,7 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
         axes.imshow(picture, cmap=_PALE_TO_ACCENT, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.set(xticks=[], yticks=[], xlabel=f"{flat.shape[1]:,} inputs", ylabel=f"{flat.shape[0]:,} units")
+        axes.set(xticks=[], yticks=[], xlabel=_count(flat.shape[1], "input"), ylabel=_count(flat.shape[0], "unit"))
         count = int(flat.sum())
         description = (
             f"Mask of {name}, {' × '.join(str(n) for n in mask.shape)}: {count:,} of {flat.size:,} weights alive, "
@@ -201,6 +203,10 @@ def shrink(mask: np.ndarray) -> np.ndarray:
             sums = np.add.reduceat(picture, starts, axis=axis)
             picture = sums / (widths[:, None] if axis == 0 else widths)
     return picture
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number > 1 else ''}"
 
 
 def _percent(value: float, _: int) -> str:

@@ -76,12 +76,24 @@ def signed(difference: float) -> str:
         >>> signed(0.0312), signed(-0.2)
         ('+3.1\xa0%', '−20.0\xa0%')
     """
-    return f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
+    return (
+        "0.0" + _PERCENT if abs(difference) < 0.0005 else f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
+    )
 
 
 def _said(count: int, datasets: int) -> str:
     """How much evidence there is: data sets of one source count once."""
-    return f"{datasets} data sets" if count == datasets else f"{count} sources ({datasets} data sets)"
+    return f"{datasets} data sets" + ("" if count == datasets else f" from {count} sources")
+
+
+def p_is(p: float) -> str:
+    """Write a p-value as it is read.
+
+    Example:
+        >>> p_is(0.0312), p_is(2e-9)
+        ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _answer(pair: Pair, family: int, evidence: str) -> tuple[str, str]:
@@ -97,13 +109,13 @@ def _answer(pair: Pair, family: int, evidence: str) -> tuple[str, str]:
         return (
             f"Synaptic pruning {verb} {pair.other}",
             f"Synaptic pruning {verb} {other} here: its {size}, and the difference is statistically supported "
-            f"(Wilcoxon signed-rank test with Holm's correction, p = {pair.p_holm:.2g}).",
+            f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
         )
     if pair.can_be_significant:
         return (
             f"No difference from {pair.other} is established",
             f"Synaptic pruning and {other} cannot be told apart here: its {size}, which is not statistically supported "
-            f"(Wilcoxon signed-rank test with Holm's correction, p = {pair.p_holm:.2g}).",
+            f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
         )
     comparisons = f"{family} comparison{'s' if family > 1 else ''}"
     return (

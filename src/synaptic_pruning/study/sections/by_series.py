@@ -45,7 +45,10 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
     """
     present = set(runs["arm"])
     losses = {
-        name: {key: _losses(part, plan.passes(name), folder) for key, part in runs[runs["arm"] == name].groupby(_KEY)}
+        name: {
+            (str(dataset), str(model)): _losses(part, plan.passes(name), folder)
+            for (dataset, model), part in runs[runs["arm"] == name].groupby(["dataset", "model"], sort=False)
+        }
         for name in (arm, *others)
         if name in present
     }
@@ -66,9 +69,6 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
         if other in losses and arm in losses
         for model in plan.models
     ]
-
-
-_KEY = ["dataset", "model"]
 
 
 def _losses(runs: pd.DataFrame, passes: int, folder: Path) -> np.ndarray:

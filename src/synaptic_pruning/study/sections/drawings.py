@@ -71,7 +71,7 @@ def choose(runs: pd.DataFrame) -> list[str]:
 
 
 def _layers(records: Mapping[str, Record]) -> list[Panel]:
-    panels = []
+    panels: list[Panel] = []
     for model, record in records.items():
         paths = record.get("layers", {})
         entries = [

@@ -9,7 +9,7 @@ import pandas as pd
 from synaptic_pruning.study.blocks import blocks, paired
 from synaptic_pruning.study.non_inferiority import NonInferiority, non_inferior
 from synaptic_pruning.study.statistics import Pair, against, average_ranks, friedman
-from synaptic_pruning.study.verdict import change
+from synaptic_pruning.study.verdict import change, p_is
 
 REFERENCE = "none"
 
@@ -87,7 +87,7 @@ def _check(name: str, results: pd.DataFrame, block_of: Mapping[str, str]) -> Che
     if set(runs["arm"]) != {REFERENCE, name}:
         return None
     (pair,) = against(blocks(runs, block_of=block_of), name, [REFERENCE])
-    p = f"p = {pair.p_value:.2g}" if pair.can_be_significant else f"no p-value can be small with N = {pair.blocks}"
+    p = p_is(pair.p_value) if pair.can_be_significant else f"no p-value can be small with N = {pair.blocks}"
     size = f"its MAE is {change(pair.difference)} than that of “none” in the median ({p}"
     size = size.replace("the same within", "within").replace(" than that", " of that") if "within" in size else size
     if name == "identical":

@@ -1,5 +1,6 @@
 """The tables of the report: the arms, the errors, what was chosen, what it cost."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,13 +59,13 @@ def settings(results: pd.DataFrame) -> list[dict[str, Any]]:
     choices = results.loc[results["setting"] != "", keys].drop_duplicates()
     if choices.empty:
         return []
-    counts = choices.pivot_table(
-        index=["arm", "setting"], columns="model", values="dataset", aggfunc="size", fill_value=0
-    )
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for _, choice in choices.iterrows():
+        counts.setdefault((choice["arm"], choice["setting"]), Counter())[choice["model"]] += 1
     order = {name: place for place, name in enumerate(ARMS)}
     return [
-        {"arm": arm, "setting": setting, "counts": {str(k): int(v) for k, v in row.items()}, "total": int(row.sum())}
-        for (arm, setting), row in sorted(counts.iterrows(), key=lambda item: (order[item[0][0]], item[0][1]))  # type: ignore[index]
+        {"arm": arm, "setting": setting, "counts": counted, "total": counted.total()}
+        for (arm, setting), counted in sorted(counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))
     ]
 
 
@@ -78,7 +79,7 @@ def costs(runs: pd.DataFrame) -> list[dict[str, Any]]:
     cases = runs.pivot_table(index=["model", "dataset", "length"], columns="arm", values=_COSTS, aggfunc="median")
     first = next(iter(runs["arm"]))
     rows = []
-    for (model, arm), row in medians.iterrows():  # type: ignore[misc]
+    for (model, arm), row in zip(medians.index.tolist(), medians.to_dict("records"), strict=True):
         here = cases.xs(model, level="model").astype(float)
         ratios = {f"{cost} ratio": float(np.exp(np.log(here[cost, arm] / here[cost, first]).mean())) for cost in _COSTS}
         rows.append({"model": model, "arm": arm, **{cost: row[cost] for cost in _COSTS}, **ratios})

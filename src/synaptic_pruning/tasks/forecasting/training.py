@@ -46,7 +46,8 @@ class Training:
 
     ``history`` has one dict an epoch: epoch, train_loss (MSE in target units), validation_mae (original
     units), sparsity, seconds (training steps only). ``layers`` has the sparsity of every pruned layer after every
-    epoch. ``sparsity`` and ``best_state`` belong to the weights left in the model. ``status`` other than "ok" comes with a ``reason``.
+    epoch. ``sparsity`` and ``best_state`` belong to the weights left in the model. ``status`` other than
+    "ok" comes with a ``reason``.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
