@@ -3,7 +3,7 @@
 import inspect
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -32,8 +32,9 @@ def find_parts(block: nn.Module) -> Parts | None:
     """The parts of a transformer block `FastBlock` can stand for; None for anything else.
 
     >>> from synaptic_pruning.export.attention import take_apart
-    >>> find_parts(take_apart(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)))
-    Parts(attention='self_attn', norm1='norm1', norm2='norm2', widen='linear1', narrow='linear2', gelu=False, norm_first=False)
+    >>> parts = find_parts(take_apart(nn.TransformerEncoderLayer(8, 2, 16, norm_first=True)))
+    >>> parts.widen, parts.narrow, parts.gelu, parts.norm_first
+    ('linear1', 'linear2', False, True)
     >>> find_parts(nn.Linear(8, 8)) is None
     True
     """
@@ -50,7 +51,7 @@ def find_parts(block: nn.Module) -> Parts | None:
 
 def _fits(block: nn.Module, parts: Parts) -> bool:
     """Whether the sizes are those of a block: everything between the halves as wide as the input."""
-    attention, widen, narrow = (block.get_submodule(n) for n in (parts.attention, parts.widen, parts.narrow))
+    attention, widen, narrow = (cast(Any, block.get_submodule(n)) for n in (parts.attention, parts.widen, parts.narrow))
     ends = [layer.in_features for layer in (attention.query, attention.key, attention.value, widen)]
     ends += [attention.out_proj.out_features, narrow.out_features]
     norms = [block.get_submodule(name).normalized_shape for name in (parts.norm1, parts.norm2)]

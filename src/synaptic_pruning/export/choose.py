@@ -149,10 +149,9 @@ def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow]
         name = f"{prefix}{path}".removeprefix("model").removeprefix(".") or "(the model)"
         (args, kwargs), row = calls[path], None
         for form in _other_forms(layer):
-            if not isinstance(form, Inference):  # taken apart: its parts have other forms themselves
-                outer = _Holder(form)
-                _speed_up(outer, calls[path], "", [], threads)
-                form = outer.model
+            outer = _Holder(form)
+            _speed_up(outer, calls[path], "", [], threads)  # the parts of what was taken apart
+            form = outer.model
             sparse = [module for module in form.modules() if isinstance(module, Inference)]
             for module in sparse:
                 module.threads = threads
@@ -186,11 +185,13 @@ def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:
         yield SparseConv(cast(nn.Conv1d, layer))
     elif type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
         yield SparseRecurrent(cast(nn.RNNBase, layer))
-    elif type(layer) in _COMPOSITES or _is_block(layer):
+    elif isinstance(layer, _COMPOSITES) or _is_block(layer):
         plain = take_apart(copy.deepcopy(layer)).requires_grad_(False)
         if _is_block(layer):
             yield FastBlock(plain)
-        yield with_fast_attention(plain)
+        yield plain if type(layer) is nn.TransformerEncoder else with_fast_attention(plain)
+    elif compiled() and type(layer) is Attention:
+        yield with_fast_attention(copy.deepcopy(layer))
 
 
 def _is_block(layer: nn.Module) -> bool:
@@ -222,7 +223,7 @@ def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:
 
         return hook
 
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, *_COMPOSITES)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, Attention, *_COMPOSITES)
     modules = parent.named_modules()
     layers = {path: layer for path, layer in modules if isinstance(layer, kinds) or _is_block(layer)}
     hooks = [layer.register_forward_pre_hook(note(path), with_kwargs=True) for path, layer in layers.items()]

@@ -34,6 +34,7 @@ class Tracer(fx.Tracer):
     """Looks into every module but PyTorch's own and `Attention`."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether a call of `module` is one node."""
         return isinstance(module, Attention) or super().is_leaf_module(module, name)
 
 
