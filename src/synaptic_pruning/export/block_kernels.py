@@ -33,7 +33,7 @@ _Q5, _Q4, _Q3, _Q2, _Q1, _Q0 = (np.float32(q) for q in _Q)
 
 @kernel(inline="always")
 def _gelu(x):
-    """x · (1 + erf(x / √2)) / 2, absolute error at most 2e-7 · max(1, |x|)."""
+    """x · (1 + erf(x / √2)) / 2, absolute error at most 2.5e-7 · max(1, |x|)."""
     z = clamp(x, broadcast_tile(-_LIMIT), broadcast_tile(_LIMIT))
     s = multiply_add(z, z, broadcast_tile(_ZERO))
     p = multiply_add(broadcast_tile(_P5), s, broadcast_tile(_P4))
