@@ -31,6 +31,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "rigl": (lambda: sp.RigL(0.8), lambda p, n: round(0.8 * n)),
     "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
     "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
+    "units": (lambda: sp.Units(CUBIC), None),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 rules = pytest.mark.parametrize("rule", RULES)

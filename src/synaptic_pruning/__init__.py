@@ -16,6 +16,7 @@ from synaptic_pruning.rules.growth import GraNet as GraNet
 from synaptic_pruning.rules.growth import RigL as RigL
 from synaptic_pruning.rules.survival import Survival as Survival
 from synaptic_pruning.rules.to_sparsity import ToSparsity as ToSparsity
+from synaptic_pruning.rules.units import Units as Units
 from synaptic_pruning.rules.vos2025 import vos2025 as vos2025
 from synaptic_pruning.schedules import Schedule as Schedule
 from synaptic_pruning.schedules import cubic as cubic

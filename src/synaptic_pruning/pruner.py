@@ -91,7 +91,7 @@ class SynapticPruner:
         if every is not None:
             _check_steps("every", every, "the number of optimizer steps between events")
         self.rule = default_rule() if rule is None else rule
-        self.synapses = Synapses(model, include, exclude)
+        self.synapses = Synapses(model, include, exclude, biases=self.rule.biases)
         if self.synapses.sharded and not self.rule.shardable:
             raise ValueError(
                 f"{type(self.rule).__name__} needs whole parameters and {self.synapses.sharded} is sharded over "

@@ -117,6 +117,7 @@ class Synapses:
         model: The network; wrappers of ``torch.compile`` and DistributedDataParallel are seen through.
         include: Name patterns (``*`` and ``?``): take exactly the parameters that match one, whatever they are.
         exclude: Name patterns: leave out the parameters that match one.
+        biases: Take the biases of those layers too, where ``include`` is not given.
 
     Raises:
         ValueError: A pattern matches nothing, or nothing is left to prune.
@@ -128,9 +129,16 @@ class Synapses:
         (['0.weight', '2.weight'], 18)
     """
 
-    def __init__(self, model: nn.Module, include: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        *,
+        biases: bool = False,
+    ) -> None:
         model = unwrap(model)
-        chosen = _choose(model, _patterns("include", include), _patterns("exclude", exclude) or [])
+        chosen = _choose(model, _patterns("include", include), _patterns("exclude", exclude) or [], biases)
         self.layers = [
             Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, Shard.of(p))
             for name, p, gates, transposed in chosen
@@ -268,7 +276,7 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _choose(
-    model: nn.Module, include: list[str] | None, exclude: list[str]
+    model: nn.Module, include: list[str] | None, exclude: list[str], biases: bool
 ) -> list[tuple[str, nn.Parameter, int, int]]:
     owned = [
         (f"{path}.{name}" if path else name, parameter, module)
@@ -283,7 +291,7 @@ def _choose(
         found = [
             (name, p, module)
             for name, p, module in owned
-            if isinstance(module, _PRUNABLE) and p.dim() >= 2 and p.requires_grad and id(p) not in embedded
+            if isinstance(module, _PRUNABLE) and (p.dim() >= 2 or biases) and p.requires_grad and id(p) not in embedded
         ]
     else:
         found = [entry for entry in owned if _matches(entry[0], include)]

@@ -1,7 +1,7 @@
 """The fastest form of every layer on this machine, found by timing."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from synaptic_pruning.export.attention import Attention, take_apart
+from synaptic_pruning.export.block import FastBlock
+from synaptic_pruning.export.block_parts import find_parts
 from synaptic_pruning.export.matrix import compiled
 from synaptic_pruning.export.recurrent import SparseRecurrent
 from synaptic_pruning.export.shrink import Inputs, ShrinkReport, as_arguments, check_runs, shrink
@@ -145,53 +147,58 @@ def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow]
         if path not in calls or path.startswith(done):
             continue
         name = f"{prefix}{path}".removeprefix("model").removeprefix(".") or "(the model)"
-        form, inner = _other_form(layer), list[CompactRow]()
-        if form is None:
-            continue
-        done += (f"{path}.",)
-        if isinstance(layer, _COMPOSITES):
+        (args, kwargs), row = calls[path], None
+        for form in _other_forms(layer):
             outer = _Holder(form)
-            _speed_up(outer, calls[path], "", inner, threads)
+            _speed_up(outer, calls[path], "", [], threads)  # the parts of what was taken apart
             form = outer.model
-        for module in form.modules():
-            if isinstance(module, Inference):
+            sparse = [module for module in form.modules() if isinstance(module, Inference)]
+            for module in sparse:
                 module.threads = threads
-        args, kwargs = calls[path]
-        times = side_by_side({"dense": _runner(layer, args, kwargs), "sparse": _runner(form, args, kwargs)})
-        wins = times["sparse"] < _MARGIN * times["dense"]
-        weights = [p for p in layer.parameters() if p.dim() > 1]
-        rows.append(
-            CompactRow(
-                name,
-                sum(w.numel() for w in weights),
-                sum(int(w.count_nonzero()) for w in weights),
-                "sparse" if wins and any(isinstance(m, Inference) for m in form.modules()) else "dense",
-                times["dense"],
-                times["sparse"] if wins else times["dense"],
-            )
-        )
-        if wins:
-            parent.set_submodule(path, form)
+            times = side_by_side({"dense": _runner(layer, args, kwargs), "sparse": _runner(form, args, kwargs)})
+            wins = times["sparse"] < _MARGIN * times["dense"]
+            taken = times["sparse" if wins else "dense"]
+            weights = [p for p in layer.parameters() if p.dim() > 1]
+            alive = sum(int(w.count_nonzero()) for w in weights)
+            kind = "sparse" if wins and sparse else "dense"
+            row = CompactRow(name, sum(w.numel() for w in weights), alive, kind, times["dense"], taken)
+            if wins:
+                parent.set_submodule(path, form)
+                break
+        if row is not None:
+            done += (f"{path}.",)
+            rows.append(row)
 
 
-def _other_form(layer: nn.Module) -> nn.Module | None:
-    """The sparse or taken-apart form of a layer, None if there is none or it has too few zeros."""
+def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:
+    """The sparse and taken-apart forms of a layer, best first; none if it has too few zeros."""
     weights = [p for p in layer.parameters() if p.dim() > 1]
     total = sum(w.numel() for w in weights)
     zeros = total - sum(int(w.count_nonzero()) for w in weights)
     if total == 0 or zeros < _LEAST_SPARSITY * total:
-        return None
+        return
     if any(w.dtype != torch.float32 or w.device.type != "cpu" for w in layer.parameters()):
-        return None
+        return
     if type(layer) is nn.Linear:
-        return SparseLinear(layer)
-    if type(layer) in (nn.Conv1d, nn.Conv2d) and SparseConv.fits(layer):
-        return SparseConv(cast(nn.Conv1d, layer))
-    if type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
-        return SparseRecurrent(cast(nn.RNNBase, layer))
-    if type(layer) in _COMPOSITES:
-        return with_fast_attention(take_apart(copy.deepcopy(layer)).requires_grad_(False))
-    return None
+        yield SparseLinear(layer)
+    elif type(layer) in (nn.Conv1d, nn.Conv2d) and SparseConv.fits(layer):
+        yield SparseConv(cast(nn.Conv1d, layer))
+    elif type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
+        yield SparseRecurrent(cast(nn.RNNBase, layer))
+    elif isinstance(layer, _COMPOSITES) or _is_block(layer):
+        plain = take_apart(copy.deepcopy(layer)).requires_grad_(False)
+        if _is_block(layer):
+            yield FastBlock(plain)
+        yield plain if type(layer) is nn.TransformerEncoder else with_fast_attention(plain)
+    elif compiled() and type(layer) is Attention:
+        yield with_fast_attention(copy.deepcopy(layer))
+
+
+def _is_block(layer: nn.Module) -> bool:
+    """Whether there is a compiled form of it as a whole."""
+    if not compiled() or not any(type(child) in (nn.MultiheadAttention, Attention) for child in layer.children()):
+        return False
+    return find_parts(take_apart(copy.deepcopy(layer))) is not None
 
 
 def with_fast_attention(model: nn.Module) -> nn.Module:
@@ -216,8 +223,9 @@ def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:
 
         return hook
 
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, *_COMPOSITES)
-    layers = {path: layer for path, layer in parent.named_modules() if isinstance(layer, kinds)}
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, Attention, *_COMPOSITES)
+    modules = parent.named_modules()
+    layers = {path: layer for path, layer in modules if isinstance(layer, kinds) or _is_block(layer)}
     hooks = [layer.register_forward_pre_hook(note(path), with_kwargs=True) for path, layer in layers.items()]
     try:
         parent(*call[0], **call[1])

@@ -30,8 +30,11 @@ from synaptic_pruning.export.shrinkable_recurrent import ShrinkableRecurrent
 from synaptic_pruning.export.units import Tag, Units, along, constants_along, spread
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
+    """Looks into every module but PyTorch's own and `Attention`."""
+
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether a call of `module` is one node."""
         return isinstance(module, Attention) or super().is_leaf_module(module, name)
 
 
@@ -45,7 +48,7 @@ class Followed(fx.Interpreter):
     def __init__(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
         asked = list(inspect.signature(model.forward).parameters.values())[len(inputs) :]
         defaults = {p.name: p.default for p in asked if p.default is not p.empty}
-        traced = fx.GraphModule(model, _Tracer().trace(model, defaults))
+        traced = fx.GraphModule(model, Tracer().trace(model, defaults))
         traced.graph.eliminate_dead_code()
         super().__init__(traced)
         self.root = model

@@ -139,6 +139,18 @@ def divide(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 @intrinsic
+def square_root(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
+    """The square root lane by lane."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = args[0].type
+        kind, name = ir.FunctionType(vector, [vector]), f"llvm.sqrt.v{vector.count}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return a(a), lower
+
+
+@intrinsic
 def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., Any]]:
     """`a` limited to `[low, high]` lane by lane; NaN stays NaN."""
 

@@ -17,12 +17,14 @@ class Rule(ABC):
     Attributes:
         shardable: True for a rule that is exact on parameters sharded over several processes, for it only ranks scores.
         grows: True for a rule whose masks may revive weights; they start at zero with clean optimizer state.
+        biases: True for a rule that removes biases too: those of the default choice of layers are then prunable.
         end: Training progress in [0, 1] from which the rule changes nothing any more; the pruner calls ``update`` one
             last time when it is reached.
     """
 
     shardable: ClassVar[bool] = False
     grows: ClassVar[bool] = False
+    biases: ClassVar[bool] = False
 
     @property
     @abstractmethod
