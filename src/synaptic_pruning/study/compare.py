@@ -1,5 +1,6 @@
 """From series to a folder of results: run the cells, write tables, networks and the report."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.runner import read_record, run
+from synaptic_pruning.study.sections.evidence import statistics
 from synaptic_pruning.study.selection import select
+from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import DataError, Series
 
 
 def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About) -> pd.DataFrame:
-    """Run a plan on data sets and leave `report.html`, `results.*`, `networks/` and the records in `out`.
+    """Run a plan on data sets and leave report, tables, statistics, networks and records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
 
@@ -66,6 +69,7 @@ def summarise(series: Sequence[Series], plan: Plan, out: Path, *, about: About) 
     records = select(cells, trained, plan, kept)
     table = to_table(records)
     write_table(table, out)
+    write_atomically(out / "statistics.json", json.dumps(statistics(table, about), indent=1))
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
     small = exported(cells, trained, by_name, kept)

@@ -21,7 +21,7 @@ from synaptic_pruning.study.plan import Plan
 from synaptic_pruning.study.sections import tables
 from synaptic_pruning.study.sections.by_series import by_series
 from synaptic_pruning.study.sections.drawings import choose, drawings
-from synaptic_pruning.study.sections.evidence import checks, friedman_tests, parts
+from synaptic_pruning.study.sections.evidence import JUDGED, checks, friedman_tests, parts
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.study.verdict import (
     ARM,
@@ -36,7 +36,6 @@ from synaptic_pruning.study.verdict import (
 from synaptic_pruning.study.vos2025_statistic import NOTE, vos2025_statistic
 
 Record = Mapping[str, Any]
-_JUDGED = (ARM, "synaptic-ensemble")
 _MOST_ROWS = 1000
 
 
@@ -164,7 +163,7 @@ def _evidence(
         "arms": tables.arms(runs, table, about.blocks),
         "errors": tables.errors(runs, records),
         "baselines": tables.BASELINES,
-        "judged": [found for name in _JUDGED if (found := parts(runs, name, about.blocks, about.development))],
+        "judged": [found for name in JUDGED if (found := parts(runs, name, about.blocks, about.development))],
         "friedman": friedman_tests(runs, about.blocks),
         "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
         "shown": shown if len(shown) < runs["dataset"].nunique() else [],

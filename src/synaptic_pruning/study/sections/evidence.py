@@ -1,17 +1,20 @@
 """One arm against the others, on all data sets and on the halves; the null check and the control that must lose."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
+from synaptic_pruning.study.about import About
 from synaptic_pruning.study.blocks import blocks, paired
 from synaptic_pruning.study.non_inferiority import NonInferiority, non_inferior
 from synaptic_pruning.study.statistics import Pair, against, average_ranks, friedman
 from synaptic_pruning.study.verdict import change, p_is
 
 REFERENCE = "none"
+JUDGED = ("synaptic", "synaptic-ensemble")
+"""The arms that are compared with every other."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,23 @@ def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) 
         {pair.other: pair for pair in against(table, arm)},
         non_inferior(table, arm, REFERENCE) if REFERENCE in table else None,
     )
+
+
+def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
+    """Return every number that the report claims significance with, as plain values: judged arms, Friedman's tests.
+
+    Args:
+        results: the table of all runs.
+        about: which data sets belong together, and which served to choose recipes.
+    """
+    runs, left_out = paired(results)
+    if runs.empty:
+        return {"left_out": left_out, "judged": [], "friedman": []}
+    judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]
+    tests = [
+        {**row, "test": asdict(row["test"]) if row["test"] else None} for row in friedman_tests(runs, about.blocks)
+    ]
+    return {"left_out": left_out, "judged": [asdict(part) for part in judged], "friedman": tests}
 
 
 @dataclass(frozen=True)
