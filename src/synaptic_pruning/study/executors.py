@@ -16,7 +16,7 @@ from synaptic_pruning.study.cells import Cell, run_cell
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
-_PRELOAD = ["__main__", "synaptic_pruning.study.executors", "torch._dynamo", "safetensors.torch"]
+_PRELOAD = ["synaptic_pruning.study.executors", "torch._dynamo", "safetensors.torch"]
 """Imported once by the fork server instead of once a cell; PyTorch's optimizers import `_dynamo` when first used."""
 
 Record = dict[str, Any]

@@ -7,8 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from synaptic_pruning.study.cells import Cell, run_cell
-from synaptic_pruning.study.executors import Processes, Record, Work, failure, write_record
-from synaptic_pruning.study.runner import read_record
+from synaptic_pruning.study.executors import Record, Work, attempt, failure, write_record
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.forecasting.series import Series
 
@@ -18,10 +17,9 @@ _FIX = "start one with ray start --head, join this machine with ray start --addr
 
 
 class RayCluster:
-    """Every cell as a Ray task on one core of any node, in a process of its own; results come back to this one.
+    """Every cell as a Ray task in a process of its own, on one core of any node; results come back to this one.
 
-    The process is forked by a worker that stays, so PyTorch is imported once a core, not once a cell. A task whose
-    node dies is started again by Ray, up to three times.
+    A task whose node or process dies is started again by Ray, up to three times.
 
     Args:
         address: of the cluster's head, such as "10.0.0.1:6379", to which this machine has been joined by `ray start`;
@@ -46,7 +44,7 @@ class RayCluster:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 reason = str(error).splitlines()[0].rstrip(".")
                 raise ConnectionError(f"no Ray cluster at {address!r} ({reason}); {_FIX}") from None
-        self._task = ray.remote(num_cpus=1, max_retries=3)(_remote)
+        self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=3)(_remote)
         self._series: dict[str, Any] = {}
 
     def room(self, running: int) -> bool:
@@ -93,9 +91,6 @@ def _check(address: str) -> None:
 
 
 def _remote(work: Work, cell: Cell, series: Series) -> tuple[Record, dict[str, bytes]]:
-    """The body of a task: the cell as on a machine alone, and all files that it left."""
     with TemporaryDirectory() as scratch:
-        folder, process = Path(scratch), Processes(1, work)
-        process.wait({process.start(cell, series, folder): cell}, folder)
-        record = read_record(folder, cell) or failure(cell, "failed: left no record")
-        return record, {path.name: path.read_bytes() for path in folder.iterdir()}
+        record = attempt(work, cell, series, Path(scratch))
+        return record, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}

@@ -10,7 +10,7 @@ from synaptic_pruning.study.about import About
 from synaptic_pruning.study.blocks import blocks, paired
 from synaptic_pruning.study.non_inferiority import NonInferiority, non_inferior
 from synaptic_pruning.study.statistics import Pair, against, average_ranks, friedman
-from synaptic_pruning.study.verdict import change, p_is
+from synaptic_pruning.study.verdict import change, contestants, p_is
 
 REFERENCE = "none"
 JUDGED = ("synaptic", "synaptic-ensemble")
@@ -74,7 +74,7 @@ def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
         results: the table of all runs.
         about: which data sets belong together, and which served to choose recipes.
     """
-    runs, left_out = paired(results)
+    runs, left_out = paired(contestants(results))
     if runs.empty:
         return {"left_out": left_out, "judged": [], "friedman": []}
     judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]
