@@ -7,6 +7,7 @@ import synaptic_pruning as sp
 
 RECIPES: dict[str, Callable[[float], sp.Rule]] = {
     "synaptic": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8)),
+    "early": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.2)),
     "one-shot": lambda sparsity: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
     "random": lambda sparsity: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8), score="random"),
     "vos2025": lambda sparsity: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
@@ -15,6 +16,8 @@ RECIPES: dict[str, Callable[[float], sp.Rule]] = {
 
 TOLERANCE = 0.01
 """Of arms that remove weights: one percent of validation error buys the sparser network."""
+
+_HEAVY = 0.7
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,11 @@ def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
     return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
 
 
+def _synaptic(grid: Grid) -> tuple[Regime, ...]:
+    """Heavy pruning early, so that most of training is left to the few; light pruning late, of what has been learnt."""
+    return tuple(Regime(recipe="early" if s >= _HEAVY else "synaptic", sparsity=s) for s in grid.sparsity)
+
+
 def _members(grid: Grid) -> tuple[Regime, ...]:
     return (Regime(recipe="synaptic", sparsity=round(1 - 1 / grid.members, 4)),)
 
@@ -125,7 +133,7 @@ ARMS: dict[str, Arm] = _table(
     Arm("mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"),
     Arm(
         "synaptic",
-        _pruned("synaptic"),
+        _synaptic,
         tolerance=TOLERANCE,
         meaning="no dropout; the network prunes itself while it trains",
     ),
