@@ -7,6 +7,7 @@ import math
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
@@ -66,8 +67,12 @@ class Cell:
     @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits, the same on every machine and in every process."""
-        content = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return hash_of(self.to_dict())
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Return the first sixteen hexadecimal digits of the sum of plain values, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def task_of(cell: Cell, series: "Series") -> "ForecastingTask":

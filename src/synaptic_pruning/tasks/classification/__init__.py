@@ -10,6 +10,7 @@ from .models import build_model as build_model
 from .pictures import plot_receptive_fields as plot_receptive_fields
 from .pictures import plot_streaks as plot_streaks
 from .pictures import receptive_fields as receptive_fields
+from .pictures import streak_counts as streak_counts
 from .readers import DataError as DataError
 from .readers import read_cifar10 as read_cifar10
 from .readers import read_cifar10_archive as read_cifar10_archive
