@@ -8,13 +8,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from synaptic_pruning.study.classification.cells import ImageCell, build
-from synaptic_pruning.study.drawing import DASHES, FAINT, GRID, INK, Panel, colour, new_figure, styled, to_svg
+from synaptic_pruning.study.drawing import DASHES, FAINT, INK, Panel, colour, new_figure, styled, to_svg
 from synaptic_pruning.tasks.classification import ClassificationTask, receptive_fields
 
 Record = Mapping[str, Any]
 _UNITS = 25
+_REMOVED = "#c8ccd1"  # darker than a weight near zero, which is white
 _LIKE = {"disuse": "mc-dropout", "rigl": "vos2025"}  # colours that are known to differ, of arms that are never here
 
 
@@ -49,6 +51,7 @@ def learning(records: Sequence[Record]) -> list[Panel]:
         top.tick_params(labelbottom=False)
         bottom.set(xlabel="epoch", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100))
         top.sharex(bottom)
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.align_ylabels()
         description = f"Validation accuracy of {model} after every epoch, and the sparsity reached, means over seeds."
         panels.append(Panel(str(model), description, to_svg(figure, f"learning-{len(panels)}", description)))
@@ -98,7 +101,7 @@ def mosaic(weights: np.ndarray, units: int) -> np.ndarray:
     order = np.argsort(removed.sum((1, 2)), kind="stable")[:units]
     limit = float(np.abs(weights[order]).max()) or 1.0
     painted = mpl.colormaps["RdBu_r"](0.5 + weights[order] / (2 * limit))[..., :3]
-    painted[removed[order]] = to_rgb(GRID)
+    painted[removed[order]] = to_rgb(_REMOVED)
     columns = int(np.ceil(np.sqrt(len(order))))
     rows = -(-len(order) // columns)
     height, width = weights.shape[1:]
@@ -127,6 +130,8 @@ def streaks(records: Sequence[Record]) -> list[Panel]:
         axes.bar(np.arange(longest), removed, width=0.9, bottom=alive, color=FAINT, alpha=0.45, label="removed")
         axes.axvline(patience - 0.5, color=INK, linestyle="--", linewidth=1)
         axes.set(xlabel="idle windows in a row", ylabel="connections", yscale="log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.legend(frameon=False)
         description = (
             f"How many connections of {model} under “disuse” were idle for how many windows in a row when pruning "
