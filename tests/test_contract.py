@@ -21,6 +21,7 @@ CUBIC = sp.cubic(0.8, begin=0.1, end=0.7)
 RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None]] = {
     "magnitude": (lambda: sp.ToSparsity(CUBIC), lambda p, n: round(CUBIC(p) * n)),
     "layer": (lambda: sp.ToSparsity(CUBIC, scope="layer"), lambda p, n: round(CUBIC(p) * n)),
+    "usage": (lambda: sp.ToSparsity(CUBIC, score="usage"), lambda p, n: round(CUBIC(p) * n)),
     "gradient": (lambda: sp.ToSparsity(CUBIC, score="gradient"), lambda p, n: round(CUBIC(p) * n)),
     "random": (lambda: sp.ToSparsity(CUBIC, score="random"), lambda p, n: round(CUBIC(p) * n)),
     "one-shot": (lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3)), lambda p, n: round(0.8 * n) if p >= 0.3 else 0),

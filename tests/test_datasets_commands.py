@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synaptic_pruning.cli import app
-from synaptic_pruning.tasks.forecasting import fetch as fetching
+from synaptic_pruning.tasks import fetch as fetching
 from synaptic_pruning.tasks.forecasting import registry
 from synaptic_pruning.tasks.forecasting.registry import DATASETS
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from synaptic_pruning.tasks import fetch as fetching
+from synaptic_pruning.tasks.fetch import fetch, locate, read
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
-from synaptic_pruning.tasks.forecasting import fetch as fetching
-from synaptic_pruning.tasks.forecasting.fetch import fetch, locate, read
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
 TEXT = "index,y\n" + "".join(f"{i},{i % 7}\n" for i in range(40_000))
@@ -267,7 +267,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from synaptic_pruning.tasks.forecasting import DATASETS
-from synaptic_pruning.tasks.forecasting import fetch as fetching
+from synaptic_pruning.tasks import fetch as fetching
 folder, url, size, sha256 = sys.argv[1:]
 fetching.cache = lambda: Path(folder)
 entry = replace(DATASETS["heart-rate"], name="made", file="series/made.csv.gz", url=url, bytes=int(size), sha256=sha256)

@@ -20,5 +20,5 @@ def test_random_is_uniform_and_independent_of_cutting_layer_and_seed():
 def test_find_score():
     assert find_score("magnitude") is magnitude
     assert find_score(magnitude) is magnitude
-    with pytest.raises(ValueError, match="score='weight' is unknown; take one of magnitude, gradient, random"):
+    with pytest.raises(ValueError, match="score='weight' is unknown; take one of magnitude, usage, gradient, random"):
         find_score("weight")

@@ -87,3 +87,80 @@ def test_shares_are_whole_and_near_and_never_fall():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         sp.ToSparsity(sp.cubic(0.9), **arguments)
+
+
+def _watched(rule: sp.Rule, net: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # the weights stay what they are
+    return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=steps, every=1)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_usage_by_hand(scope):
+    """Loud inputs save small weights: against a ranking of all |w| · E|x| by NumPy."""
+    net = nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 5, bias=False))
+    x = torch.randn(50, 6) * torch.tensor([0.01, 0.1, 1.0, 3.0, 10.0, 30.0])
+    hidden = torch.relu(net[0](x)).detach()
+    expected = [
+        (net[0].weight.detach().abs() * x.abs().mean(0)).numpy(),
+        (net[2].weight.detach().abs() * hidden.abs().mean(0)).numpy(),
+    ]
+    large = net[0].weight.detach().abs() > net[0].weight.detach().abs().median()
+    optimizer, pruner = _watched(sp.ToSparsity(sp.one_shot(0.5), score="usage", scope=scope), net, 1)
+    net(x).sum().backward()
+    optimizer.step()
+    together = np.median(np.concatenate([scores.ravel() for scores in expected]))
+    for mask, scores in zip(pruner.masks().values(), expected, strict=True):
+        limit = together if scope == "global" else np.median(scores)
+        assert (mask.numpy() == (scores > limit)).all()
+    assert pruner.finished
+    assert not torch.equal(pruner.masks()["0.weight"], large)
+
+
+def test_usage_is_that_of_the_window_before_the_event():
+    net = nn.Linear(2, 2, bias=False)
+    net.weight.data = torch.tensor([[1.0, 1.1], [1.2, 1.3]])
+    optimizer, pruner = _watched(sp.ToSparsity(sp.cubic(0.5, begin=0.6, end=1.0), score="usage"), net, 2)
+    for scale in ([9.0, 1.0], [1.0, 9.0]):
+        net(torch.tensor([scale])).sum().backward()
+        optimizer.step()
+    assert pruner.masks()["weight"].tolist() == [[False, True], [False, True]]
+
+
+def test_a_layer_without_activity_is_left_alone_and_told():
+    net = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)])
+    optimizer, pruner = _watched(sp.ToSparsity(sp.one_shot(0.25), score="usage"), net, 1)
+    nn.functional.linear(net[0](torch.randn(3, 4)), net[1].weight).sum().backward()
+    with pytest.warns(UserWarning, match=r"1\.weight saw no finite input"):
+        optimizer.step()
+    alive = {name: int(mask.sum()) for name, mask in pruner.masks().items()}
+    assert alive == {"0.weight": 8, "1.weight": 16}  # round(0.25 · 32) are gone, all from the first
+
+
+def test_a_watching_rule_serves_one_pruner_and_its_own_checkpoints():
+    net = nn.Linear(3, 3)
+    rule = sp.ToSparsity(sp.cubic(0.5), score="usage")
+    _, pruner = _watched(rule, net, 5)
+    with pytest.raises(ValueError, match="already serves another pruner"):
+        _watched(rule, nn.Linear(3, 3), 5)
+    _, plain = _watched(sp.ToSparsity(sp.cubic(0.5)), nn.Linear(3, 3), 5)
+    with pytest.raises(ValueError, match="give ToSparsity the same score"):
+        plain.load_state_dict(pruner.state_dict())
+    pruner.remove()
+    assert not net._forward_hooks
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda: sp.ToSparsity(sp.cubic(0.5, end=0.5), score="usage"), lambda: sp.Disuse(end=0.5, sample=1)]
+)
+def test_nothing_is_watched_once_the_rule_has_ended(rule):
+    net, rule = nn.Linear(3, 3), rule()
+    optimizer, _ = _watched(rule, net, 4)
+    (activity,) = rule._watch if isinstance(rule, sp.ToSparsity) else [rule._activity]
+    for step in range(1, 5):
+        assert activity.watching == (step <= 2)
+        net(torch.randn(2, 3)).sum().backward()
+        assert bool(activity._counts.any()) == (step <= 2)
+        optimizer.step()
+    again = rule.state_dict()
+    rule.load_state_dict(again)
+    assert not activity.watching

@@ -39,6 +39,7 @@ class Activity:
         self._group = _process_group(model)
         self._sample = sample
         self._steps = 0
+        self._resting = False
         self.watching = True
         self.totals: list[Tensor] = [torch.empty(0)] * len(synapses.layers)
         self._counts = torch.zeros(len(synapses.layers), dtype=torch.int64, device=synapses.layers[0].alive.device)
@@ -65,7 +66,12 @@ class Activity:
     def step(self) -> None:
         """Take notice of an optimizer step."""
         self._steps += 1
-        self.watching = self._steps % self._sample == 0
+        self._look()
+
+    def rest(self) -> None:
+        """Watch nothing any more: for a rule that has come to its end, while training goes on."""
+        self._resting = True
+        self._look()
 
     def add(self, place: int, mean: Tensor, count: int) -> None:
         """Count in one call's mean over ``count`` samples."""
@@ -88,25 +94,34 @@ class Activity:
         for total in self.totals:
             total.zero_()
         self._counts.zero_()
-        self._steps, self.watching = 0, True
+        self._steps = 0
+        self._look()
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """Return the unfinished window."""
-        return {"totals": [t.clone() for t in self.totals], "counts": self._counts.clone(), "steps": self._steps}
+        return {
+            "totals": [t.clone() for t in self.totals],
+            "counts": self._counts.clone(),
+            "steps": self._steps,
+            "resting": self._resting,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the window that `state_dict` took."""
         for mine, theirs in zip([*self.totals, self._counts], [*state["totals"], state["counts"]], strict=True):
             mine.copy_(theirs)
-        self._steps = state["steps"]
-        self.watching = self._steps % self._sample == 0
+        self._steps, self._resting = state["steps"], state["resting"]
+        self._look()
 
     def remove(self) -> None:
         """Take the hooks off."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+
+    def _look(self) -> None:
+        self.watching = not self._resting and self._steps % self._sample == 0
 
     def _reduce(self, group: dist.ProcessGroup) -> None:
         flat = torch.cat([total.reshape(-1) for total in self.totals])
@@ -162,6 +177,18 @@ def usage(weight: Tensor, activity: Tensor) -> Tensor:
     """
     blocks = weight.detach().abs().view(len(activity), -1, *weight.shape[1:])
     return (blocks * activity.unsqueeze(1).to(weight.device)).view(weight.shape)
+
+
+def spread(activity: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean absolute input of every connection, of the weight's shape.
+
+    Example:
+        >>> spread(torch.tensor([[2.0, 1.0]]), torch.zeros(3, 2)).tolist()
+        [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]]
+    """
+    rows = len(weight) // len(activity)
+    each = activity.unsqueeze(1).to(weight.device).expand(len(activity), rows, *weight.shape[1:])
+    return each.reshape(weight.shape)
 
 
 def _process_group(model: nn.Module) -> dist.ProcessGroup | None:

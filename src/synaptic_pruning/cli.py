@@ -1,16 +1,14 @@
 """The command line: options in, packages called, one sentence out."""
 
-import os
 import re
 import shlex
-import tempfile
-from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synaptic_pruning import options
 from synaptic_pruning.export import commands
 from synaptic_pruning.study import commands as studies
 from synaptic_pruning.tasks import commands as datasets
@@ -29,6 +27,26 @@ app = typer.Typer(
 app.registered_commands += commands.app.registered_commands
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(studies.app, name="study")
+
+
+class Task(StrEnum):
+    """What the networks learn."""
+
+    forecasting = "forecasting"
+    classification = "classification"
+
+
+_DEFAULTS = {
+    Task.forecasting: ("rnn,lstm,patchtst", "none,dropout,mc-dropout,synaptic"),
+    Task.classification: ("mlp", "none,dropout,synaptic,disuse,random"),
+}
+_ONLY = {
+    Task.forecasting: (
+        *("data", "target", "time", "lengths", "horizon"),
+        *("separator", "decimal", "missing", "gaps", "season", "predict"),
+    ),
+    Task.classification: ("images", "data_dir"),
+}
 
 
 class Gaps(StrEnum):
@@ -53,22 +71,40 @@ def _main() -> None:
 
 @app.command()
 def compare(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the report, the tables and the networks.")],
+    task: Annotated[Task, typer.Option(help="What the networks learn.")] = Task.forecasting,
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="CSV file, wide (a time column, numeric columns) or long (unique_id, ds, y). "
+            help="Forecasting: CSV file, wide (a time column, numeric columns) or long (unique_id, ds, y). "
             "Without one: co2, sunspots and elnino from statsmodels."
         ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column to forecast.")] = None,
     time: Annotated[str | None, typer.Option(help="Time column, or two to join: Date,Time.")] = None,
-    models: Annotated[str, typer.Option(help="Forecasters.")] = "rnn,lstm,patchtst",
-    arms: Annotated[str, typer.Option(help="What to compare.")] = "none,dropout,mc-dropout,synaptic",
+    images: Annotated[
+        str, typer.Option("--data", help="Classification: digits, mnist, fashion-mnist or cifar10.")
+    ] = "digits",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Classification: folder of local files. [default: SYNAPTIC_PRUNING_DATA, else fetched]"),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Networks. [default: rnn,lstm,patchtst; for images mlp, there are cnn and vgg too]"),
+    ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="What to compare. [default: none,dropout,mc-dropout,synaptic; for images "
+            "none,dropout,synaptic,disuse,random, there is rigl too]"
+        ),
+    ] = None,
     lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
     horizon: Annotated[int, typer.Option(min=1, help="Rows to forecast together.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Networks a combination, with seeds 0, 1, ...")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training windows.")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: all cores]")] = None,
     separator: Annotated[str, typer.Option(help="Character between cells.")] = ",",
     decimal: Annotated[str, typer.Option(help="Decimal mark.")] = ".",
@@ -77,30 +113,48 @@ def compare(
     season: Annotated[int | None, typer.Option(min=1, help="Rows in a season. [default: from the times]")] = None,
     predict: Annotated[Predict, typer.Option(help="The change from the last value, or the value.")] = Predict.delta,
 ) -> None:
-    """Compare synaptic pruning with dropout on real series and write a report.
+    """Compare synaptic pruning with dropout on real series, or on images, and write a report.
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
+    _refuse_the_other_tasks(context, task)
+    models = _DEFAULTS[task][0] if models is None else models
+    arms = _DEFAULTS[task][1] if arms is None else arms
+    if task is Task.classification:
+        from synaptic_pruning.study.classification.commands import compare_images
+
+        compare_images(
+            out=out,
+            data=images,
+            data_dir=data_dir,
+            models=models,
+            arms=arms,
+            seeds=seeds,
+            epochs=epochs,
+            jobs=jobs or options.cores(),
+        )
+        return
     from synaptic_pruning.study.arms import ARMS
     from synaptic_pruning.study.plan import Plan
     from synaptic_pruning.tasks.forecasting.models import MODELS
     from synaptic_pruning.tasks.forecasting.series import DataError
 
     plan = Plan(
-        models=_names("--models", models, MODELS),
-        arms=_names("--arms", arms, ARMS),
-        lengths=_lengths(lengths),
+        models=options.names("--models", models, MODELS),
+        arms=options.names("--arms", arms, ARMS),
+        lengths=options.lengths(lengths),
         horizon=horizon,
         seeds=tuple(range(seeds)),
         epochs=epochs,
         predict=predict.value,
     )
-    _prepare(out)
-    command = [data, *_options(target=target, time=time), "--models", models, "--arms", arms, "--lengths", lengths]
-    command += ["--horizon", horizon, "--seeds", seeds, "--epochs", epochs]
+    options.prepare(out)
+    command = [data, *options.written(target=target, time=time, models=models, arms=arms, lengths=lengths)]
+    command += options.written(horizon=horizon, seeds=seeds, epochs=epochs)
     if data:
-        command += _options(separator=separator, decimal=decimal, missing=missing, gaps=gaps.value, season=season)
-    command += ["--predict", predict.value, "--out", out]
+        command += options.written(separator=separator, decimal=decimal, missing=missing)
+        command += options.written(gaps=gaps.value, season=season)
+    command += options.written(predict=predict.value, out=out)
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
@@ -114,18 +168,27 @@ def compare(
             series,
             plan,
             out,
-            executor=Processes(jobs or _cores()),
+            executor=Processes(jobs or options.cores()),
             about=About(shlex.join(["synaptic-pruning", "compare", *(str(w) for w in command if w is not None)])),
         )
     except DataError as error:
-        _refuse(_as_options(str(error)))
+        options.refuse(_as_options(str(error)))
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; finished runs are kept in {out}, and the same command goes on from there.", err=True)
-        raise typer.Exit(130) from None
+        options.stopped(out)
     verdict = judge(paired(contestants(table))[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
     studies.tell_failures(table)
+
+
+def _refuse_the_other_tasks(context: typer.Context, task: Task) -> None:
+    (other,) = set(Task) - {task}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in _ONLY[other] and source is not None and source.name == "COMMANDLINE":
+            if parameter.name == "data":
+                options.refuse("A CSV file is for forecasting; name the images of --task classification with --data.")
+            options.refuse(f"{parameter.opts[0]} is for --task {other.value}; leave it out, or give that task.")
 
 
 def _read(
@@ -143,54 +206,20 @@ def _read(
 
     if data is None:
         if target is not None or time is not None:
-            _refuse("--target and --time name columns of a CSV file; give the file too, or leave them out.")
+            options.refuse("--target and --time name columns of a CSV file; give the file too, or leave them out.")
         return embedded()
     if target is None:
-        _refuse(f"--target is missing: name the column of {data} to forecast.")
+        options.refuse(f"--target is missing: name the column of {data} to forecast.")
     return read_csv(
         data,
         target,
         time=time,
         separator=separator.replace("\\t", "\t"),
         decimal=decimal,
-        missing=_split(missing),
+        missing=options.split(missing),
         gaps=gaps.value,
         season=season,
     )
-
-
-def _names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(_split(text)))
-    for name in names:
-        if name not in known:
-            _refuse(f"{option}: {name!r} is unknown; choose from {', '.join(known)}.")
-    if not names:
-        _refuse(f"{option} is empty; choose from {', '.join(known)}.")
-    return tuple(name for name in known if name in names)
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    words = _split(text)
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            _refuse(f"--lengths: {word!r} is not a window length; give whole numbers from 1 on, such as 7,30.")
-    if not words:
-        _refuse("--lengths is empty; give whole numbers from 1 on, such as 7,30.")
-    return tuple(sorted({int(word) for word in words}))
-
-
-def _split(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _options(**options: str | int | None) -> list[str | int]:
-    pairs = ((f"--{name}", value) for name, value in options.items() if value not in (None, ""))
-    return [word for pair in pairs for word in pair if word is not None]
-
-
-def _cores() -> int:
-    """How many cores this process may use; macOS tells only how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_options(message: str) -> str:
@@ -204,17 +233,3 @@ def _as_options(message: str) -> str:
         r"\b(missing)=\[([^\]]*)\]", lambda m: f"{m[1]}='{m[2].replace(', ', ',').replace(chr(39), '')}'", message
     )
     return re.sub(r"\b(gaps|missing|decimal|separator|season|time)=(?=['\d])", r"--\1=", lists)
-
-
-def _prepare(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        _refuse(f"--out: cannot write to {out} ({error.strerror}); choose a folder that you may write to.")
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)

@@ -24,6 +24,7 @@ class Piece(NamedTuple):
         layer: Place of the tensor among the prunable ones.
         start: Flat position of the first weight in this rank's part of the tensor.
         shard: How the tensor is cut into parts; None when all of it is here.
+        activity: Shape (n,), mean absolute input of each weight; None where the rule watches none.
     """
 
     weight: Tensor
@@ -31,6 +32,7 @@ class Piece(NamedTuple):
     layer: int
     start: int
     shard: Shard | None = None
+    activity: Tensor | None = None
 
     def positions(self) -> Tensor:
         """Return the flat position of each weight in the whole tensor, shape (n,), int64."""
@@ -49,6 +51,24 @@ def magnitude(piece: Piece) -> Tensor:
         tensor([2., 1.])
     """
     return piece.weight.abs()
+
+
+def usage(piece: Piece) -> Tensor:
+    """Score a weight by |w| · E|x|, its size times the mean size of its input in the window before the event.
+
+    Source: Wanda (Sun et al. 2023), which takes the root mean square of x in place of the mean size, and compares
+        within an output unit.
+
+    Raises:
+        ValueError: The rule watches no activity.
+
+    Example:
+        >>> usage(Piece(torch.tensor([-2.0, 1.0]), None, 0, 0, activity=torch.tensor([0.5, 3.0])))
+        tensor([1., 3.])
+    """
+    if piece.activity is None:
+        raise ValueError("score='usage' needs a rule that watches activity; give it to ToSparsity")
+    return piece.weight.abs() * piece.activity
 
 
 def gradient(piece: Piece) -> Tensor:
@@ -104,7 +124,7 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-SCORES: dict[str, Score] = {"magnitude": magnitude, "gradient": gradient, "random": random()}
+SCORES: dict[str, Score] = {"magnitude": magnitude, "usage": usage, "gradient": gradient, "random": random()}
 
 
 def find_score(score: str | Score) -> Score:

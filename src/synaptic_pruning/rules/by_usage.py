@@ -95,6 +95,8 @@ class ByUsage(Rule):
         """
         if self.window is None:
             self._close(synapses)
+        if progress >= self.end:
+            self._watching().rest()
         return [
             layer.alive if last is None else self._survivors(layer, last, self.condemned(memory))
             for layer, last, memory in zip(synapses.layers, self._last, self._memory, strict=True)

@@ -7,6 +7,7 @@ import math
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from synaptic_pruning.study.executors import Job
     from synaptic_pruning.tasks.forecasting.series import Series
     from synaptic_pruning.tasks.forecasting.training import LearningRate
     from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows
@@ -65,8 +67,12 @@ class Cell:
     @cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits, the same on every machine and in every process."""
-        content = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return hash_of(self.to_dict())
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Return the first sixteen hexadecimal digits of the sum of plain values, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def task_of(cell: Cell, series: "Series") -> "ForecastingTask":
@@ -137,7 +143,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
     }
     if training.status != "ok":
         return record
-    _save(model, cell, folder)
+    save_network(model, cell, folder)
     record |= _weights(model)
     record["answers"], forecasts = {}, {}
     for passes in cell.passes:
@@ -158,7 +164,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         "persistence": score(task, persistence(task, task.test)),
         "seasonal naive": score(task, seasonal_naive(task, task.test)),
     }
-    record["peak_memory_mb"] = _peak_memory_mb()
+    record["peak_memory_mb"] = peak_memory_mb()
     return record
 
 
@@ -210,7 +216,8 @@ def _weights(model: "nn.Module") -> dict[str, Any]:
     return {"prunable": prunable, "alive": alive, "sparsity": 1 - alive / prunable}
 
 
-def _save(model: "nn.Module", cell: Cell, folder: Path) -> None:
+def save_network(model: "nn.Module", cell: "Job", folder: Path) -> None:
+    """Write `<hash>.safetensors`, whole or not at all."""
     from safetensors.torch import save
 
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -226,6 +233,7 @@ def _keep_forecasts(path: Path, task: "ForecastingTask", forecasts: "dict[str, n
     write_atomically(path, buffer.getvalue())
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
+    """Return the largest memory that this process has held so far."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -12,15 +12,30 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from synaptic_pruning.study.cells import Cell, run_cell
+from synaptic_pruning.study.cells import run_cell
 from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.tasks.forecasting.series import Series
 
 _PRELOAD = ["synaptic_pruning.study.executors", "torch._dynamo", "safetensors.torch"]
 """Imported once by the fork server instead of once a cell; PyTorch's optimizers import `_dynamo` when first used."""
 
 Record = dict[str, Any]
-Work = Callable[[Cell, Series, Path], Record]
+Work = Callable[[Any, Any, Path], Record]
+"""What is done for a cell with its data; files beside the record go to the folder."""
+
+
+class Job(Protocol):
+    """What the runner and the executors know of a cell, whatever its task."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of its data."""
+
+    @property
+    def hash(self) -> str:
+        """Name of its record, the same for the same settings and data everywhere."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its settings as plain values."""
 
 
 class Executor(Protocol):
@@ -29,10 +44,10 @@ class Executor(Protocol):
     def room(self, running: int) -> bool:
         """Whether one more cell may be started beside the running ones."""
 
-    def start(self, cell: Cell, series: Series, folder: Path) -> Any:
+    def start(self, cell: Job, data: Any, folder: Path) -> Any:
         """Start a cell, which will leave its record in the folder, and return something hashable to know it by."""
 
-    def wait(self, running: Mapping[Any, Cell], folder: Path) -> Collection[Any]:
+    def wait(self, running: Mapping[Any, Job], folder: Path) -> Collection[Any]:
         """Wait until some of the running cells have left their records; return what they are known by."""
 
     def stop(self, running: Collection[Any]) -> None:
@@ -58,14 +73,14 @@ class Processes:
         """See `Executor`."""
         return running < self.jobs
 
-    def start(self, cell: Cell, series: Series, folder: Path) -> int:
+    def start(self, cell: Job, data: Any, folder: Path) -> int:
         """See `Executor`."""
-        process = self._context.Process(target=_alone, args=(self.work, cell, series, folder), daemon=True)
+        process = self._context.Process(target=_alone, args=(self.work, cell, data, folder), daemon=True)
         process.start()
         self._processes[process.sentinel] = process
         return process.sentinel
 
-    def wait(self, running: Mapping[int, Cell], folder: Path) -> list[int]:
+    def wait(self, running: Mapping[int, Job], folder: Path) -> list[int]:
         """See `Executor`."""
         ended = [cast(int, sentinel) for sentinel in wait(list(running))]
         for sentinel in ended:
@@ -85,32 +100,32 @@ class Processes:
             process.join()
 
 
-def attempt(work: Work, cell: Cell, series: Series, folder: Path) -> Record:
+def attempt(work: Work, cell: Job, data: Any, folder: Path) -> Record:
     """Do the work of a cell on one thread; what it raises is recorded, not hidden."""
     import torch
 
     torch.set_num_threads(1)
     try:
-        return work(cell, series, folder)
+        return work(cell, data, folder)
     except Exception as error:  # the row of this cell carries the reason
         return failure(cell, f"failed: {type(error).__name__}: {error}")
 
 
-def failure(cell: Cell, reason: str) -> Record:
+def failure(cell: Job, reason: str) -> Record:
     """Return the record of a cell that has no result."""
     return {"cell": cell.to_dict(), "hash": cell.hash, "status": reason}
 
 
-def write_record(folder: Path, cell: Cell, record: Record) -> None:
+def write_record(folder: Path, cell: Job, record: Record) -> None:
     """Write `<hash>.json`, whole or not at all."""
     write_atomically(folder / f"{cell.hash}.json", json.dumps(_finite(record), allow_nan=False))
 
 
-def _alone(work: Work, cell: Cell, series: Series, folder: Path) -> None:
+def _alone(work: Work, cell: Job, data: Any, folder: Path) -> None:
     """The body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    write_record(folder, cell, attempt(work, cell, series, folder))
+    write_record(folder, cell, attempt(work, cell, data, folder))
     os._exit(0)  # the record is on disk; taking PyTorch down in order would cost a tenth of a second
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from synaptic_pruning.study.cells import Cell, run_cell
-from synaptic_pruning.study.executors import Record, Work, attempt, failure, write_record
+from synaptic_pruning.study.cells import run_cell
+from synaptic_pruning.study.executors import Job, Record, Work, attempt, failure, write_record
 from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.tasks.forecasting.series import Series
 
 _QUEUED = 2
 """Cells handed to Ray for every core it has, so that no core waits for the next one."""
@@ -45,19 +44,19 @@ class RayCluster:
                 reason = str(error).splitlines()[0].rstrip(".")
                 raise ConnectionError(f"no Ray cluster at {address!r} ({reason}); {_FIX}") from None
         self._task = ray.remote(num_cpus=1, max_calls=1, max_retries=3)(_remote)
-        self._series: dict[str, Any] = {}
+        self._data: dict[str, Any] = {}
 
     def room(self, running: int) -> bool:
         """See `Executor`."""
         return running < max(1, _QUEUED * int(self._ray.cluster_resources().get("CPU", 1)))
 
-    def start(self, cell: Cell, series: Series, folder: Path) -> Any:
+    def start(self, cell: Job, data: Any, folder: Path) -> Any:
         """See `Executor`."""
-        if series.digest not in self._series:
-            self._series[series.digest] = self._ray.put(series)
-        return self._task.remote(self.work, cell, self._series[series.digest])
+        if data.digest not in self._data:
+            self._data[data.digest] = self._ray.put(data)
+        return self._task.remote(self.work, cell, self._data[data.digest])
 
-    def wait(self, running: Mapping[Any, Cell], folder: Path) -> list[Any]:
+    def wait(self, running: Mapping[Any, Job], folder: Path) -> list[Any]:
         """See `Executor`."""
         ended, _ = self._ray.wait(list(running), num_returns=1)
         for reference in ended:
@@ -90,7 +89,7 @@ def _check(address: str) -> None:
         raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); {_FIX}") from None
 
 
-def _remote(work: Work, cell: Cell, series: Series) -> tuple[Record, dict[str, bytes]]:
+def _remote(work: Work, cell: Job, data: Any) -> tuple[Record, dict[str, bytes]]:
     with TemporaryDirectory() as scratch:
-        record = attempt(work, cell, series, Path(scratch))
+        record = attempt(work, cell, data, Path(scratch))
         return record, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}

@@ -10,16 +10,14 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from synaptic_pruning.study.cells import Cell
-from synaptic_pruning.study.executors import Executor, Record, failure
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.executors import Executor, Job, Record, failure
 
 _LOCKS = "locks"
 _LOOK_AGAIN = 0.5
 """Seconds between looks at cells that another run on the same folder is busy with."""
 
 
-def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, executor: Executor) -> list[Record]:
+def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record]:
     """Run the cells that `folder` does not hold yet and return the records of all of them.
 
     Every cell leaves one JSON file, written atomically. A cell that raises, diverges or is killed leaves a record that
@@ -29,7 +27,7 @@ def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, execu
 
     Args:
         cells: what to run.
-        series: the data sets by `Cell.dataset`.
+        data: the data sets by `Job.dataset`.
         folder: existing folder of the records, one `<hash>.json` a cell.
         executor: where they run.
 
@@ -42,7 +40,7 @@ def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, execu
     cells, began = list(cells), time.time()
     (folder / _LOCKS).mkdir(exist_ok=True)
     todo = sorted((cell for cell in cells if not _is_final(read_record(folder, cell))), key=lambda cell: cell.hash)
-    running: dict[Any, Cell] = {}
+    running: dict[Any, Job] = {}
     locks: dict[str, FileLock] = {}
     columns = (
         TextColumn("{task.description}"),
@@ -54,7 +52,7 @@ def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, execu
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("Training", total=len(cells), completed=len(cells) - len(todo))
         waiting = todo[::-1]  # in the order of the hashes: a random order, so the time left is honest
-        elsewhere: list[Cell] = []
+        elsewhere: list[Job] = []
         try:
             while waiting or running or elsewhere:
                 while waiting and executor.room(len(running)):
@@ -67,7 +65,7 @@ def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, execu
                         progress.advance(bar)
                     else:
                         locks[cell.hash] = lock
-                        running[executor.start(cell, series[cell.dataset], folder)] = cell
+                        running[executor.start(cell, data[cell.dataset], folder)] = cell
                 if running:
                     for done in executor.wait(running, folder):
                         locks.pop(running.pop(done).hash).release()
@@ -83,7 +81,7 @@ def run(cells: Iterable[Cell], series: Mapping[str, Series], folder: Path, execu
     return [read_record(folder, cell) or failure(cell, "failed: left no record") for cell in cells]
 
 
-def read_record(folder: Path, cell: Cell) -> Record | None:
+def read_record(folder: Path, cell: Job) -> Record | None:
     """The record of a cell, or None when there is none that can be read."""
     try:
         record: Record = json.loads((folder / f"{cell.hash}.json").read_text())
@@ -92,7 +90,7 @@ def read_record(folder: Path, cell: Cell) -> Record | None:
     return record
 
 
-def in_flight(folder: Path, cell: Cell) -> bool:
+def in_flight(folder: Path, cell: Job) -> bool:
     """Whether some run is busy with a cell right now."""
     if not (folder / _LOCKS / cell.hash).exists():
         return False
@@ -102,7 +100,7 @@ def in_flight(folder: Path, cell: Cell) -> bool:
     return lock is None
 
 
-def _claim(folder: Path, cell: Cell) -> FileLock | None:
+def _claim(folder: Path, cell: Job) -> FileLock | None:
     lock = FileLock(folder / _LOCKS / cell.hash)
     try:
         lock.acquire(timeout=0)
@@ -115,7 +113,7 @@ def _is_final(record: Record | None) -> bool:
     return record is not None and not record["status"].startswith(("failed", "killed"))
 
 
-def _changed_since(began: float, folder: Path, cell: Cell) -> bool:
+def _changed_since(began: float, folder: Path, cell: Job) -> bool:
     """Whether another run has tried the cell since this one began; what failed there is left to the next call."""
     path = folder / f"{cell.hash}.json"
     return path.exists() and path.stat().st_mtime > began

@@ -47,7 +47,7 @@ def list_command(data_dir: DataDir = None) -> None:
 @app.command("info")
 def info_command(name: Annotated[str, typer.Argument(help="Data set.")], data_dir: DataDir = None) -> None:
     """Show all that is known of a data set."""
-    from .forecasting.fetch import locate
+    from .fetch import locate
     from .forecasting.registry import find
     from .forecasting.series import DataError
 
@@ -72,7 +72,7 @@ def fetch_command(
     from rich.console import Console
     from rich.progress import Progress
 
-    from .forecasting.fetch import fetch
+    from .fetch import fetch
     from .forecasting.registry import DATASETS, find
     from .forecasting.series import DataError
 
@@ -121,7 +121,7 @@ class _Share:
 
 
 def _where(entry: "Entry", data_dir: Path | None) -> str:
-    from .forecasting.fetch import local, locate
+    from .fetch import local, locate
     from .forecasting.series import DataError
 
     try:

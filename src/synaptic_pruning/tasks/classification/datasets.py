@@ -1,6 +1,6 @@
 """The image sets, divided into training, validation and test parts and scaled by the training part alone."""
 
-import os
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .readers import DataError, find, read_cifar10, read_idx
+from synaptic_pruning.tasks import fetch as fetching
+
+from .files import FILES
+from .readers import DataError, find, read_cifar10, read_cifar10_archive, read_idx
 
 _Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # images and labels to learn from, images and labels to test on
 
@@ -34,6 +37,7 @@ class ClassificationTask:
         validation: For every choice.
         test: For the one final figure.
         classes: How many there are.
+        digest: SHA-256 of all its images and labels, unscaled.
     """
 
     name: str
@@ -41,6 +45,7 @@ class ClassificationTask:
     validation: Labelled
     test: Labelled
     classes: int = 10
+    digest: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -57,9 +62,10 @@ def make_task(
     The validation part is the end of the training images in a fixed random order.
 
     Args:
-        name: One of `DATASETS`; ``digits`` comes with scikit-learn, the others are read from ``data_dir``.
-        data_dir: Folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``; default the environment variable
-            SYNAPTIC_PRUNING_DATA, else ``data`` in the working directory.
+        name: One of `DATASETS`; ``digits`` comes with scikit-learn.
+        data_dir: Folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``, read as it is; default the environment
+            variable SYNAPTIC_PRUNING_DATA. Without either the files are fetched once into the user's cache, and
+            compared with their sums each time.
         validation: Fraction of the training images held back, in (0, 1).
         rows: Take only that many training images (validation included), the first of the random order.
 
@@ -75,8 +81,7 @@ def make_task(
         raise DataError(f"data={name!r} is unknown; take one of {', '.join(DATASETS)}")
     if not 0 < validation < 1:
         raise DataError(f"validation={validation} must be in (0, 1): the fraction of training images held back")
-    folder = Path(os.environ.get("SYNAPTIC_PRUNING_DATA", "data")) if data_dir is None else Path(data_dir)
-    images, labels, test_images, test_labels = DATASETS[name](folder)
+    parts = images, labels, test_images, test_labels = DATASETS[name](fetching.local(data_dir) or _fetched(name))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     if rows is not None:
         if not 2 <= rows <= len(labels):
@@ -95,7 +100,21 @@ def make_task(
         part(images[kept], labels[kept]),
         part(images[held_back], labels[held_back]),
         part(test_images, test_labels),
+        digest=_digest(parts),
     )
+
+
+def _fetched(name: str) -> Path:
+    for file in FILES[name]:
+        fetching.fetch(file)
+    return fetching.cache() if FILES[name] else Path()
+
+
+def _digest(parts: _Parts) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def _digits(folder: Path) -> _Parts:
@@ -125,8 +144,12 @@ def _idx(subfolder: str) -> Callable[[Path], _Parts]:
 
 
 def _cifar10(folder: Path) -> _Parts:
-    """All training batches that are there, from the first on."""
+    """The published archive, else all training batches that are there, from the first on."""
     folder = folder / "cifar10"
+    for path in (folder / "cifar-10-binary.tgz", folder / "cifar-10-binary.tar.gz"):
+        if path.is_file():
+            *batches, test = read_cifar10_archive(path)
+            return *_joined(batches), *test
     batches = [read_cifar10(find(folder, "data_batch_1.bin"))]
     for number in range(2, 6):
         try:
@@ -134,8 +157,12 @@ def _cifar10(folder: Path) -> _Parts:
         except DataError:
             break
         batches.append(read_cifar10(path))
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return images, labels, *read_cifar10(find(folder, "test_batch.bin"))
+    return *_joined(batches), *read_cifar10(find(folder, "test_batch.bin"))
+
+
+def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
 
 
 DATASETS: dict[str, Callable[[Path], _Parts]] = {

@@ -1,5 +1,6 @@
 """Pictures of what is left: the receptive fields of the first layer and the idle streaks; they need matplotlib."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -42,15 +43,28 @@ def plot_receptive_fields(model: nn.Module, shape: tuple[int, int, int], units: 
     return figure
 
 
+def streak_counts(streaks: Iterable[Tensor]) -> list[int]:
+    """Return how many connections have been idle for 0, 1, 2, ... windows, up to the longest streak there is.
+
+    Example:
+        >>> streak_counts([torch.tensor([[0, 2], [0, 0]], dtype=torch.uint8), torch.tensor([2], dtype=torch.uint8)])
+        [3, 0, 2]
+    """
+    counts = torch.zeros(256, dtype=torch.int64)
+    for streak in streaks:
+        counts += streak.reshape(-1).to(torch.int64).bincount(minlength=256).cpu()
+    longest = int(counts.nonzero().max()) if bool(counts.any()) else -1
+    return counts[: longest + 1].tolist()
+
+
 def plot_streaks(rule: Disuse, ax: Any = None) -> Any:
     """Draw how many connections have been idle for how many windows, alive and removed alike; return the axes."""
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.subplots()[1]
-    counts = torch.stack([s.reshape(-1).to(torch.int64).bincount(minlength=256) for s in rule.streaks()]).sum(0)
-    last = int(counts.nonzero().max())
-    ax.bar(range(last + 1), counts[: last + 1].tolist(), width=1.0)
+    counts = streak_counts(rule.streaks())
+    ax.bar(range(len(counts)), counts, width=1.0)
     ax.axvline(rule.patience - 0.5, color="black", linestyle="--")
     ax.set(xlabel="idle windows in a row", ylabel="connections", yscale="log")
     return ax

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import math
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from synaptic_pruning.tasks.errors import DataError as DataError
+
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _RECORD = 1 + 3 * 32 * 32  # a label and an image
-
-
-class DataError(ValueError):
-    """The data cannot be used as asked; the message is one sentence that names the fix."""
 
 
 def read_idx(path: Path, dims: int) -> Tensor:
@@ -41,7 +40,7 @@ def read_idx(path: Path, dims: int) -> Tensor:
             f"{path.name} begins with the magic number {found}, not {magic}; give an IDX file of {dims}-D bytes"
         )
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims)]
-    _check_length(path, len(data), 4 + 4 * dims + math.prod(shape))
+    _check_length(path.name, len(data), 4 + 4 * dims + math.prod(shape))
     return torch.frombuffer(bytearray(data[4 + 4 * dims :]), dtype=torch.uint8).view(shape)
 
 
@@ -54,15 +53,21 @@ def read_cifar10(path: Path) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: The file is missing, damaged, truncated, or holds labels above 9.
     """
-    data = _read(path)
-    _check_length(path, len(data), max(1, -(-len(data) // _RECORD)) * _RECORD)
-    records = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(-1, _RECORD)
-    labels = records[:, 0]
-    if int(labels.max()) > 9:
-        raise DataError(
-            f"{path.name} holds the label {int(labels.max())} but CIFAR-10 ends at 9; give its binary version"
-        )
-    return records[:, 1:].reshape(-1, 3, 32, 32), labels
+    return _records(path.name, _read(path))
+
+
+def read_cifar10_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Read the published archive of CIFAR-10's binary version: five training batches and the test batch.
+
+    Raises:
+        DataError: The archive is missing, damaged, or another one.
+    """
+    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+    try:
+        with tarfile.open(path) as archive:
+            return [_records(name, _member(archive, f"cifar-10-batches-bin/{name}")) for name in names]
+    except (KeyError, EOFError, OSError, tarfile.TarError, zlib.error) as error:
+        raise DataError(f"{path} is damaged or not the archive of CIFAR-10's binary version ({error})") from None
 
 
 def find(folder: Path, name: str) -> Path:
@@ -77,6 +82,22 @@ def find(folder: Path, name: str) -> Path:
     raise DataError(f"{folder} has no {name} (nor .gz, .xz); put it there, or name another folder with --data-dir")
 
 
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(f"{name} is no file")
+    return file.read()
+
+
+def _records(name: str, data: bytes) -> tuple[Tensor, Tensor]:
+    _check_length(name, len(data), max(1, -(-len(data) // _RECORD)) * _RECORD)
+    records = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(-1, _RECORD)
+    labels = records[:, 0]
+    if int(labels.max()) > 9:
+        raise DataError(f"{name} holds the label {int(labels.max())} but CIFAR-10 ends at 9; give its binary version")
+    return records[:, 1:].reshape(-1, 3, 32, 32), labels
+
+
 def _read(path: Path) -> bytes:
     try:
         return _UNPACK.get(path.suffix, bytes)(path.read_bytes())
@@ -86,6 +107,6 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path.name} is truncated or damaged ({error}); fetch it anew") from None
 
 
-def _check_length(path: Path, found: int, expected: int) -> None:
+def _check_length(name: str, found: int, expected: int) -> None:
     if found != expected:
-        raise DataError(f"{path.name} has {found:,} bytes unpacked but should have {expected:,}; fetch it anew")
+        raise DataError(f"{name} has {found:,} bytes unpacked but should have {expected:,}; fetch it anew")

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from .fetch import fetch, read
+from synaptic_pruning.tasks.fetch import fetch, read
+
 from .registry import Entry, find
 from .series import DataError, Series, Times
 from .timestamps import parse_times
@@ -37,7 +38,7 @@ def load(
     Example:
         >>> load("etth3")
         Traceback (most recent call last):
-        synaptic_pruning.tasks.forecasting.series.DataError: data set 'etth3' is unknown; did you mean ...
+        synaptic_pruning.tasks.errors.DataError: data set 'etth3' is unknown; did you mean ...
     """
     entry = find(name)
     if rows is not None and rows < 2:

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synaptic_pruning.tasks.errors import DataError as DataError
+
 Array = NDArray[np.float64]
 Times = NDArray[Any]
-
-
-class DataError(ValueError):
-    """The data cannot be used as asked; the message is one sentence that names the fix."""
 
 
 @dataclass(frozen=True, eq=False)

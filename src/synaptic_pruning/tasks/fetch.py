@@ -13,13 +13,60 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from .registry import Entry
-from .series import DataError
+from synaptic_pruning.tasks.errors import DataError
 
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError)
 _TIMEOUTS = (10.0, 30.0)  # seconds to connect, seconds without a byte
 _WAIT = 600.0  # seconds for another process that fetches the same file
+
+
+class File(Protocol):
+    """What must be known of a file; `forecasting.Entry` and `classification.files.ImageFile` know it."""
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+
+    @property
+    def source(self) -> str:
+        """Who published it, in words."""
+
+    @property
+    def home(self) -> str:
+        """Page of the source."""
+
+    @property
+    def file(self) -> str:
+        """Path below the data folder; .gz and .xz stand for a packing that is optional."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the unpacked file."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the unpacked file."""
+
+    @property
+    def url(self) -> str | None:
+        """Address of a file that gives these bytes; None where no public address does."""
+
+    @property
+    def member(self) -> str | None:
+        """File to take out of the zip archive at ``url``."""
+
+    @property
+    def rewrite(self) -> tuple[tuple[str, str], ...]:
+        """Text replaced in what ``url`` gives, one (old, new) after the other."""
+
+    @property
+    def keep(self) -> int | None:
+        """How many bytes of the result to keep, from its start."""
+
+    @property
+    def changes(self) -> str:
+        """Without a ``url``: why the original is not this file."""
 
 
 class Progress(Protocol):
@@ -50,12 +97,12 @@ def local(data_dir: str | Path | None) -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def locate(entry: Entry, data_dir: str | Path | None = None) -> Path:
+def locate(entry: File, data_dir: str | Path | None = None) -> Path:
     """Return where the file of ``entry`` lies, unread.
 
     Args:
-        entry: From the registry.
-        data_dir: Folder laid out like `Entry.file`; default SYNAPTIC_PRUNING_DATA, else the cache.
+        entry: What is known of it.
+        data_dir: Folder laid out like `File.file`; default SYNAPTIC_PRUNING_DATA, else the cache.
 
     Raises:
         DataError: It is not there.
@@ -79,7 +126,7 @@ def locate(entry: Entry, data_dir: str | Path | None = None) -> Path:
     )
 
 
-def fetch(entry: Entry, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
+def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
     """Return the checked file of ``entry``; one that is neither local nor cached is downloaded into the cache.
 
     A download bears its name only when its sum is right, and one that was interrupted starts again. Processes
@@ -111,7 +158,7 @@ def fetch(entry: Entry, data_dir: str | Path | None = None, *, progress: Progres
         ) from None
 
 
-def read(entry: Entry, path: Path) -> bytes:
+def read(entry: File, path: Path) -> bytes:
     """Return the unpacked bytes of ``path`` after comparing them with the sum of ``entry``.
 
     Raises:
@@ -132,7 +179,7 @@ def read(entry: Entry, path: Path) -> bytes:
     return content
 
 
-def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> Path:
+def _download(entry: File, url: str, path: Path, progress: Progress | None) -> Path:
     import filelock
     import pooch
     import requests
@@ -177,14 +224,14 @@ def _download(entry: Entry, url: str, path: Path, progress: Progress | None) -> 
         ) from None
 
 
-def _extract(entry: Entry, url: str, packed: Path) -> bytes:
+def _extract(entry: File, url: str, packed: Path) -> bytes:
     """The file out of what the address gave; nothing where that is damaged."""
     content = packed.read_bytes()
     try:
         if entry.member:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 content = archive.read(entry.member)
-        else:
+        elif not url.endswith(".tar.gz"):  # a whole archive is kept as it is, and so is its sum
             content = _UNPACK.get(Path(url).suffix, bytes)(content)
     except _DAMAGED:
         return b""
@@ -193,24 +240,24 @@ def _extract(entry: Entry, url: str, packed: Path) -> bytes:
     return content[: entry.keep]
 
 
-def _matches(entry: Entry, content: bytes) -> bool:
+def _matches(entry: File, content: bytes) -> bool:
     return len(content) == entry.bytes and hashlib.sha256(content).hexdigest() == entry.sha256
 
 
-def _is_whole(entry: Entry, path: Path) -> bool:
+def _is_whole(entry: File, path: Path) -> bool:
     try:
         return bool(read(entry, path))
     except DataError:
         return False
 
 
-def _candidates(entry: Entry, folder: Path) -> list[Path]:
+def _candidates(entry: File, folder: Path) -> list[Path]:
     """The forms that the file may have; a fetched one is stored plain, which is the last."""
     plain = entry.file.removesuffix(".xz").removesuffix(".gz")
     return [folder / name for name in (f"{plain}.gz", f"{plain}.xz", plain)]
 
 
-def _origin(entry: Entry) -> str:
+def _origin(entry: File) -> str:
     return entry.url or f"{entry.source} ({entry.home})"
 
 

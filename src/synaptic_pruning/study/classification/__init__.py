@@ -1,0 +1,1 @@
+"""The comparison on images: arms, cells, tables, pictures, report."""

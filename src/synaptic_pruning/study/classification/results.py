@@ -1,0 +1,187 @@
+"""The tidy table of runs on images, and what it says of every arm: means, paired differences, learning speed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from synaptic_pruning.tasks.classification import epochs_to
+
+REFERENCES = ("none", "dropout")
+"""The arms that the others are measured against."""
+_KINDS = {
+    "dataset": "object",
+    "model": "object",
+    "arm": "object",
+    "seed": "Int64",
+    "accuracy": "float64",
+    "validation_accuracy": "float64",
+    "sparsity": "float64",
+    "prunable": "Int64",
+    "alive": "Int64",
+    "best_epoch": "Int64",
+    "epochs_to_dense": "Int64",
+    "train_seconds": "float64",
+    "peak_memory_mb": "float64",
+    "majority": "float64",
+    "status": "object",
+    "config_hash": "object",
+    "data_hash": "object",
+    "versions": "object",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean over seeds, in percentage points, with the half-width of its 95 % t interval; None with one seed."""
+
+    mean: float
+    half: float | None
+
+    @classmethod
+    def of(cls, points: Sequence[float]) -> "Difference":
+        """Summarise the differences of the seeds.
+
+        Example:
+            >>> found = Difference.of([1.0, 2.0, 3.0])
+            >>> found.mean, round(found.half, 3)
+            (2.0, 2.484)
+        """
+        n, mean = len(points), float(np.mean(points))
+        if n < 2:
+            return cls(mean, None)
+        return cls(mean, float(stats.t.ppf(0.975, n - 1) * np.std(points, ddof=1) / math.sqrt(n)))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.half is not None and abs(self.mean) > self.half
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the seeds of one model and arm say together.
+
+    Attributes:
+        accuracy: mean on the test images, in [0, 1], and its standard deviation `spread`, None with one seed.
+        alive: mean number of connections left, of `prunable`.
+        against: differences from `REFERENCES`, paired by seed.
+        speed: mean first epoch whose validation accuracy reaches the dense network's last one, over the seeds that
+            did, and how many did: None and 0 where none did, or where there is no dense network.
+    """
+
+    model: str
+    arm: str
+    seeds: int
+    accuracy: float
+    spread: float | None
+    alive: float
+    prunable: int
+    against: Mapping[str, Difference]
+    speed: float | None
+    reached: int
+    best_epoch: float
+    train_seconds: float
+    peak_memory_mb: float
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the prunable weights that is gone."""
+        return 1 - self.alive / self.prunable
+
+
+def to_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Turn records into one row a run, failed ones with their reason.
+
+    `epochs_to_dense` is the first epoch whose validation accuracy is at least the one that the dense network of the
+    same seed has at its end.
+    """
+    goals = {
+        (r["cell"]["model"], r["cell"]["seed"]): r["history"][-1]["validation_accuracy"]
+        for r in records
+        if r["cell"]["arm"] == "none" and r["status"] == "ok"
+    }
+    table = pd.DataFrame([_row(record, goals) for record in records], columns=list(_KINDS))
+    return table.astype(_KINDS)
+
+
+def _row(record: Mapping[str, Any], goals: Mapping[tuple[str, int], float]) -> dict[str, Any]:
+    cell = record["cell"]
+    layers = record.get("layers", {}).values()
+    goal = goals.get((cell["model"], cell["seed"]))
+    return {
+        **{name: value for name, value in {**cell, **record}.items() if name in _KINDS},
+        "sparsity": record.get("sparsity"),
+        "alive": sum(alive for alive, _ in layers) if layers else None,
+        "prunable": sum(size for _, size in layers) if layers else None,
+        "epochs_to_dense": epochs_to(record["history"], goal) if goal is not None and "history" in record else None,
+        "config_hash": record["hash"],
+        "versions": " ".join(f"{k}={v}" for k, v in record.get("versions", cell["versions"]).items()),
+    }
+
+
+def paired(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the seeds of a model that ended well in every arm.
+
+    Example:
+        >>> rows = [("mlp", arm, seed, "ok") for arm in ("none", "disuse") for seed in (0, 1)]
+        >>> table = pd.DataFrame(rows, columns=["model", "arm", "seed", "status"])
+        >>> table.loc[0, "status"] = "nan-loss"
+        >>> paired(table)["seed"].tolist()
+        [1, 1]
+    """
+    well = table[table["status"] == "ok"]
+    return well[well.groupby(["model", "seed"])["arm"].transform("nunique") == table["arm"].nunique()]
+
+
+def summarise(runs: pd.DataFrame) -> list[Row]:
+    """One row a model and arm, in the order of appearance; `runs` as `paired` leaves them."""
+    by = {key: group.set_index("seed") for key, group in runs.groupby(["model", "arm"], sort=False)}
+    rows = []
+    for (model, arm), group in by.items():
+        accuracy = group["accuracy"]
+        speeds = group["epochs_to_dense"].dropna().astype(float)
+        others = {name: by[model, name]["accuracy"] for name in REFERENCES if name != arm and (model, name) in by}
+        rows.append(
+            Row(
+                model,
+                arm,
+                seeds=len(group),
+                accuracy=float(accuracy.mean()),
+                spread=float(accuracy.std(ddof=1)) if len(group) > 1 else None,
+                alive=float(group["alive"].mean()),
+                prunable=int(group["prunable"].iloc[0]),
+                against={name: Difference.of((100 * (accuracy - other)).tolist()) for name, other in others.items()},
+                speed=float(speeds.mean()) if len(speeds) else None,
+                reached=len(speeds),
+                best_epoch=float(group["best_epoch"].mean()),
+                train_seconds=float(group["train_seconds"].median()),
+                peak_memory_mb=float(group["peak_memory_mb"].median()),
+            )
+        )
+    return rows
+
+
+def layer_rows(records: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row a layer of a model: its size and the mean number of connections left in every arm."""
+    used = set(runs["config_hash"])
+    left: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in records:
+        if record["hash"] in used:
+            cell = record["cell"]
+            for name, (alive, size) in record["layers"].items():
+                row = left.setdefault((cell["model"], name), {"size": size, "alive": {}})
+                row["alive"].setdefault(cell["arm"], []).append(alive)
+    return [
+        {
+            "model": model,
+            "layer": name,
+            "size": row["size"],
+            "alive": {arm: float(np.mean(values)) for arm, values in row["alive"].items()},
+        }
+        for (model, name), row in left.items()
+    ]
