@@ -71,7 +71,7 @@ class SynapticPruner:
         ...     loss = net(torch.randn(4, 8)).square().mean()
         ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
         >>> round(pruner.sparsity(), 2), pruner.finished
-        (0.9, True)
+        (0.8, True)
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class ToSparsity(Rule):
     """Remove the lowest scores for good until exactly ``round(schedule(progress) · weights)`` are gone.
 
     Args:
-        schedule: Wanted sparsity over training, such as ``cubic(0.9, begin=0.05, end=0.5)``.
+        schedule: Wanted sparsity over training, such as ``cubic(0.8, begin=0.3, end=0.8)``.
         score: ``"magnitude"``, ``"gradient"``, ``"random"`` or a function of a `Piece`.
         scope: ``"global"`` ranks all layers together; ``"layer"`` brings each layer to the same sparsity.
         max_layer_sparsity: No layer goes above it, in (0, 1]; under the global scope the other layers give more in its
@@ -30,7 +30,7 @@ class ToSparsity(Rule):
 
     Example:
         >>> import synaptic_pruning as sp
-        >>> rule = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5), score="magnitude", scope="global")
+        >>> rule = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="magnitude", scope="global")
     """
 
     shardable: ClassVar[bool] = True
