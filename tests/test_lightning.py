@@ -211,7 +211,7 @@ def test_a_checkpoint_without_masks_is_said(tmp_path: Path):
     trainer = _trainer(_last(tmp_path), max_epochs=1)
     trainer.fit(_module(), _loader())
     with pytest.warns(UserWarning, match="holds no masks of SynapticPruning"):
-        _trainer(SynapticPruning(), _last(tmp_path)).fit(_module(), _loader(), ckpt_path=tmp_path / "step=8.ckpt")
+        _trainer(SynapticPruning(RAMP), _last(tmp_path)).fit(_module(), _loader(), ckpt_path=tmp_path / "step=8.ckpt")
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
