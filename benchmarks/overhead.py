@@ -50,7 +50,7 @@ def _measure(name: str) -> float:
         first, second = (plain, pruned) if block % 2 else (pruned, plain)
         pair = _timed(first), _timed(second)
         seconds.append(pair if block % 2 else (pair[1], pair[0]))
-    # Events (in the first half of training) fall into some blocks only, so average; trim what the machine disturbed.
+    # Events (in the first 80 % of training) fall into some blocks only, so average; trim what the machine disturbed.
     ratios = sorted(with_pruner / without for without, with_pruner in seconds)
     kept = ratios[len(ratios) // 10 : -(len(ratios) // 10)]
     return statistics.fmean(kept) - 1

@@ -13,6 +13,7 @@ import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
 
 STEPS = 24
+RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 
@@ -26,7 +27,7 @@ def _train(folder: Path, fatal: int = -1, resume: bool = False, **arguments: Any
         net, torch.optim.Adam(net.parameters(), lr=0.01), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
     )
     epochs = 3 * accelerator.gradient_accumulation_steps
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS, every=2)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS, every=2)
     accelerator.register_for_checkpointing(pruner)
     if resume:
         accelerator.load_state(str(folder))

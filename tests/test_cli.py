@@ -140,8 +140,8 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     assert (table["status"] == "ok").all()
     assert table["mae"].between(0, 2).all()
     by_arm = table.set_index("arm")
-    assert by_arm.loc["synaptic", "sparsity"] == pytest.approx(0.9, abs=0.001)
-    assert by_arm.loc["synaptic", "alive"] == round(0.1 * by_arm.loc["synaptic", "prunable"])
+    assert by_arm.loc["synaptic", "sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert by_arm.loc["synaptic", "alive"] == round(0.2 * by_arm.loc["synaptic", "prunable"])
     assert by_arm.loc["none", "sparsity"] == 0
     assert by_arm.loc["dropout", "train_seconds"] == by_arm.loc["mc-dropout", "train_seconds"]
     assert by_arm.loc["dropout", "mae"] != by_arm.loc["mc-dropout", "mae"]  # the passes really differ

@@ -32,4 +32,4 @@ def test_example(name: str, tmp_path: Path):
     )
     assert ran.returncode == 0, ran.stderr
     said = ran.stdout + ran.stderr  # Ray passes on what its workers print
-    assert re.search(r"total .* (89\.9|90\.0|90\.1) %", said), said
+    assert re.search(r"total .* (79\.9|80\.0|80\.1) %", said), said

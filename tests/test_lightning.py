@@ -23,6 +23,7 @@ from synaptic_pruning.integrations.lightning import (
 )
 
 STEPS = 24  # 3 epochs of 8 batches
+RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 NAMESPACES = {"pytorch_lightning": pytorch_lightning, "lightning": lightning.pytorch}
 pytestmark = [
     # What Lightning says about every training as small as these.
@@ -90,7 +91,7 @@ def _zeros(module: nn.Module) -> float:
 @pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
 def test_one_line_attaches_it(namespace: Any):
     trainer, module = _fit(SynapticPruning(), namespace=namespace)
-    assert _zeros(module) == find_pruner(trainer).sparsity() == 63 / 70
+    assert _zeros(module) == find_pruner(trainer).sparsity() == 56 / 70
     assert find_pruner(module) is find_pruner(trainer)
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
 
@@ -119,7 +120,7 @@ def test_same_as_a_plain_loop():
     ],
 )
 def test_the_length_of_training_is_the_trainers(arguments: dict[str, Any], steps: int):
-    trainer, module = _fit(SynapticPruning(), **arguments)
+    trainer, module = _fit(SynapticPruning(RAMP), **arguments)
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == steps
     assert _zeros(module) == 63 / 70
 
@@ -179,7 +180,7 @@ def _each_epoch(folder: Path) -> Any:
 
 
 def _resumable(folder: Path, dropout: float, *callbacks: Any, ckpt_path: Path | None = None) -> dict[str, Any]:
-    trainer = _trainer(SynapticPruning(every=2), _each_epoch(folder), *callbacks)
+    trainer = _trainer(SynapticPruning(RAMP, every=2), _each_epoch(folder), *callbacks)
     module = _module(dropout=dropout)
     trainer.fit(module, _loader(), ckpt_path=ckpt_path)
     masks = {name: mask.clone() for name, mask in find_pruner(trainer).masks().items()}
@@ -200,7 +201,7 @@ def test_with_dropout_a_resumed_run_has_the_masks_of_its_checkpoint(tmp_path: Pa
     _resumable(tmp_path, 0.5)
     checkpoint = tmp_path / "step=16.ckpt"  # the ramp ended at step 12
     saved = torch.load(checkpoint, weights_only=True)["callbacks"]["SynapticPruning"]
-    trainer = _trainer(SynapticPruning(every=2), _each_epoch(tmp_path))
+    trainer = _trainer(SynapticPruning(RAMP, every=2), _each_epoch(tmp_path))
     trainer.fit(_module(dropout=0.5), _loader(), ckpt_path=checkpoint)
     assert differences(find_pruner(trainer).state_dict()["masks"], saved["masks"]) == []
     assert find_pruner(trainer).steps == STEPS
@@ -210,7 +211,7 @@ def test_a_checkpoint_without_masks_is_said(tmp_path: Path):
     trainer = _trainer(_last(tmp_path), max_epochs=1)
     trainer.fit(_module(), _loader())
     with pytest.warns(UserWarning, match="holds no masks of SynapticPruning"):
-        _trainer(SynapticPruning(), _last(tmp_path)).fit(_module(), _loader(), ckpt_path=tmp_path / "step=8.ckpt")
+        _trainer(SynapticPruning(RAMP), _last(tmp_path)).fit(_module(), _loader(), ckpt_path=tmp_path / "step=8.ckpt")
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
@@ -224,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
 
 
 def test_a_second_fit_goes_on_with_the_same_masks():
-    callback = SynapticPruning()
+    callback = SynapticPruning(RAMP)
     _, module = _fit(callback)
     first = callback.state_dict()
     _fit(callback, module=module)
@@ -253,7 +254,7 @@ def test_rules_with_a_memory_resume_and_train_again(tmp_path: Path, rule: Any):
 
 
 def test_an_unfinished_ramp_starts_again_and_gives_nothing_back():
-    callback = SynapticPruning(total_steps=3 * STEPS, every=1)  # the first fit ends on the ramp
+    callback = SynapticPruning(RAMP, total_steps=3 * STEPS, every=1)  # the first fit ends on the ramp
     with pytest.warns(UserWarning, match="training ended at step 24 of total_steps=72"):
         _, module = _fit(callback, limit_train_batches=0.5, max_epochs=6)
     assert callback.pruner is not None
@@ -272,7 +273,7 @@ def test_an_unfinished_ramp_starts_again_and_gives_nothing_back():
 
 
 def test_another_network_starts_dense():
-    callback = SynapticPruning()
+    callback = SynapticPruning(RAMP)
     _fit(callback)
     seen = []
 
@@ -310,19 +311,19 @@ class _Stopping(AfterRamp, lightning.pytorch.callbacks.EarlyStopping):
 def test_early_stopping_waits_for_the_ramp(stopping: Any, namespace: str):
     module = NAMESPACES[namespace]
     trainer, _ = _fit(
-        SynapticPruning(), stopping("val_loss", patience=2), validate=True, max_epochs=10, namespace=module
+        SynapticPruning(RAMP), stopping("val_loss", patience=2), validate=True, max_epochs=10, namespace=module
     )
     # The ramp ends with step 40 of 80, at the end of epoch 5: its validation is the first to count, and the best.
     assert trainer.current_epoch == 7
     plain = NAMESPACES[namespace].callbacks.EarlyStopping("val_loss", patience=2)
     with pytest.warns(UserWarning, match="training ended at step 24 of total_steps=80"):
-        trainer, _ = _fit(SynapticPruning(), plain, validate=True, max_epochs=10, namespace=module)
+        trainer, _ = _fit(SynapticPruning(RAMP), plain, validate=True, max_epochs=10, namespace=module)
     assert trainer.current_epoch == 3
 
 
 def test_the_best_checkpoint_is_chosen_after_the_ramp(tmp_path: Path):
     best = ModelCheckpointAfterRamp(tmp_path / "best", monitor="val_loss", filename="{step}", save_last=True)
-    _fit(SynapticPruning(), best, _last(tmp_path / "all", 8), validate=True, max_epochs=10)
+    _fit(SynapticPruning(RAMP), best, _last(tmp_path / "all", 8), validate=True, max_epochs=10)
     assert Path(best.best_model_path).name == "step=40.ckpt"
     saved = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     assert sum(int((w == 0).sum()) for w in saved.values()) == 63
@@ -394,14 +395,14 @@ def test_manual_optimization():
         module.optimizers().step()
 
     module.training_step = training_step
-    trainer, _ = _fit(SynapticPruning(), module=module)
+    trainer, _ = _fit(SynapticPruning(RAMP), module=module)
     assert find_pruner(trainer).steps == STEPS
     assert _zeros(module) == 63 / 70
 
 
 def test_stochastic_weight_averaging_keeps_the_zeros():
     swa = pytorch_lightning.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)
-    _, module = _fit(SynapticPruning(), swa, max_epochs=4)
+    _, module = _fit(SynapticPruning(RAMP), swa, max_epochs=4)
     assert _zeros(module) == 63 / 70
 
 
@@ -416,7 +417,7 @@ class _Saved(pytorch_lightning.Callback):
 
 @pytest.mark.slow
 def test_two_processes_prune_alike(tmp_path: Path):
-    _fit(SynapticPruning(every=1), _Saved(tmp_path), devices=2, strategy="ddp_fork", max_epochs=4)
+    _fit(SynapticPruning(RAMP, every=1), _Saved(tmp_path), devices=2, strategy="ddp_fork", max_epochs=4)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert differences(first, second) == []
     assert sum(int((~mask).sum()) for mask in first["masks"].values()) == 63

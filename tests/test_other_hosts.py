@@ -44,7 +44,7 @@ def test_skorch():
     net.fit(x, x[:, :1])
     pruner = dict(net.callbacks_)["pruning"].pruner_
     assert pruner.steps == pruner.total_steps == 4 * 8  # 64 of 80 rows train
-    assert sum(int((p == 0).sum()) for p in net.module_.parameters() if p.dim() == 2) == 63
+    assert sum(int((p == 0).sum()) for p in net.module_.parameters() if p.dim() == 2) == 56
 
 
 def _adapted() -> nn.Module:

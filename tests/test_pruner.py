@@ -27,13 +27,13 @@ def _started(total_steps: int = 20, **arguments):
 
 def test_default_recipe():
     net, optimizer, pruner = _started(200)
-    _train(net, optimizer, 10)
-    assert pruner.sparsity() == 0  # begins at 5 %
-    _train(net, optimizer, 90)
-    assert pruner.finished
-    assert pruner.sparsity() == 63 / 70  # round(0.9 · 70)
-    before = pruner.masks()
+    _train(net, optimizer, 60)
+    assert pruner.sparsity() == 0  # begins at 30 %
     _train(net, optimizer, 100)
+    assert pruner.finished
+    assert pruner.sparsity() == 56 / 70  # 0.8 · 70
+    before = pruner.masks()
+    _train(net, optimizer, 40)
     assert all(torch.equal(mask, before[name]) for name, mask in pruner.masks().items())
 
 

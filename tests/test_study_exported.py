@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from synaptic_pruning.study.arms import Grid
 from synaptic_pruning.study.cells import run_cell
 from synaptic_pruning.study.exported import BATCHES, exported
 from synaptic_pruning.study.plan import Plan, expand
@@ -18,7 +19,8 @@ def _series(name: str, rows: int) -> Series:
 
 def test_the_best_pruned_network_of_every_model_on_the_largest_data_set(tmp_path):
     series = {one.name: one for one in (_series("short", 120), _series("long", 240))}
-    plan = Plan(("rnn", "lstm"), ("none", "synaptic"), lengths=(6,), horizon=1, seeds=(0, 1), epochs=2)
+    grid = Grid(sparsity=(0.9,))
+    plan = Plan(("rnn", "lstm"), ("none", "synaptic"), lengths=(6,), horizon=1, seeds=(0, 1), epochs=2, grid=grid)
     cells = expand(plan, list(series.values()))
     torch.set_num_threads(1)
     records = [run_cell(cell, series[cell.dataset], tmp_path) for cell in cells]

@@ -16,6 +16,7 @@ import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
 
 STEPS = 24
+RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5)),
     "gradient": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5), score="gradient"),
@@ -103,7 +104,7 @@ def test_accumulated_micro_batches_are_one_step():
 def test_automatic_mixed_precision(dtype: torch.dtype):
     net = _net()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     scaler = torch.amp.GradScaler("cpu", enabled=dtype is torch.float16, init_scale=256.0)
     for step in range(STEPS + 2):
         optimizer.zero_grad()
@@ -125,7 +126,7 @@ def test_automatic_mixed_precision(dtype: torch.dtype):
 def test_moving_and_stochastic_averages():
     net = _net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     moving = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     late = AveragedModel(net)
     schedule = SWALR(optimizer, swa_lr=0.01)
@@ -146,7 +147,7 @@ def test_moving_and_stochastic_averages():
 def test_a_parameter_group_added_later():
     net = _net()
     optimizer = torch.optim.Adam(net[0].parameters(), lr=0.01)
-    early = sp.SynapticPruner(net, optimizer, total_steps=STEPS, include=["0.weight"])
+    early = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS, include=["0.weight"])
     for step in range(STEPS // 2):
         optimizer.zero_grad()
         _loss(net, step).backward()
@@ -181,7 +182,7 @@ def test_a_frozen_base_keeps_every_weight():
     net[3].requires_grad_(False)
     before = copy.deepcopy(net[0].base.state_dict())
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=0.01)
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     for step in range(STEPS):
         optimizer.zero_grad()
         _loss(net, step).backward()
@@ -263,7 +264,7 @@ def test_model_and_optimizer_compiled_to_machine_code():
         net = _net()
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         model, step = (torch.compile(net), torch.compile(optimizer.step)) if compiled else (net, optimizer.step)
-        pruner = sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=2)
+        pruner = sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=2)
         for number in range(STEPS):
             optimizer.zero_grad()
             _loss(model, number).backward()

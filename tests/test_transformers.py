@@ -23,6 +23,7 @@ from kills import die, differences, run_until_killed, some_step
 from synaptic_pruning.integrations.transformers import FILE, SynapticPruning
 
 STEPS = 24
+RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 
@@ -109,7 +110,7 @@ def test_one_line_attaches_it(tmp_path: Path, task: str):
     trainer.train()
     assert pruning.pruner is not None
     assert pruning.pruner.steps == pruning.pruner.total_steps == STEPS
-    assert _zeros(trainer.model, pruning) == pytest.approx(0.9, abs=1e-3)
+    assert _zeros(trainer.model, pruning) == pytest.approx(0.8, abs=1e-3)
     assert pruning.pruner.sparsity() == trainer.state.log_history[-1]["sparsity/total"]
 
 
@@ -131,7 +132,7 @@ class _DieAt(TrainerCallback):
 
 
 def _resumable(folder: Path, *callbacks: Any, resume: bool = False, dropout: float = 0.0) -> dict[str, Any]:
-    pruning = SynapticPruning(every=2)
+    pruning = SynapticPruning(RAMP, every=2)
     saving = {"save_strategy": "steps", "save_steps": 3}
     trainer = _trainer(folder, pruning, *callbacks, model=_patches(dropout), **saving)
     trainer.train(resume_from_checkpoint=resume)
@@ -162,7 +163,7 @@ def test_resume_without_masks_says_where_they_are_looked_for(tmp_path: Path):
     shutil.move(tmp_path / "checkpoint-24" / FILE, moved / FILE)
     with pytest.raises(ValueError, match=r"no masks at .*checkpoint-24.*resume_from="):
         _resumable(tmp_path, resume=True)
-    pruning = SynapticPruning(every=2, resume_from=moved)
+    pruning = SynapticPruning(RAMP, every=2, resume_from=moved)
     _trainer(tmp_path, pruning).train(resume_from_checkpoint=str(tmp_path / "checkpoint-24"))
     assert pruning.pruner is not None
     assert pruning.pruner.finished
@@ -196,7 +197,7 @@ def test_the_best_model_is_chosen_after_the_ramp(tmp_path: Path):
         "greater_is_better": False,
     }
     stopping = EarlyStoppingCallback(early_stopping_patience=2)
-    pruning = SynapticPruning()
+    pruning = SynapticPruning(RAMP)
     trainer = _trainer(tmp_path / "after", _Worse(), pruning, stopping, **arguments)
     trainer.train()
     # The ramp ends at step 12 of 24, so 12 is the first evaluation that counts, and 15 and 18 are worse.

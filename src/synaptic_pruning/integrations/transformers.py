@@ -44,7 +44,7 @@ class SynapticPruning(TrainerCallback):
         >>> trainer = Trainer(model, arguments, train_dataset=data, callbacks=[pruning])  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
         >>> pruning.pruner.sparsity()  # doctest: +SKIP
-        0.9
+        0.8
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class ToSparsity(Rule):
     """Remove the lowest scores for good until exactly ``round(schedule(progress) · weights)`` are gone.
 
     Args:
-        schedule: Wanted sparsity over training, such as ``cubic(0.9, begin=0.05, end=0.5)``.
+        schedule: Wanted sparsity over training, such as ``cubic(0.8, begin=0.3, end=0.8)``.
         score: ``"magnitude"``, ``"usage"``, ``"gradient"``, ``"random"`` or a function of a `Piece`. Usage is judged
             by the window since the event before; it needs whole parameters, and a rule with it serves one pruner.
         scope: ``"global"`` ranks all layers together; ``"layer"`` brings each layer to the same sparsity.
@@ -36,7 +36,7 @@ class ToSparsity(Rule):
 
     Example:
         >>> import synaptic_pruning as sp
-        >>> rule = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5), score="magnitude", scope="global")
+        >>> rule = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="magnitude", scope="global")
     """
 
     shardable: ClassVar[bool] = True

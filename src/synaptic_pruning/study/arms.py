@@ -72,7 +72,7 @@ class Grid:
     """
 
     dropout: tuple[float, ...] = (0.3,)
-    sparsity: tuple[float, ...] = (0.9,)
+    sparsity: tuple[float, ...] = (0.8,)
     weight_decay: tuple[float, ...] = (1e-4,)
     members: int = 3
 

@@ -148,8 +148,8 @@ def summarise(runs: pd.DataFrame) -> list[Row]:
         others = {name: by[model, name]["accuracy"] for name in REFERENCES if name != arm and (model, name) in by}
         rows.append(
             Row(
-                model,
-                arm,
+                str(model),
+                str(arm),
                 seeds=len(group),
                 accuracy=float(accuracy.mean()),
                 spread=float(accuracy.std(ddof=1)) if len(group) > 1 else None,
