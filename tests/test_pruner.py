@@ -165,11 +165,12 @@ def test_checkpoint_of_another_model():
 
 
 def test_another_length_is_said():
-    net, optimizer, pruner = _started(20)
+    rule = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))
+    net, optimizer, pruner = _started(20, rule=rule)
     _train(net, optimizer, 15)
     state = pruner.state_dict()
     pruner.remove()
-    net, optimizer, pruner = _started(40)
+    net, optimizer, pruner = _started(40, rule=rule)
     with pytest.warns(UserWarning, match="total_steps=20 and this pruner has 40"):
         pruner.load_state_dict(state)
     assert (net[0].weight[~pruner.masks()["0.weight"]] == 0).all()
