@@ -113,7 +113,7 @@ def _fetched(name: str) -> Path:
 def _digest(parts: _Parts) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.contiguous().numpy())
+        digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
 
 
