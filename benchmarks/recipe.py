@@ -28,16 +28,15 @@ RULES: dict[str, sp.Rule | float | None] = {
     **{
         f"{name} {target:.0%}, {begin} to {end}": sp.ToSparsity(ramp(target, begin=begin, end=end))
         for name, ramp, target, begin, end in (
-            ("cubic", sp.cubic, 0.5, 0.05, 0.5),
-            ("cubic", sp.cubic, 0.7, 0.05, 0.5),
-            ("cubic", sp.cubic, 0.9, 0.05, 0.5),
             ("cubic", sp.cubic, 0.5, 0.3, 0.8),
-            ("cubic", sp.cubic, 0.7, 0.3, 0.8),
+            ("cubic", sp.cubic, 0.8, 0.0, 0.2),
+            ("cubic", sp.cubic, 0.8, 0.05, 0.5),
             ("cubic", sp.cubic, 0.8, 0.3, 0.8),
+            ("cubic", sp.cubic, 0.9, 0.0, 0.2),
+            ("cubic", sp.cubic, 0.9, 0.05, 0.5),
             ("cubic", sp.cubic, 0.9, 0.3, 0.8),
-            ("linear", sp.linear, 0.7, 0.3, 0.8),
-            ("linear", sp.linear, 0.9, 0.3, 0.8),
-            ("ease-in", sp.cubic_ease_in, 0.9, 0.05, 0.7),
+            ("linear", sp.linear, 0.8, 0.3, 0.8),
+            ("ease-in", sp.cubic_ease_in, 0.8, 0.05, 0.7),
         )
     },
     "one-shot 80%, 0.3": sp.ToSparsity(sp.one_shot(0.8, at=0.3)),
