@@ -27,7 +27,7 @@ from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell, ImageSet, build
 from synaptic_pruning.study.classification.compare import ImagePlan, compare
 from synaptic_pruning.study.classification.report import render
-from synaptic_pruning.study.classification.results import Difference, paired, summarise, to_table
+from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summarise, to_table
 from synaptic_pruning.study.classification.verdict import judge
 from synaptic_pruning.study.executors import failure, write_record
 from synaptic_pruning.tasks.classification import ClassificationTask, Labelled
@@ -334,6 +334,16 @@ def test_a_page_without_any_good_run(tmp_path):
 )
 def test_the_verdict_in_words(arms, seeds, headline):
     assert headline in judge(rows_of(ImagePlan(("mlp",), arms, seeds, 2))).headline
+
+
+def test_layers_are_matched_by_place_whatever_their_names():
+    records = [works(ImageCell("made", "0", "mlp", arm, 0.0, 0, 2, 64, 1e-3), None) for arm in ("none", "dropout")]
+    records[0]["layers"] = {"1.weight": [4, 4], "3.weight": [2, 2]}
+    records[1]["layers"] = {"1.weight": [4, 4], "4.weight": [1, 2]}
+    assert layer_rows(records, to_table(records)) == [
+        {"model": "mlp", "layer": "1.weight", "size": 4, "alive": {"none": 4.0, "dropout": 4.0}},
+        {"model": "mlp", "layer": "3.weight", "size": 2, "alive": {"none": 2.0, "dropout": 1.0}},
+    ]
 
 
 def test_every_model_has_its_sentences():

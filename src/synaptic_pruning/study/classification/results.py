@@ -167,21 +167,25 @@ def summarise(runs: pd.DataFrame) -> list[Row]:
 
 
 def layer_rows(records: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a layer of a model: its size and the mean number of connections left in every arm."""
+    """One row a layer of a model: its size and the mean number of connections left in every arm.
+
+    Layers are matched by their place, for a network with dropout layers counts its modules otherwise; the name is that
+    of the first record.
+    """
     used = set(runs["config_hash"])
-    left: dict[tuple[str, str], dict[str, Any]] = {}
+    left: dict[tuple[str, int], dict[str, Any]] = {}
     for record in records:
         if record["hash"] in used:
             cell = record["cell"]
-            for name, (alive, size) in record["layers"].items():
-                row = left.setdefault((cell["model"], name), {"size": size, "alive": {}})
+            for place, (name, (alive, size)) in enumerate(record["layers"].items()):
+                row = left.setdefault((cell["model"], place), {"layer": name, "size": size, "alive": {}})
                 row["alive"].setdefault(cell["arm"], []).append(alive)
     return [
         {
             "model": model,
-            "layer": name,
+            "layer": row["layer"],
             "size": row["size"],
             "alive": {arm: float(np.mean(values)) for arm, values in row["alive"].items()},
         }
-        for (model, name), row in left.items()
+        for (model, _), row in left.items()
     ]
