@@ -37,7 +37,7 @@ CELLS = 8
 def traced(cell: Cell, series: Series, folder: Path) -> dict:
     """A real training, slow enough to be caught in flight, that leaves a trace of its execution."""
     (folder / f"run-{cell.hash}-{time.time_ns()}").touch()
-    time.sleep(0.25)
+    time.sleep(0.6)
     return run_cell(cell, series, folder)
 
 
@@ -104,7 +104,7 @@ def test_killed_midway_the_same_command_continues_and_runs_nothing_twice(tmp_pat
     out = tmp_path / "out"
     first = start("study", "run", spec, "--out", out, "--jobs", 2)
     wait_until(lambda: len(finished(out)) >= 2)
-    assert re.fullmatch(r"Tiny: 8 cells, \d done, [12] running, 0 failed, \d left\.", status(out))
+    wait_until(lambda: re.fullmatch(r"Tiny: 8 cells, \d done, [12] running, 0 failed, \d left\.", status(out)))
     first.kill()
     first.communicate()
     wait_until(lambda: ", 0 running," in status(out))
@@ -200,7 +200,7 @@ def test_failed_runs_are_counted_with_their_reasons(tmp_path):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (["run", "absent.toml", "--out", "{out}"], "there is no spec 'absent.toml'; give a file, or one of smoke"),
+        (["run", "absent.toml", "--out", "{out}"], "there is no spec 'absent.toml'; give a file, or one of full"),
         (["run", "{bad}", "--out", "{out}"], "arm 'nome' is unknown"),
         (["run", "{far}", "--out", "{out}"], "too short"),
         (["run", "{good}", "--out", "{good}/below"], "Not a directory"),

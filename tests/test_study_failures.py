@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from synaptic_pruning.study.about import About
 from synaptic_pruning.study.cells import Cell, run_cell
 from synaptic_pruning.study.compare import compare
 from synaptic_pruning.study.executors import Processes
@@ -27,7 +28,7 @@ def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
     """On "slow" dropout diverges, is killed and runs out of memory, seed by seed; the rest is real."""
     if cell.dataset == "slow" and cell.regime.dropout:
         if cell.seed == 1:  # a real divergence
-            return run_cell(replace(cell, learning_rate=1e30), series, folder) | {"hash": cell.hash}
+            return run_cell(replace(cell, learning_rate=1e30, batch_size=8), series, folder) | {"hash": cell.hash}
         if cell.seed == 2:  # as the kernel does when memory runs out
             os.kill(os.getpid(), signal.SIGKILL)
         if cell.seed == 3:
@@ -37,7 +38,7 @@ def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
 
 
 def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_out(tmp_path):
-    table = compare(WAVES, PLAN, tmp_path, executor=Processes(2, unlucky), command="again")
+    table = compare(WAVES, PLAN, tmp_path, executor=Processes(2, unlucky), about=About("again"))
 
     assert len(table) == 16  # every run is there
     failed = table[table["status"] != "ok"].set_index("seed")["status"].to_dict()
@@ -64,6 +65,6 @@ def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_ou
         assert reason in page
 
     # Accidents are tried again, a divergence is a result.
-    again = compare(WAVES, PLAN, tmp_path, executor=Processes(2, run_cell), command="again")
+    again = compare(WAVES, PLAN, tmp_path, executor=Processes(2, run_cell), about=About("again"))
     assert again.loc[again["status"] != "ok", "status"].tolist() == [failed[1]]
     assert paired(again)[1] == 2

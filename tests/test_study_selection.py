@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from synaptic_pruning.study.about import About
 from synaptic_pruning.study.arms import Grid
 from synaptic_pruning.study.compare import compare
 from synaptic_pruning.study.executors import Processes
@@ -192,7 +193,7 @@ def test_an_ensemble_with_a_failed_member_has_failed_and_says_why(tmp_path):
 def test_too_few_seeds_for_an_ensemble_are_refused_before_any_training(tmp_path):
     a_plan = Plan(**{**plan("synaptic-ensemble").__dict__, "seeds": (0,)})
     with pytest.raises(DataError, match="2 members of different seeds, but there are 1 seeds; give more seeds"):
-        compare([TIDES], a_plan, tmp_path, executor=Processes(1), command="")
+        compare([TIDES], a_plan, tmp_path, executor=Processes(1), about=About(""))
     assert not list(tmp_path.iterdir())
 
 

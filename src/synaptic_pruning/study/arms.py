@@ -14,10 +14,13 @@ RECIPES: dict[str, Callable[[float], sp.Rule]] = {
 }
 """Rules by name, each a function of the final sparsity."""
 
+SYNAPTIC = ("synaptic", "early")
+"""The recipes of the arm "synaptic", late and early."""
+
 TOLERANCE = 0.01
 """Of arms that remove weights: one percent of validation error buys the sparser network."""
 
-_HEAVY = 0.7
+_HEAVY = 0.85
 
 
 @dataclass(frozen=True)

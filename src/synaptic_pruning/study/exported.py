@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from synaptic_pruning.study.arms import SYNAPTIC
 from synaptic_pruning.study.cells import Cell, build, forecast, task_of
 from synaptic_pruning.study.selection import validation_error
 from synaptic_pruning.study.storage import write_atomically
@@ -58,7 +59,7 @@ def exported(
     pruned = [
         (cell, record)
         for cell, record in zip(cells, records, strict=True)
-        if cell.regime.recipe == "synaptic" and cell.dataset == largest and record["status"] == "ok"
+        if cell.regime.recipe in SYNAPTIC and cell.dataset == largest and record["status"] == "ok"
     ]
     best = [
         min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1], 0))

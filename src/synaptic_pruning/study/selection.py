@@ -1,5 +1,6 @@
 """From trainings to runs: every arm takes its setting by *validation* error; the test set has no say."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: 
 def _choose(errors: Mapping[Regime, float], tolerance: float) -> Regime:
     """Return the sparsest regime within the tolerance of the smallest error, of several the one with the smallest."""
     most = min(errors.values()) * (1 + tolerance)
+    if math.isinf(most):  # every setting failed
+        return next(iter(errors))
     return min((r for r in errors if errors[r] <= most), key=lambda r: (-r.sparsity if tolerance else 0, errors[r]))
 
 
