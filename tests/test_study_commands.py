@@ -19,6 +19,7 @@ from synaptic_pruning.study import executors
 from synaptic_pruning.study.cells import Cell, run_cell
 from synaptic_pruning.study.executors import Processes
 from synaptic_pruning.tasks.forecasting.series import Series
+from test_study_runner import listen as listen
 from test_study_runner import wait_until
 
 SPEC = """
@@ -62,7 +63,11 @@ def start(*words) -> subprocess.Popen:
     """The same in a process group of its own, which can be killed like a terminal's."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
-        [sys.executable, "-c", f"import test_study_commands as t; t.command(*{[str(word) for word in words]!r})"],
+        [
+            sys.executable,
+            "-c",
+            f"import test_study_commands as t; t.listen(); t.command(*{[str(word) for word in words]!r})",
+        ],
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
         start_new_session=True,
         stdout=subprocess.PIPE,

@@ -52,9 +52,15 @@ def finished(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json")}
 
 
+def listen() -> None:
+    """Hear Ctrl-C even where the tests themselves run in the background, which a shell starts deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(folder: Path) -> subprocess.Popen:
     """Run the cells in a process group of its own, which can be killed like a terminal's."""
-    code = f"import test_study_runner as t; t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.work))"
+    call = f"t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.work))"
+    code = f"import test_study_runner as t; t.listen(); {call}"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", code],
