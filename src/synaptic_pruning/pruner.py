@@ -26,7 +26,7 @@ _owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueD
 def default_rule() -> Rule:
     """Return the default recipe: global magnitude, a fast-first cubic to 80 % from 30 % to 80 % of training.
 
-    Chosen on fourteen real series, where ramps to 80 % lost less than those to 90 % and none was best everywhere: how
+    Chosen on fourteen real series, where ramps to 80 % lost less in the mean than those to 90 % and none was best: how
     far it should go depends on the data, and validation error tells. See docs/recipe.md.
     """
     return ToSparsity(cubic(0.8, begin=0.3, end=0.8))
