@@ -179,3 +179,10 @@ def test_arms_of_one_regime_share_a_training():
     pruned += [("synaptic", 0.5), ("early", 0.9)]
     # none, weight decay and identical remove nothing; the ensemble of three adds its own sparsity
     assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7), ("synaptic", 0.6667)])
+
+
+def test_random_masks_follow_the_schedule_that_they_are_the_control_of():
+    grid = Grid(sparsity=(0.5, 0.8, 0.9))
+    for pruned, random in zip(ARMS["synaptic"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
+        assert random.rule().schedule == pruned.rule().schedule
+        assert (random.rule().score, pruned.rule().score) == ("random", "magnitude")
