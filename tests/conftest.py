@@ -5,3 +5,16 @@ import torch
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of downloads, no local folder, and no proxy before a server on this machine."""
+    from synaptic_pruning.tasks import fetch
+
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(fetch, "cache", lambda: folder)
+    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
+    for proxy in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(proxy, "127.0.0.1")
+    return folder

@@ -22,14 +22,7 @@ DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] 
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(fetching, "cache", lambda: folder)
-    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
-    for proxy in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(proxy, "127.0.0.1")
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from synaptic_pruning.cli import app
-from synaptic_pruning.tasks import fetch as fetching
 from synaptic_pruning.tasks.forecasting import registry
 from synaptic_pruning.tasks.forecasting.registry import DATASETS
 
@@ -22,14 +21,7 @@ def synaptic_pruning(*words: object, columns: int = 120):
     return CliRunner().invoke(app, ["datasets", *map(str, words)], env={"COLUMNS": str(columns)})
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(fetching, "cache", lambda: folder)
-    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
-    for proxy in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(proxy, "127.0.0.1")
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -77,14 +77,8 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setattr(fetching, "cache", lambda: folder)
+def impatient(cache, monkeypatch):
     monkeypatch.setattr(fetching, "_TIMEOUTS", (2.0, 0.5))
-    monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
-    for proxy in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(proxy, "127.0.0.1")
-    return folder
 
 
 @pytest.fixture

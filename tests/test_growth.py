@@ -116,6 +116,65 @@ def test_gradual_pruning_grows_back_what_pruning_took():
     assert pruner.summary().total.births > 20
 
 
+def test_a_scaled_start_keeps_the_variance_of_sums_over_inputs():
+    """A layer that keeps n of N weights has the survivors' values times √(N/n), and the rest stays as it was."""
+    torch.manual_seed(3)
+    plain = _net()
+    scaled = _net()
+    scaled.load_state_dict(plain.state_dict())
+    bias = plain[0].bias.detach().clone()
+    for net, wanted in ((plain, False), (scaled, True)):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+        sp.SynapticPruner(net, optimizer, sp.RigL(0.7, scaled_start=wanted), total_steps=40)
+    for one, other in zip(plain, scaled, strict=True):
+        if isinstance(one, nn.Linear):
+            left = int((one.weight != 0).sum())
+            torch.testing.assert_close(other.weight, one.weight * math.sqrt(one.weight.numel() / left))
+    assert torch.equal(scaled[0].bias, bias)
+
+
+def test_a_resumed_training_is_not_scaled_again():
+    torch.manual_seed(3)
+    rule = lambda: sp.RigL(0.7, scaled_start=True)  # noqa: E731
+    net, optimizer, pruner = _started(rule())
+    for _ in range(10):
+        _step(net, optimizer)
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    state, moments = pruner.state_dict(), optimizer.state_dict()
+    resumed = _net()
+    resumed.load_state_dict(weights)
+    again = torch.optim.Adam(resumed.parameters(), lr=0.01)
+    again.load_state_dict(moments)
+    sp.SynapticPruner(resumed, again, rule(), total_steps=40, every=4, state=state)
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    with pytest.warns(UserWarning, match="before the last event"):
+        pruner.remove()
+    later = torch.optim.Adam(net.parameters(), lr=0.01)
+    sp.SynapticPruner(net, later, rule(), total_steps=40, every=4, earlier=state)
+    assert torch.equal(net[0].weight, weights["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        (sp.RigL(0.7), 0),
+        (sp.SET(0.7), 0),
+        (sp.GraNet(0.7, begin=0.1, ramp_end=0.5), 32),  # half of 60 is 30; the next event is at 32
+        (sp.ToSparsity(sp.cubic(0.7, begin=0.1, end=0.5)), 30),
+    ],
+)
+def test_the_ramp_is_finished_at_the_first_step_as_sparse_as_the_last(rule, first):
+    net, optimizer, pruner = _started(rule, 60, 4)
+    seen = [(pruner.ramp_finished, pruner.sparsity())]
+    for _ in range(60):
+        _step(net, optimizer)
+        seen.append((pruner.ramp_finished, pruner.sparsity()))
+    final = pruner.sparsity()
+    assert [step for step, (done, _) in enumerate(seen) if done] == list(range(first, 61))
+    assert all(value == final for done, value in seen if done)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -125,6 +184,7 @@ def test_gradual_pruning_grows_back_what_pruning_took():
         (lambda: sp.RigL(0.9, end=0.0), r"end=0\.0"),
         (lambda: sp.SET(0.9, max_layer_sparsity=1.0), "would empty a layer"),
         (lambda: sp.GraNet(0.9, ramp_end=0.9), r"ramp_end=0\.9 must be at most end=0\.75"),
+        (lambda: sp.GraNet(0.9, scaled_start=True), "GraNet starts dense"),
     ],
 )
 def test_bad_numbers(make, message):

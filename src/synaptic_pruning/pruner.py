@@ -110,6 +110,8 @@ class SynapticPruner:
             taken_up = None if earlier is None else self._still_fitting(earlier)
             if state is None:
                 self.synapses.keep(start if taken_up is None else taken_up)
+                if taken_up is None:
+                    self.rule.started(self.synapses)
             self.history = History(self.synapses)
             self._silence = Silence(self.synapses.layers)
             if state is not None:
@@ -130,6 +132,15 @@ class SynapticPruner:
     def finished(self) -> bool:
         """True once the rule's last event has passed: from then on the masks stand still."""
         return self._finished
+
+    @property
+    def ramp_finished(self) -> bool:
+        """True once the final sparsity is reached: from then on a checkpoint is as small as the last one will be.
+
+        Same as `finished`, but of rules that go on to swap weights at that sparsity (`RigL` from its first step).
+        """
+        last_event = self.steps - self.steps % self.every
+        return self._finished or self._progress(last_event) >= self.rule.ramp_end
 
     def sparsity(self) -> float:
         """Return the fraction of prunable weights that are gone, in [0, 1]."""

@@ -31,6 +31,11 @@ class Rule(ABC):
     def end(self) -> float:
         """See the class."""
 
+    @property
+    def ramp_end(self) -> float:
+        """Training progress from which the sparsity stays as it is, though a rule that grows may still swap weights."""
+        return self.end
+
     @abstractmethod
     def update(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return the new mask of every layer, True where a weight is alive, without changing anything of the network.
@@ -48,6 +53,9 @@ class Rule(ABC):
             synapses: Its prunable weights.
         """
         return [layer.alive for layer in synapses.layers]
+
+    def started(self, synapses: Synapses) -> None:
+        """Change weights that survive the start; called once, after its masks are in force, never on resuming."""
 
     def before_event(self, synapses: Synapses) -> None:
         """Look at the gradients just before the step that ends in an event, those of dead weights still untouched."""

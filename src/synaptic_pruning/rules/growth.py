@@ -30,11 +30,14 @@ class SET(Rule):
         end: Training progress in (0, 1] from which nothing is swapped any more.
         max_layer_sparsity: No layer starts above it, in (0, 1).
         seed: Of the start and of random growth.
+        scaled_start: Divide what survives the start by the root of its layer's density, so that sums over inputs keep
+            their variance; for fresh networks. Recurrent ones remember too little without it (docs/recipe.md).
 
     Raises:
         ValueError: A number outside its range.
 
-    Source: Mocanu et al. (2018); the cosine is from Dettmers & Zettlemoyer (2019).
+    Source: Mocanu et al. (2018); the cosine is from Dettmers & Zettlemoyer (2019); on the scale of sparse initial
+    weights, Evci et al. (2022), Gradient Flow in Sparse Neural Networks.
 
     Example:
         >>> import synaptic_pruning as sp
@@ -52,6 +55,7 @@ class SET(Rule):
     end: float = 0.75
     max_layer_sparsity: float = 0.99
     seed: int = 0
+    scaled_start: bool = False
     _events: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +76,17 @@ class SET(Rule):
         gone = _erdos_renyi(synapses, self.sparsity, self.max_layer_sparsity)
         scores = layer_scores(synapses, random(self.seed))
         return survivors(synapses, [lowest([s], n)[0] for s, n in zip(scores, gone, strict=True)])
+
+    @property
+    def ramp_end(self) -> float:
+        """The sparsity is there from the start."""
+        return 0.0
+
+    @torch.no_grad()
+    def started(self, synapses: Synapses) -> None:
+        """Scale the survivors where that is wanted."""
+        for layer in synapses.layers if self.scaled_start else ():
+            layer.parameter.mul_((layer.size / layer.count) ** 0.5)
 
     def update(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return masks in which weak connections gave way to new ones; see `Rule.update`."""
@@ -167,6 +182,8 @@ class GraNet(RigL):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.scaled_start:
+            raise ValueError("scaled_start=True has nothing to scale: GraNet starts dense; leave it out")
         if self.ramp_end > self.end:
             raise ValueError(f"ramp_end={self.ramp_end} must be at most end={self.end}, when the last swap is over")
         ramp = cubic(self.sparsity, begin=self.begin, end=self.ramp_end)

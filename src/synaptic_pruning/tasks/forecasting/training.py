@@ -24,6 +24,10 @@ class Pruner(Protocol):
 
     @property
     def finished(self) -> bool:
+        """True once the masks stand still."""
+
+    @property
+    def ramp_finished(self) -> bool:
         """True once the final sparsity is reached."""
 
     def sparsity(self) -> float:
@@ -83,7 +87,7 @@ def train(
 ) -> Training:
     """Train with Adam on the mean squared error; leave the best weights (validation MAE) in, in eval mode.
 
-    ``attach(model, optimizer, total_steps)`` puts a pruner on; until it is ``finished`` no epoch may become
+    ``attach(model, optimizer, total_steps)`` puts a pruner on; until its ramp is finished no epoch may become
     the best and ``patience`` (epochs without improvement) does not count, so that what is evaluated is fully
     pruned. ``seed`` fixes data order (its own generator, the same for every arm) and dropout; the caller's
     random state is left as it was. ``schedule="cosine"`` lets the learning rate rise over the first 5 % of
@@ -136,7 +140,7 @@ def train(
                 run.status = "nan-loss"
                 run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
                 break
-            if pruner is not None and not pruner.finished:
+            if pruner is not None and not pruner.ramp_finished:
                 checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
             elif mae < best_mae or keep == "last":
                 best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
