@@ -156,10 +156,10 @@ class AfterRamp:
 
     def _should_skip_check(self, trainer: pl.Trainer) -> bool:
         skip: bool = super()._should_skip_check(trainer)  # type: ignore[misc]
-        return skip or not find_pruner(trainer).finished
+        return skip or not find_pruner(trainer).ramp_finished
 
     def _save_topk_checkpoint(self, trainer: pl.Trainer, monitor_candidates: dict[str, Any]) -> None:
-        if find_pruner(trainer).finished:
+        if find_pruner(trainer).ramp_finished:
             super()._save_topk_checkpoint(trainer, monitor_candidates)  # type: ignore[misc]
 
 

@@ -92,14 +92,14 @@ class SynapticPruning(TrainerCallback):
             state=resumed,
             earlier=earlier if resumed is None else None,
         )
-        self._waiting = not self.pruner.finished
+        self._waiting = not self.pruner.ramp_finished
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Forget the best evaluation as long as the ramp has not ended."""
         assert self.pruner is not None
         if self._waiting:
             state.best_metric = state.best_model_checkpoint = state.best_global_step = None
-            self._waiting = not self.pruner.finished
+            self._waiting = not self.pruner.ramp_finished
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note the sparsity in the log."""
