@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from .forecasting.registry import Entry
 
 app = typer.Typer(help="Data sets to forecast: what there is, where it lies, fetching it.", no_args_is_help=True)
@@ -69,12 +67,10 @@ def fetch_command(
     all_: Annotated[bool, typer.Option("--all", help="Every data set that has a public address.")] = False,
 ) -> None:
     """Fetch data sets into the cache, each checked against its sum; files that are there are only checked."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from .fetch import fetch
     from .forecasting.registry import DATASETS, find
     from .forecasting.series import DataError
+    from .progress import shown
 
     if bool(names) == all_:
         _refuse("name the data sets to fetch, or give --all; synaptic-pruning datasets list shows them.")
@@ -85,14 +81,11 @@ def fetch_command(
     if all_:
         entries = [entry for entry in DATASETS.values() if entry.url]
     failed = []
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=len(entries))
-        for done, entry in enumerate(entries):
-            bars.update(task, description=entry.name, completed=done)
-            try:
-                typer.echo(f"{entry.name}: {fetch(entry, progress=_Share(bars, task, done))}")
-            except DataError as error:
-                failed.append(str(error))
+    for entry, progress in shown(entries):
+        try:
+            typer.echo(f"{entry.name}: {fetch(entry, progress=progress)}")
+        except DataError as error:
+            failed.append(str(error))
     for message in failed:
         typer.echo(message, err=True)
     if all_:
@@ -100,24 +93,6 @@ def fetch_command(
         typer.echo(f"{without} further data sets have no public address; synaptic-pruning datasets info tells why.")
     if failed:
         raise typer.Exit(2)
-
-
-class _Share:
-    """One download as its share of the bar that counts data sets."""
-
-    def __init__(self, bars: "Progress", task: "TaskID", before: int) -> None:
-        self.total = 0
-        self._bars, self._task, self._before, self._bytes = bars, task, before, 0
-
-    def update(self, amount: int) -> None:
-        self._bytes = min(self._bytes + amount, self.total)
-        self._bars.update(self._task, completed=self._before + self._bytes / max(self.total, 1))
-
-    def reset(self) -> None:
-        self._bytes = 0
-
-    def close(self) -> None:
-        pass
 
 
 def _where(entry: "Entry", data_dir: Path | None) -> str:

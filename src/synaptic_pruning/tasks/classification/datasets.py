@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.tasks import fetch as fetching
+from synaptic_pruning.tasks.progress import shown
 
 from .files import FILES
 from .readers import DataError, find, read_cifar10, read_cifar10_archive, read_idx
@@ -105,8 +106,8 @@ def make_task(
 
 
 def _fetched(name: str) -> Path:
-    for file in FILES[name]:
-        fetching.fetch(file)
+    for file, progress in shown(FILES[name]):
+        fetching.fetch(file, progress=progress)
     return fetching.cache() if FILES[name] else Path()
 
 
