@@ -1,15 +1,16 @@
 """Tie a rule to a model and its optimizer: one line in a training script."""
 
-import gc
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.claims import claim, release
 from synaptic_pruning.history import History
+from synaptic_pruning.optimizers import innermost, skipped, untraced
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
@@ -20,7 +21,6 @@ from synaptic_pruning.synapses import Synapses, unwrap
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1
-_owners: "weakref.WeakValueDictionary[int, SynapticPruner]" = weakref.WeakValueDictionary()
 
 
 def default_rule() -> Rule:
@@ -97,14 +97,12 @@ class SynapticPruner:
                 f"{type(self.rule).__name__} needs whole parameters and {self.synapses.sharded} is sharded over "
                 "several processes; take ToSparsity, or train with DistributedDataParallel"
             )
-        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-            optimizer = inner  # the one whose steps are real
-        self.optimizer = optimizer
+        self.optimizer = innermost(optimizer)
         self.total_steps = total_steps
         self.every = max(1, total_steps // _EVENTS) if every is None else every
         self.steps = 0
         self._finished = False
-        self._claim()
+        claim(self.synapses.layers, self.optimizer, self)
         try:
             start = self.rule.attach(model, self.synapses)
             taken_up = None if earlier is None else self._still_fitting(earlier)
@@ -117,13 +115,13 @@ class SynapticPruner:
             if state is not None:
                 self.load_state_dict(state)
         except BaseException:
-            self._release()
+            release(self.synapses.layers, self)
             raise
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
-        self._hooks = [optimizer.register_step_post_hook(_untraced(self._after_step))]
+        self._hooks = [self.optimizer.register_step_post_hook(untraced(self._after_step))]
         if self.rule.grows or self.synapses.sharded:  # else all is done at backward, and a step is not held up
-            self._hooks.append(optimizer.register_step_pre_hook(_untraced(self._before_step)))
+            self._hooks.append(self.optimizer.register_step_pre_hook(untraced(self._before_step)))
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._silence.not_at_backward).atexit = False
         self._before_backward()
@@ -223,7 +221,7 @@ class SynapticPruner:
         self._hooks = []
         self._silence.not_at_backward()
         self.rule.detach()
-        self._release()
+        release(self.synapses.layers, self)
         if self.steps > 0 and not self._finished:
             warnings.warn(
                 f"training ended at step {self.steps} of total_steps={self.total_steps}, before the last event, at "
@@ -250,7 +248,7 @@ class SynapticPruner:
         self._silence.other_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if _skipped(optimizer):
+        if skipped(optimizer):
             return
         self.steps += 1
         if self.steps == self.total_steps + 1:
@@ -311,48 +309,7 @@ class SynapticPruner:
         self._silence.gradients()
         self.synapses.clean(self.optimizer)
 
-    def _claim(self) -> None:
-        """Make sure that the optimizer trains every prunable parameter and that no other pruner holds one."""
-        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        missing = [layer.name for layer in self.synapses.layers if id(layer.parameter) not in trained]
-        if missing:
-            raise ValueError(
-                f"the optimizer lacks {len(missing)} prunable parameters, such as {missing[0]}; "
-                "give it model.parameters(), or leave them out with exclude="
-            )
-        if any(id(layer.parameter) in _owners for layer in self.synapses.layers):
-            gc.collect()  # an optimizer and pruner that were dropped together may still be waiting to be freed
-        for layer in self.synapses.layers:
-            if id(layer.parameter) in _owners:
-                raise ValueError(
-                    f"{layer.name} is already pruned by another SynapticPruner; call its remove() first, "
-                    "or divide the parameters with include= and exclude="
-                )
-        for layer in self.synapses.layers:
-            _owners[id(layer.parameter)] = self
-
-    def _release(self) -> None:
-        for layer in self.synapses.layers:
-            if _owners.get(id(layer.parameter)) is self:
-                del _owners[id(layer.parameter)]
-
-
-def _untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep torch.compile from tracing into a hook, which branches on data, at no cost where nothing is compiled."""
-    disabled = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-
-    def call(*args: Any) -> Any:
-        return disabled(*args) if torch.compiler.is_compiling() else hook(*args)
-
-    return call
-
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{argument}={value!r} must be a whole number of at least 1: {meaning}")
-
-
-def _skipped(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether a fused optimizer skipped its step: GradScaler calls it all the same and says so beside it."""
-    found = getattr(optimizer, "found_inf", None)
-    return isinstance(found, Tensor) and bool(found.any())
