@@ -11,7 +11,7 @@ import numpy as np
 import peft
 import skorch
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import synaptic_pruning as sp
@@ -79,3 +79,41 @@ def test_low_rank_adapters(exclude: list[str]):
     assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
     parameters = dict(model.named_parameters())
     assert all((parameters[name][~mask] == 0).all() for name, mask in pruner.masks().items())
+
+
+def _eight_bits(name: str, parameters: Any) -> torch.optim.Optimizer:
+    if name == "torchao":
+        return pytest.importorskip("torchao.optim").AdamW8bit(parameters, lr=0.01)
+    return pytest.importorskip("bitsandbytes").optim.AdamW8bit(parameters, lr=0.01, min_8bit_size=1024)
+
+
+def _values(state: dict[str, Any], place: int) -> Tensor:
+    """What an optimizer of eight bits remembers: the moment of this number, up to a positive factor a block."""
+    if f"state{place}" in state:
+        return state[f"qmap{place}"][state[f"state{place}"].long()]
+    return state[("exp_avg", "exp_avg_sq")[place - 1]].dequantize()
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes", "torchao"])
+def test_optimizers_of_eight_bits_forget_the_dead(name: str):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
+    optimizer = _eight_bits(name, net.parameters())
+    pruner = sp.SynapticPruner(net, optimizer, sp.RigL(0.7, end=0.5), total_steps=40, every=10)
+    losses = []
+    for _ in range(40):
+        x = torch.randn(64, 64)
+        loss = (net(x) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if pruner.steps == 10:
+            dead = ~pruner.masks()["0.weight"]
+            state = optimizer.state[net[0].weight]
+            for place in (1, 2):
+                assert (_values(state, place)[dead].abs() < 1e-6).all()
+                assert (_values(state, place)[~dead] != 0).any()
+    assert pruner.summary().total.births > 0
+    assert all((net.get_parameter(layer)[~mask] == 0).all() for layer, mask in pruner.masks().items())
+    assert losses[-1] < losses[0]

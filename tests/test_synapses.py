@@ -90,3 +90,35 @@ def test_damaged_masks():
         unpack(torch.zeros(3, dtype=torch.uint8), (3, 3))
     with pytest.raises(ValueError, match=r"torch\.float32"):
         unpack(torch.zeros(1), (3,))
+
+
+def test_codes_of_eight_bits_mean_zero_where_weights_are_dead():
+    """As bitsandbytes keeps them (a table beside the codes) and as torchao does (one object with both), by hand."""
+    net = nn.Linear(3, 2, bias=False)
+    synapses = sp.Synapses(net)
+    alive = torch.tensor([[True, False, True], [False, True, True]])
+    synapses.keep([alive])
+    table = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])  # code 2 stands for zero, code 0 for the largest negative number
+    codes = lambda: torch.tensor([[0, 1, 2], [3, 4, 0]], dtype=torch.uint8)  # noqa: E731
+
+    class Coded(torch.Tensor):
+        pass
+
+    both = torch.zeros(2, 3).as_subclass(Coded)
+    both.codes, both.qmap = codes(), table
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    optimizer.state[net.weight] = {
+        "state1": codes(),
+        "qmap1": table,
+        "exp_avg": both,
+        "plain": torch.ones(2, 3),
+        "step": 3,
+        "unrelated": torch.ones(5),
+    }
+    synapses.clean(optimizer)
+    state = optimizer.state[net.weight]
+    for kept in (state["state1"], both.codes):
+        assert kept.tolist() == [[0, 2, 2], [2, 4, 0]]
+    assert state["plain"].tolist() == [[1, 0, 1], [0, 1, 1]]
+    assert torch.equal(state["qmap1"], table)
+    assert torch.equal(state["unrelated"], torch.ones(5))

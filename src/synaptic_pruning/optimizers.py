@@ -1,6 +1,6 @@
 """What optimizers do that a hook on their steps has to know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,23 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = inner
     return optimizer
+
+
+def remembered(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
+    """Yield each tensor that an optimizer remembers of one parameter, and what stands for zero in it.
+
+    That is 0 but where it holds the codes of 8-bit numbers, as those of bitsandbytes and torchao do: theirs are places
+    in a table of values, and place 0 may be the largest negative one.
+    """
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        codes = getattr(value, "codes", value)  # torchao keeps them with their table in one object
+        table = getattr(value, "qmap", state.get(f"qmap{key[-1]}"))  # bitsandbytes: state1 with qmap1
+        if codes.dtype is torch.uint8 and isinstance(table, Tensor):
+            yield codes, int(table.abs().argmin())
+        else:
+            yield codes, 0
 
 
 def skipped(optimizer: torch.optim.Optimizer) -> bool:

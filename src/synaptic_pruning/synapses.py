@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.optimizers import remembered
 from synaptic_pruning.shards import Shard, local, local_like, total, whole
 
 _PRUNABLE = (
@@ -83,10 +84,14 @@ class Layer:
         fast = self.shard is None and self.parameter.is_cpu and integer is not None and self.count < self.size
         self.gate = self.alive.to(integer) if fast else None
 
-    def silence(self, tensor: Tensor) -> None:
+    def silence(self, tensor: Tensor, zero: int = 0) -> None:
         """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead.
 
         Call it under ``torch.no_grad()``.
+
+        Args:
+            tensor: A weight, a gradient or what an optimizer remembers.
+            zero: What stands for zero in it, of a tensor of codes.
         """
         if self.count == self.size:
             return
@@ -94,7 +99,7 @@ class Layer:
         if self.gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
             tensor.view(self.gate.dtype).mul_(self.gate)
         else:
-            tensor.masked_fill_(~self.alive.to(tensor.device), 0)
+            tensor.masked_fill_(~self.alive.to(tensor.device), zero)
 
     def dead_units(self) -> int:
         """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
@@ -174,9 +179,9 @@ class Synapses:
     def clean(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
         for layer in self.layers:
-            for value in optimizer.state.get(layer.parameter, {}).values():
-                if isinstance(value, Tensor) and value.shape == layer.parameter.shape:
-                    layer.silence(value)
+            for value, zero in remembered(optimizer.state.get(layer.parameter, {})):
+                if value.shape == layer.parameter.shape:
+                    layer.silence(value, zero)
 
     def masks(self) -> dict[str, Tensor]:
         """Return a copy of each mask by parameter name, True where the weight is alive."""
