@@ -24,6 +24,7 @@ from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.ray_cluster import RayCluster
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.tasks.forecasting.series import Series
+from test_study_commands import SPEC as EIGHT_CELLS
 from test_study_runner import wait_until
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
@@ -33,16 +34,7 @@ DATA = {"tides": TIDES}
 PLAN = Plan(("rnn",), ("none", "synaptic"), lengths=(3,), horizon=1, seeds=tuple(range(4)), epochs=3)
 CELLS = expand(PLAN, [TIDES])
 TRACES = "TEST_STUDY_RAY_TRACES"
-SPEC = """
-title = "Tiny"
-datasets = ["sunspots"]
-rows = 80
-models = ["rnn"]
-arms = ["none", "dropout"]
-lengths = [4]
-seeds = 2
-steps = 6
-"""
+SPEC = EIGHT_CELLS.replace("seeds = 4", "seeds = 2")
 
 
 def traced(cell: Cell, series: Series, folder: Path) -> dict:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
+import synaptic_pruning as sp
 from synaptic_pruning.study.arms import ARMS, Grid, Regime
 from synaptic_pruning.study.cells import Cell
 from synaptic_pruning.study.executors import Processes
@@ -175,14 +177,33 @@ def test_arms_of_one_regime_share_a_training():
         (Regime(dropout=0.3), (0, 50))
     ]
     kinds = [(cell.regime.recipe, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
-    pruned = [(recipe, sparsity) for recipe in ("one-shot", "random", "") for sparsity in (0.5, 0.9)]
-    pruned += [("synaptic", 0.5), ("early", 0.9)]
-    # none, weight decay and identical remove nothing; the ensemble of three adds its own sparsity
-    assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7), ("synaptic", 0.6667)])
+    pruned = [(recipe, sparsity) for recipe in ("one-shot", "") for sparsity in (0.5, 0.9)]
+    pruned += [("ramp", 0.5), ("growing", 0.9), ("random-ramp", 0.5), ("random-start", 0.9)]
+    # none, weight decay and identical remove nothing; the ensemble takes members of the synaptic arm
+    assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7)])
 
 
-def test_random_masks_follow_the_schedule_that_they_are_the_control_of():
-    grid = Grid(sparsity=(0.5, 0.8, 0.9))
+def test_random_masks_come_when_those_do_that_they_are_the_control_of():
+    grid = Grid(sparsity=(0.5, 0.7, 0.8, 0.9))
     for pruned, random in zip(ARMS["synaptic"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
-        assert random.rule().schedule == pruned.rule().schedule
-        assert (random.rule().score, pruned.rule().score) == ("random", "magnitude")
+        ours, theirs = pruned.rule(seed=2), random.rule(seed=2)
+        if pruned.sparsity < 0.75:
+            assert theirs.schedule == ours.schedule
+            assert (theirs.score, ours.score) == ("random", "magnitude")
+        else:
+            assert (theirs.sparsity, theirs.seed, theirs.scaled_start) == (ours.sparsity, 2, True)
+            net = torch.nn.Linear(40, 40)
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+            pruner = sp.SynapticPruner(net, optimizer, theirs, total_steps=10, every=1)
+            start = pruner.masks()["weight"]
+            for _ in range(10):
+                net(torch.randn(4, 40)).sum().backward()
+                optimizer.step()
+            assert torch.equal(pruner.masks()["weight"], start)
+            assert pruner.finished
+
+
+def test_members_of_an_ensemble_have_no_more_weights_than_one_dense_network():
+    candidates = ARMS["synaptic-ensemble"].candidates
+    assert [one.sparsity for one in candidates(Grid(sparsity=(0.5, 0.6667, 0.8), members=3))] == [0.6667, 0.8]
+    assert [one.sparsity for one in candidates(Grid(sparsity=(0.5, 0.7, 0.8), members=5))] == [0.8]

@@ -29,6 +29,9 @@ def plan(*arms, protocol="rigorous"):
     )
 
 
+ENSEMBLE = Plan(**{**plan("synaptic-ensemble").__dict__, "grid": Grid(sparsity=(0.5,), members=2)})
+
+
 def run(folder, a_plan, validation, failed=()):
     """Select from records in which `validation(regime, passes, seed)` is the error; the test error is its opposite.
 
@@ -144,7 +147,7 @@ def test_a_failed_run_stays_in_the_table_and_its_partners_are_counted(tmp_path):
 
 
 def test_an_ensemble_is_the_mean_forecast_of_its_members(tmp_path):
-    cells, records, runs = run(tmp_path, plan("synaptic-ensemble"), lambda *_: 1.0)
+    cells, records, runs = run(tmp_path, ENSEMBLE, lambda *_: 1.0)
     assert {cell.regime.sparsity for cell in cells} == {0.5}  # two members, half of the weights each
     ensembles = of(runs, "synaptic-ensemble")
     assert list(ensembles) == [0, 1, 2]
@@ -169,18 +172,18 @@ def test_an_ensemble_is_the_mean_forecast_of_its_members(tmp_path):
 
 
 def test_the_mean_of_the_forecasts_is_scored_not_the_mean_of_the_scores(tmp_path):
-    cells, records, _ = run(tmp_path, plan("synaptic-ensemble"), lambda *_: 1.0)
+    cells, records, _ = run(tmp_path, ENSEMBLE, lambda *_: 1.0)
     for sign, cell in zip((-1, 1, 3), cells, strict=True):
         np.savez(
             tmp_path / f"{cell.hash}.npz", **TRUTH, **{f"{part} 0": values + sign for part, values in TRUTH.items()}
         )
-    runs = select(cells, records, plan("synaptic-ensemble"), tmp_path)
+    runs = select(cells, records, ENSEMBLE, tmp_path)
     maes = [run["arms"]["synaptic-ensemble"]["mae"] for run in of(runs, "synaptic-ensemble").values()]
     assert maes == [0.0, 2.0, 1.0]  # the mean of the members' own errors would be 1, 2, 2
 
 
 def test_an_ensemble_with_a_failed_member_has_failed_and_says_why(tmp_path):
-    a_plan = plan("synaptic-ensemble")
+    a_plan = ENSEMBLE
     (regime,) = a_plan.candidates("synaptic-ensemble")
     runs = run(tmp_path, a_plan, lambda *_: 1.0, failed={(regime, 1)})[2]
     status = {seed: one["status"] for seed, one in of(runs, "synaptic-ensemble").items()}
@@ -191,10 +194,18 @@ def test_an_ensemble_with_a_failed_member_has_failed_and_says_why(tmp_path):
 
 
 def test_too_few_seeds_for_an_ensemble_are_refused_before_any_training(tmp_path):
-    a_plan = Plan(**{**plan("synaptic-ensemble").__dict__, "seeds": (0,)})
-    with pytest.raises(DataError, match="2 members of different seeds, but there are 1 seeds; give more seeds"):
+    a_plan = Plan(**{**ENSEMBLE.__dict__, "seeds": (0,)})
+    with pytest.raises(DataError, match="seeds is 1, but an ensemble has 2 members of different seeds; give more"):
         compare([TIDES], a_plan, tmp_path, executor=Processes(1), about=About(""))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_ensemble_takes_the_better_setting_of_those_that_cost_no_more_than_one_dense_network(tmp_path):
+    grid = Grid(sparsity=(0.4, 0.6, 0.9), members=2)
+    a_plan = Plan(**{**ENSEMBLE.__dict__, "grid": grid})
+    errors = {0.4: 1.0, 0.6: 2.0, 0.9: 3.0}
+    runs = run(tmp_path, a_plan, lambda regime, *_: errors[regime.sparsity])[2]
+    assert [one["setting"] for one in runs] == ["2 × sparsity 0.6"] * 3
 
 
 def test_an_ensemble_does_not_touch_the_records_of_its_members(tmp_path):
@@ -207,7 +218,7 @@ def test_an_ensemble_does_not_touch_the_records_of_its_members(tmp_path):
 
 
 def test_select_leaves_the_records_as_they_were(tmp_path):
-    a_plan = plan("none", "synaptic-ensemble")
+    a_plan = Plan(**{**ENSEMBLE.__dict__, "arms": ("none", "synaptic-ensemble")})
     cells, records, _ = run(tmp_path, a_plan, lambda *_: 1.0)
     before = copy.deepcopy(records)
     once, again = (json.dumps(select(cells, records, a_plan, tmp_path)) for _ in range(2))

@@ -103,6 +103,11 @@ BAD = {
         SHORT + 'arms = ["synaptic-ensemble"]\nseeds = 2',
         "seeds is 2, but an ensemble has 3 members of different seeds; give more seeds, or fewer grid.members.",
     ),
+    "too many members": (
+        SHORT + 'arms = ["synaptic-ensemble"]\nseeds = 9\n[grid]\nmembers = 9',
+        "grid.sparsity goes up to 0.8, but each of 9 members of an ensemble may keep one weight in 9; add a sparsity "
+        "of at least 0.8889, or take fewer grid.members.",
+    ),
     "extra": (SHORT + 'arsm = ["none"]', "arsm is no entry; did you mean arms?"),
     "extra in grid": (SHORT + "[grid]\nsparsities = [0.5]", "grid.sparsities is no entry; did you mean sparsity?"),
     "extra and far": (SHORT + "qqq = 1", "qqq is no entry; there are title, datasets, development, rows"),

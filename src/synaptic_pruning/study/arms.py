@@ -5,26 +5,28 @@ from dataclasses import dataclass, field
 
 import synaptic_pruning as sp
 
-_HEAVY = 0.85
+_HEAVY = 0.75
+_AT_ONCE = 1e-6
+"""A progress that the first event is past: nothing is swapped."""
 
 
-def _ramp(sparsity: float) -> sp.Schedule:
-    """Heavy pruning early, so that most of training is left to the few; light pruning late, of what has been learnt."""
-    begin, end = (0.0, 0.2) if sparsity >= _HEAVY else (0.3, 0.8)
-    return sp.cubic(sparsity, begin=begin, end=end)
+def _late(sparsity: float) -> sp.Schedule:
+    return sp.cubic(sparsity, begin=0.3, end=0.8)
 
 
-RECIPES: dict[str, Callable[[float], sp.Rule]] = {
-    "synaptic": lambda sparsity: sp.ToSparsity(_ramp(sparsity)),
-    "early": lambda sparsity: sp.ToSparsity(_ramp(sparsity)),
-    "one-shot": lambda sparsity: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
-    "random": lambda sparsity: sp.ToSparsity(_ramp(sparsity), score="random"),
-    "vos2025": lambda sparsity: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
+RECIPES: dict[str, Callable[[float, int], sp.Rule]] = {
+    "ramp": lambda sparsity, seed: sp.ToSparsity(_late(sparsity)),
+    "growing": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
+    "one-shot": lambda sparsity, seed: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
+    "random-ramp": lambda sparsity, seed: sp.ToSparsity(_late(sparsity), score="random"),
+    "random-start": lambda sparsity, seed: sp.SET(sparsity, end=_AT_ONCE, seed=seed, scaled_start=True),
+    "vos2025": lambda sparsity, seed: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
 }
-"""Rules by name, each a function of the final sparsity."""
+"""Rules by name, each a function of the final sparsity and the seed of the training."""
 
-SYNAPTIC = ("synaptic", "early")
-"""The recipes of the arm "synaptic", late and early."""
+SYNAPTIC = ("ramp", "growing")
+"""The recipes of the arm "synaptic": of what has been learnt, remove little and late; or train few weights throughout,
+the weakest making room for new ones."""
 
 TOLERANCE = 0.01
 """Of arms that remove weights: one percent of validation error buys the sparser network."""
@@ -59,15 +61,15 @@ class Regime:
         """What was chosen, in a few characters, "" where there is nothing to choose.
 
         Example:
-            >>> Regime(recipe="synaptic", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
+            >>> Regime(recipe="ramp", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
             ('sparsity 0.8', 'dropout 0.1', '')
         """
         values = {"dropout": self.dropout, "weight decay": self.weight_decay, "sparsity": self.sparsity}
         return ", ".join(f"{name} {value:.3g}" for name, value in values.items() if value)
 
-    def rule(self) -> sp.Rule | None:
+    def rule(self, seed: int = 0) -> sp.Rule | None:
         """Return a fresh rule, or None where nothing is pruned."""
-        return RECIPES[self.recipe](self.sparsity) if self.recipe else None
+        return RECIPES[self.recipe](self.sparsity, seed) if self.recipe else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Grid:
         dropout: rates in (0, 1).
         sparsity: final sparsities in (0, 1), for every arm that removes weights.
         weight_decay: factors above 0.
-        members: networks of a sparse ensemble; each keeps one part in `members` of its weights.
+        members: networks of a sparse ensemble; of the sparsities those serve it that leave each at most one part in
+            `members` of its weights.
     """
 
     dropout: tuple[float, ...] = (0.3,)
@@ -120,17 +123,16 @@ def _dropout(grid: Grid) -> tuple[Regime, ...]:
     return tuple(Regime(dropout=rate) for rate in grid.dropout)
 
 
-def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
-    return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
+def _pruned(light: str, heavy: str) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: tuple(Regime(recipe=heavy if s >= _HEAVY else light, sparsity=s) for s in grid.sparsity)
 
 
-def _synaptic(grid: Grid) -> tuple[Regime, ...]:
-    """The names are part of what the hashes of published cells cover; the ramps are those of `_ramp`."""
-    return tuple(Regime(recipe="early" if s >= _HEAVY else "synaptic", sparsity=s) for s in grid.sparsity)
+_synaptic = _pruned("ramp", "growing")
 
 
 def _members(grid: Grid) -> tuple[Regime, ...]:
-    return (Regime(recipe="synaptic", sparsity=round(1 - 1 / grid.members, 4)),)
+    """Only sparsities at which all members together have at most the weights of one dense network."""
+    return tuple(regime for regime in _synaptic(grid) if grid.members * (1 - regime.sparsity) <= 1)
 
 
 def _table(*arms: Arm) -> dict[str, Arm]:
@@ -145,20 +147,20 @@ ARMS: dict[str, Arm] = _table(
         "synaptic",
         _synaptic,
         tolerance=TOLERANCE,
-        meaning="no dropout; the network prunes itself while it trains",
+        meaning="no dropout; the network prunes itself while it trains, or trains sparse and grows anew what it prunes",
     ),
     Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
     Arm(
         "one-shot",
-        _pruned("one-shot"),
+        _pruned("one-shot", "one-shot"),
         tolerance=TOLERANCE,
         meaning="a single cut by magnitude at 30 % of training",
     ),
     Arm(
         "random",
-        _pruned("random"),
+        _pruned("random-ramp", "random-start"),
         tolerance=TOLERANCE,
-        meaning="random weights removed on the schedule of “synaptic”",
+        meaning="random weights removed when “synaptic” removes weights, and none grown",
     ),
     Arm(
         "narrow",
@@ -175,7 +177,7 @@ ARMS: dict[str, Arm] = _table(
         "synaptic-ensemble",
         _members,
         ensemble=True,
-        meaning="pruned networks of several seeds, averaged; together the weights of one dense network",
+        meaning="pruned networks of several seeds, averaged; together at most the weights of one dense network",
     ),
     Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
     Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),

@@ -61,7 +61,7 @@ class Cell:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that the hash covers, as plain values."""
-        rule = {"rule": repr(self.regime.rule())}
+        rule = {"rule": repr(self.regime.rule(self.seed))}
         return asdict(self) | rule | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
 
     @cached_property
@@ -116,7 +116,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
     seed = cell.seed + 100_000 * cell.regime.repeat
     torch.manual_seed(seed)
     model = build(cell, task)
-    rule = cell.regime.rule()
+    rule = cell.regime.rule(cell.seed)
     per_epoch = -(-len(task.train) // cell.batch_size)
     training = train(
         model,

@@ -7,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from synaptic_pruning.study.about import About
-from synaptic_pruning.study.arms import ARMS
 from synaptic_pruning.study.cells import task_of
 from synaptic_pruning.study.executors import Executor, failure
 from synaptic_pruning.study.exported import exported
-from synaptic_pruning.study.plan import Plan, expand
+from synaptic_pruning.study.plan import Plan, expand, no_ensemble
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.runner import read_record, run
@@ -37,15 +36,12 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
         The table of runs (`results.to_table`), failed ones included.
 
     Raises:
-        DataError: a series does not carry these windows and horizon, or there are fewer seeds than members of an
-            ensemble; raised before any training.
+        DataError: a series does not carry these windows and horizon, or an ensemble cannot be put together from
+            these seeds and sparsities; raised before any training.
         KeyboardInterrupt: finished cells are kept.
     """
-    if any(ARMS[name].ensemble for name in plan.arms) and len(plan.seeds) < plan.grid.members:
-        raise DataError(
-            f"an ensemble has {plan.grid.members} members of different seeds, but there are {len(plan.seeds)} seeds; "
-            "give more seeds or leave that arm out."
-        )
+    if reason := no_ensemble(plan.arms, plan.grid, len(plan.seeds)):
+        raise DataError(f"{reason}, or leave that arm out.")
     cells = expand(plan, series)
     by_name = {one.name: one for one in series}
     for cell in cells:

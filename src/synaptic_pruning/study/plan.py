@@ -55,6 +55,24 @@ class Plan:
         return ARMS[arm].passes if self.protocol == "rigorous" else min(1, ARMS[arm].passes)
 
 
+def no_ensemble(arms: Sequence[str], grid: Grid, seeds: int) -> str:
+    """Say why an ensemble among the arms cannot be put together, and what to do; "" where it can, or there is none."""
+    if not any(ARMS[name].ensemble for name in arms):
+        return ""
+    if seeds < grid.members:
+        return (
+            f"seeds is {seeds}, but an ensemble has {grid.members} members of different seeds; "
+            "give more seeds, or fewer grid.members"
+        )
+    if not any(ARMS[name].candidates(grid) for name in arms if ARMS[name].ensemble):
+        return (
+            f"grid.sparsity goes up to {max(grid.sparsity):g}, but each of {grid.members} members of an ensemble may "
+            f"keep one weight in {grid.members}; add a sparsity of at least {1 - 1 / grid.members:.4g}, or take "
+            "fewer grid.members"
+        )
+    return ""
+
+
 def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
     """Return the cells of a plan: data set × model × length × seed × training regime."""
     passes: dict[Regime, set[int]] = {}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synaptic_pruning.study.arms import ARMS, Grid
-from synaptic_pruning.study.plan import Plan
+from synaptic_pruning.study.plan import Plan, no_ensemble
 from synaptic_pruning.tasks.forecasting.datasets import embedded
 from synaptic_pruning.tasks.forecasting.registry import find
 from synaptic_pruning.tasks.forecasting.series import DataError, Series
@@ -127,11 +127,8 @@ class Spec(_Strict):
     def _whole(self) -> Self:
         if (self.steps == 0) == (self.epochs == 0):
             raise ValueError(f"steps is {self.steps} and epochs is {self.epochs}; give one of them, at least 1")
-        if any(ARMS[name].ensemble for name in self.arms) and self.seeds < self.grid.members:
-            raise ValueError(
-                f"seeds is {self.seeds}, but an ensemble has {self.grid.members} members of different seeds; "
-                "give more seeds, or fewer grid.members"
-            )
+        if reason := no_ensemble(self.arms, Grid(**self.grid.model_dump()), self.seeds):
+            raise ValueError(reason)
         absent = [name for name in self.development if name not in self.datasets]
         if absent:
             raise ValueError(f"development names {absent[0]!r}, which is not in datasets; add it there too")
