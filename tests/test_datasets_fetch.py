@@ -126,7 +126,7 @@ def archive(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "body", "expected", "recipe"),
     [
-        ("a.csv.gz", gzip.compress(b"x,y\n1,2\n"), b"x,y\n1,2\n", {}),
+        ("a.csv.gz", gzip.compress(b"x,y\n1,2\n", mtime=0), b"x,y\n1,2\n", {}),
         ("a.zip", archive(b"x,y\n1,2\n"), b"x,y\n1,2\n", {"member": "inner.csv"}),
         ("a.csv", b"ds,y\n1,NaN\n", b"date,y\n1,\n", {"rewrite": (("ds,", "date,"), ("NaN", ""))}),
         ("a.csv", b"x,y\r\n1,2\r\n3,4\r\n", b"x,y\n1,2\n", {"rewrite": (("\r\n", "\n"),), "keep": 8}),
@@ -228,8 +228,8 @@ def test_local_copy_is_used_checked_and_never_replaced(server, entry, tmp_path, 
     (folder / "series").mkdir(parents=True)
     copy = folder / "series" / "made.csv.gz"
     for damaged, said in [
-        (gzip.compress(TEXT[:-2].encode()), "is not the file"),
-        (gzip.compress(TEXT.encode())[:-9], "truncated or damaged"),
+        (gzip.compress(TEXT[:-2].encode(), mtime=0), "is not the file"),
+        (gzip.compress(TEXT.encode(), mtime=0)[:-9], "truncated or damaged"),
         (b"text", "truncated or damaged"),
     ]:
         copy.write_bytes(damaged)
