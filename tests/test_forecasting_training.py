@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import synaptic_pruning as sp
 from synaptic_pruning.summaries import Row, Summary
 from synaptic_pruning.tasks.forecasting import Series, build_model, make_task, predict, read_csv, score, train
 
@@ -41,6 +42,8 @@ class FakePruner:
     @property
     def finished(self):
         return self.steps >= self.finish * self.total_steps
+
+    ramp_finished = finished
 
     def sparsity(self):
         return min(1.0, self.steps / (self.finish * self.total_steps)) * 0.9
@@ -136,6 +139,17 @@ def test_the_best_epoch_waits_for_the_pruner():
     assert run.best_epoch == min(maes, key=maes.get)
     assert run.sparsity == 0.9
     assert run.layers["w"] == pytest.approx([row["sparsity"] for row in run.history], abs=1e-3)
+
+
+def test_every_epoch_may_be_the_best_where_the_sparsity_is_there_from_the_start():
+    def attach(model, optimizer, total_steps):
+        return sp.SynapticPruner(model, optimizer, sp.RigL(0.7, end=0.9), total_steps=total_steps)
+
+    # Once the rate is far too high nothing gets better after the first epoch, long before the last swap.
+    run = train(network(), wave(), epochs=8, seed=0, attach=attach, learning_rate=0.3)
+    maes = {row["epoch"]: row["validation_mae"] for row in run.history}
+    assert {round(row["sparsity"], 2) for row in run.history} == {0.7}
+    assert run.best_epoch == min(maes, key=maes.get) < 0.9 * 8
 
 
 def test_patience_waits_for_the_pruner_and_then_stops():

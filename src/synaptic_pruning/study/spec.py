@@ -197,7 +197,7 @@ def read_spec(where: str | Path) -> Spec:
 
     Example:
         >>> read_spec("smoke").seeds
-        3
+        2
     """
     path = Path(where)
     if not path.is_file():
