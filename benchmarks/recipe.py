@@ -20,12 +20,13 @@ from torch import nn
 import synaptic_pruning as sp
 from synaptic_pruning.study.spec import read_spec
 from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, score, train
+from synaptic_pruning.tasks.forecasting.training import Training
 
 SPEC = read_spec("standard")
 _Make = Callable[[], sp.Rule]
 
 
-def _ramp(kind: Callable[..., sp.Schedule], sparsity: float, begin: float, end: float) -> _Make:
+def ramp(kind: Callable[..., sp.Schedule], sparsity: float, begin: float, end: float) -> _Make:
     return lambda: sp.ToSparsity(kind(sparsity, begin=begin, end=end))
 
 
@@ -34,7 +35,7 @@ RULES: dict[str, _Make | float | None] = {
     "dropout 0.1": 0.1,
     "dropout 0.3": 0.3,
     **{
-        f"{name} {target:.0%}, {begin} to {end}": _ramp(kind, target, begin, end)
+        f"{name} {target:.0%}, {begin} to {end}": ramp(kind, target, begin, end)
         for name, kind, target, begin, end in (
             ("cubic", sp.cubic, 0.5, 0.3, 0.8),
             ("cubic", sp.cubic, 0.7, 0.3, 0.8),
@@ -55,22 +56,22 @@ RULES: dict[str, _Make | float | None] = {
 }
 
 
-def run(cell: tuple[Path, str, str, str, int]) -> float:
-    """Train one network and return its test MAE."""
-    data, dataset, model_name, arm, seed = cell
+def fit(
+    data: Path, dataset: str, model_name: str, make: _Make | None = None, *, dropout: float = 0.0, seed: int = 0
+) -> tuple[Training, float]:
+    """Train one network under the standard study's protocol; return what happened and its test MAE."""
     torch.set_num_threads(1)
-    plan, made = SPEC.plan(), RULES[arm]
+    plan = SPEC.plan()
     task = make_task(load(dataset, data_dir=data, rows=SPEC.rows), length=plan.lengths[0])
     torch.manual_seed(seed)
-    dropout = made if isinstance(made, float) else 0.0
     sizes = {"channels": 1, "length": plan.lengths[0], "horizon": 1, "unit": task.unit}
     model = build_model(model_name, **sizes, dropout=dropout)  # type: ignore[arg-type]
 
     def attach(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> sp.SynapticPruner:
-        assert callable(made)
-        return sp.SynapticPruner(net, optimizer, made(), total_steps=steps)
+        assert make is not None
+        return sp.SynapticPruner(net, optimizer, make(), total_steps=steps)
 
-    train(
+    training = train(
         model,
         task,
         epochs=round(plan.steps / -(-len(task.train) // plan.batch_size)),
@@ -78,9 +79,18 @@ def run(cell: tuple[Path, str, str, str, int]) -> float:
         learning_rate=plan.learning_rates[model_name],
         batch_size=plan.batch_size,
         schedule=plan.schedule,
-        attach=attach if callable(made) else None,
+        attach=attach if make else None,
     )
-    return score(task, task.to_units(predict(model, task.test), task.test))["mae"]
+    return training, score(task, task.to_units(predict(model, task.test), task.test))["mae"]
+
+
+def run(cell: tuple[Path, str, str, str, int]) -> float:
+    """Train one network and return its test MAE."""
+    data, dataset, model_name, arm, seed = cell
+    made = RULES[arm]
+    if isinstance(made, float):
+        return fit(data, dataset, model_name, dropout=made, seed=seed)[1]
+    return fit(data, dataset, model_name, made, seed=seed)[1]
 
 
 def main() -> None:

@@ -16,20 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
+from recipe import SPEC, fit, ramp
 from scipy import stats
-from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.spec import read_spec
-from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, score, train
 
-SPEC = read_spec("standard")
 GRID = (0.5, 0.7, 0.8, 0.9)
-RULES: dict[str, sp.Rule | None] = {
+RULES = {
     "none": None,
-    "path": sp.ToSparsity(sp.linear(0.9, begin=0.3, end=0.8)),
-    **{f"{target:g}": sp.ToSparsity(sp.cubic(target, begin=0.3, end=0.8)) for target in GRID},
+    "path": ramp(sp.linear, 0.9, 0.3, 0.8),
+    **{f"{target:g}": ramp(sp.cubic, target, 0.3, 0.8) for target in GRID},
 }
 TOLERANCES = (0.0, 0.01, 0.03)
 
@@ -45,29 +41,10 @@ class Trained(NamedTuple):
 def run(cell: tuple[Path, str, str, str]) -> Trained:
     """Train one network."""
     data, dataset, model_name, arm = cell
-    torch.set_num_threads(1)
-    plan, rule = SPEC.plan(), RULES[arm]
-    task = make_task(load(dataset, data_dir=data, rows=SPEC.rows), length=plan.lengths[0])
-    torch.manual_seed(0)
-    model = build_model(model_name, channels=1, length=plan.lengths[0], horizon=1, unit=task.unit)  # type: ignore[arg-type]
-
-    def attach(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> sp.SynapticPruner:
-        return sp.SynapticPruner(net, optimizer, rule, total_steps=steps)
-
-    training = train(
-        model,
-        task,
-        epochs=round(plan.steps / -(-len(task.train) // plan.batch_size)),
-        seed=0,
-        learning_rate=plan.learning_rates[model_name],
-        batch_size=plan.batch_size,
-        schedule=plan.schedule,
-        attach=attach if rule else None,
-    )
+    training, test = fit(data, dataset, model_name, RULES[arm])
     path = sp.SparsityPath()
     for epoch in training.history:
         path.report(epoch["sparsity"], epoch["validation_mae"])
-    test = score(task, task.to_units(predict(model, task.test), task.test))["mae"]
     validation = training.history[training.best_epoch - 1]["validation_mae"]
     return Trained(validation, test, tuple(path.sparsest(tolerance) for tolerance in TOLERANCES))
 
