@@ -99,10 +99,6 @@ BAD = {
     "steps and epochs": (SHORT + "epochs = 3", "steps is 5 and epochs is 3; give one of them, at least 1."),
     "neither": (SHORT.replace("steps = 5", ""), "steps is 0 and epochs is 0; give one of them, at least 1."),
     "negative": (SHORT.replace("= 5", "= -5"), "steps: should be greater than or equal to 0 (given: -5)."),
-    "too few seeds": (
-        SHORT + 'arms = ["synaptic-ensemble"]\nseeds = 2',
-        "seeds is 2, but an ensemble has 3 members of different seeds; give more seeds, or fewer grid.members.",
-    ),
     "too many members": (
         SHORT + 'arms = ["synaptic-ensemble"]\nseeds = 9\n[grid]\nmembers = 9',
         "grid.sparsity goes up to 0.8, but each of 9 members of an ensemble may keep one weight in 9; add a sparsity "

@@ -37,10 +37,10 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
 
     Raises:
         DataError: a series does not carry these windows and horizon, or an ensemble cannot be put together from
-            these seeds and sparsities; raised before any training.
+            these sparsities; raised before any training.
         KeyboardInterrupt: finished cells are kept.
     """
-    if reason := no_ensemble(plan.arms, plan.grid, len(plan.seeds)):
+    if reason := no_ensemble(plan.arms, plan.grid):
         raise DataError(f"{reason}, or leave that arm out.")
     cells = expand(plan, series)
     by_name = {one.name: one for one in series}

@@ -22,7 +22,8 @@ class Plan:
         arms: names of `ARMS`.
         lengths: window lengths, in observations.
         horizon: steps ahead that are forecast together.
-        seeds: one network each; arms of one seed share initial weights and data order.
+        seeds: one network each; arms of one seed share initial weights and data order. Members of an ensemble that
+            has more of them than there are seeds take the numbers that follow.
         epochs: passes over the training windows, the same for every arm.
         steps: optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
         learning_rates: of Adam by model, 1e-3 where none is given.
@@ -54,31 +55,31 @@ class Plan:
         """Return how many stochastic passes an arm averages; the released protocol calls a single one MC dropout."""
         return ARMS[arm].passes if self.protocol == "rigorous" else min(1, ARMS[arm].passes)
 
+    def trained_seeds(self, arm: str) -> tuple[int, ...]:
+        """Return the seeds that an arm trains: those of the plan, and as many more as an ensemble has members."""
+        more = self.grid.members - len(self.seeds) if ARMS[arm].ensemble else 0
+        return self.seeds + tuple(max(self.seeds) + 1 + i for i in range(more))
 
-def no_ensemble(arms: Sequence[str], grid: Grid, seeds: int) -> str:
+
+def no_ensemble(arms: Sequence[str], grid: Grid) -> str:
     """Say why an ensemble among the arms cannot be put together, and what to do; "" where it can, or there is none."""
-    if not any(ARMS[name].ensemble for name in arms):
+    if all(ARMS[name].candidates(grid) for name in arms if ARMS[name].ensemble):
         return ""
-    if seeds < grid.members:
-        return (
-            f"seeds is {seeds}, but an ensemble has {grid.members} members of different seeds; "
-            "give more seeds, or fewer grid.members"
-        )
-    if not any(ARMS[name].candidates(grid) for name in arms if ARMS[name].ensemble):
-        return (
-            f"grid.sparsity goes up to {max(grid.sparsity):g}, but each of {grid.members} members of an ensemble may "
-            f"keep one weight in {grid.members}; add a sparsity of at least {1 - 1 / grid.members:.4g}, or take "
-            "fewer grid.members"
-        )
-    return ""
+    return (
+        f"grid.sparsity goes up to {max(grid.sparsity):g}, but each of {grid.members} members of an ensemble may "
+        f"keep one weight in {grid.members}; add a sparsity of at least {1 - 1 / grid.members:.4g}, or take "
+        "fewer grid.members"
+    )
 
 
 def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
     """Return the cells of a plan: data set × model × length × seed × training regime."""
     passes: dict[Regime, set[int]] = {}
+    seeds: dict[Regime, set[int]] = {}
     for name in plan.arms:
         for regime in plan.candidates(name):
             passes.setdefault(regime, set()).add(plan.passes(name))
+            seeds.setdefault(regime, set()).update(plan.trained_seeds(name))
     return [
         Cell(
             dataset=one.name,
@@ -101,6 +102,7 @@ def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
         for one in series
         for model in plan.models
         for length in plan.lengths
-        for seed in plan.seeds
+        for seed in sorted(set().union(*seeds.values()))
         for regime, asked in passes.items()
+        if seed in seeds[regime]
     ]

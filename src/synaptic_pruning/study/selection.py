@@ -48,20 +48,19 @@ def validation_error(record: Record, passes: int) -> float:
 def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: Path) -> list[dict[str, Any]]:
     runs: dict[tuple[str, str], dict[str, Any]] = {}
     for name in plan.arms:
-        passes = plan.passes(name)
+        passes, seeds = plan.passes(name), plan.trained_seeds(name)
         mean = {
-            regime: float(np.mean([validation_error(record, passes) for record in trainings[regime].values()]))
+            regime: float(np.mean([validation_error(trainings[regime][seed], passes) for seed in seeds]))
             for regime in plan.candidates(name)
         }
         chosen = _choose(mean, ARMS[name].tolerance)
-        of_seeds = trainings[chosen]
-        for place, seed in enumerate(of_seeds):
+        for place, seed in enumerate(plan.seeds):
             if ARMS[name].ensemble:
-                seeds = list(of_seeds)
-                members = [of_seeds[seeds[(place + i) % len(seeds)]] for i in range(plan.grid.members)]
+                own = [seeds[(place + i) % len(seeds)] for i in range(plan.grid.members)]
+                members = [trainings[chosen][one] for one in own]
                 runs[name, members[0]["hash"]] = _ensemble(name, members, chosen, folder)
                 continue
-            record = of_seeds[seed]
+            record = trainings[chosen][seed]
             run = runs.setdefault(("", record["hash"]), _bare(record, chosen))
             run["cell"]["arms"].append({"name": name})
             if record["status"] == "ok":

@@ -76,7 +76,7 @@ class Spec(_Strict):
         models: forecasters.
         arms: what is compared.
         lengths: window lengths in rows; horizon: rows forecast together.
-        seeds: networks of every kind, with seeds 0, 1, ...
+        seeds: networks of every kind, with seeds 0, 1, ...; an ensemble trains more where it has more members.
         steps: optimizer steps of every training, rounded to whole epochs; or give `epochs`.
         learning_rate: of Adam, one for all models or one a model.
         schedule: of the learning rate.
@@ -127,7 +127,7 @@ class Spec(_Strict):
     def _whole(self) -> Self:
         if (self.steps == 0) == (self.epochs == 0):
             raise ValueError(f"steps is {self.steps} and epochs is {self.epochs}; give one of them, at least 1")
-        if reason := no_ensemble(self.arms, Grid(**self.grid.model_dump()), self.seeds):
+        if reason := no_ensemble(self.arms, Grid(**self.grid.model_dump())):
             raise ValueError(reason)
         absent = [name for name in self.development if name not in self.datasets]
         if absent:
