@@ -1,5 +1,7 @@
 """Accelerate: the loop stays a plain one; its wrapped optimizer is seen through."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,23 @@ def test_only_real_steps_count(tmp_path: Path, arguments: dict[str, Any]):
     assert state["pruner"]["steps"] == STEPS
     zeros = sum(int((state["net"][name] == 0).sum()) for name in ("0.weight", "3.weight"))
     assert zeros == 63
+
+
+def test_copies(tmp_path: Path):
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = accelerate.Accelerator(cpu=True)
+    torch.manual_seed(0)
+    net = nn.Linear(10, 10)
+    net, optimizer = accelerator.prepare(net, torch.optim.Adam(net.parameters()))
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
+    for _ in range(STEPS):
+        accelerator.backward(net(torch.randn(4, 10)).square().mean())
+        optimizer.step()
+        optimizer.zero_grad()
+    plain = accelerator.unwrap_model(net)
+    copies = copy.deepcopy(plain), pickle.loads(pickle.dumps(plain))
+    for one in copies:
+        assert differences(one.state_dict(), plain.state_dict()) == []
+        one(torch.randn(4, 10)).square().mean().backward()
+        assert int((one.weight.grad == 0).sum()) == 0  # no pruner follows a copy
+    assert int((plain.weight == 0).sum()) == pruner.synapses.total - pruner.synapses.count == 90

@@ -1,5 +1,6 @@
 """Frameworks that need no file of their own: the pruner is attached in their usual hooks."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import peft
 import skorch
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 import synaptic_pruning as sp
+from synaptic_pruning.integrations.transformers import SynapticPruning
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
 
@@ -47,7 +49,7 @@ def test_skorch():
     assert sum(int((p == 0).sum()) for p in net.module_.parameters() if p.dim() == 2) == 56
 
 
-def _adapted() -> nn.Module:
+def _bert() -> nn.Module:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=20,
@@ -58,8 +60,46 @@ def _adapted() -> nn.Module:
         max_position_embeddings=8,
         num_labels=2,
     )
+    return BertForSequenceClassification(config)
+
+
+def test_hyperparameters_of_transformers_are_searched_with_fresh_masks(tmp_path: Path):
+    pytest.importorskip("optuna")
+    words = [{"input_ids": row, "labels": row[0] % 2} for row in torch.randint(0, 20, (16, 8))]
+    begun: list[float] = []
+    ended: list[tuple[int, float]] = []
+
+    class Watch(SynapticPruning):
+        def on_train_begin(self, *arguments: Any, **named: Any) -> None:
+            super().on_train_begin(*arguments, **named)
+            begun.append(self.pruner.sparsity())
+
+        def on_train_end(self, *arguments: Any, **named: Any) -> None:
+            ended.append((self.pruner.steps, self.pruner.sparsity()))
+            super().on_train_end(*arguments, **named)
+
+    pruning = Watch()
+    trainer = Trainer(
+        args=TrainingArguments(
+            str(tmp_path), max_steps=20, report_to="none", disable_tqdm=True, use_cpu=True, eval_strategy="epoch"
+        ),
+        model_init=lambda trial: _bert(),
+        train_dataset=words,
+        eval_dataset=words,
+        callbacks=[pruning],
+    )
+    best = trainer.hyperparameter_search(
+        backend="optuna", n_trials=2, hp_space=lambda trial: {"learning_rate": trial.suggest_float("lr", 1e-4, 1e-2)}
+    )
+    assert begun == [0, 0]  # every trial starts with a dense network of its own
+    assert [steps for steps, _ in ended] == [20, 20]
+    assert [sparsity for _, sparsity in ended] == pytest.approx([0.8, 0.8], abs=1e-3)
+    assert best.objective > 0
+
+
+def _adapted() -> nn.Module:
     lora = peft.LoraConfig(r=4, target_modules=["query", "value"], task_type="SEQ_CLS")
-    return peft.get_peft_model(BertForSequenceClassification(config), lora)
+    return peft.get_peft_model(_bert(), lora)
 
 
 @pytest.mark.parametrize("exclude", [[], ["*classifier*"]], ids=["all that trains", "adapters"])

@@ -1,5 +1,7 @@
 """The callback inside real Trainers, with small models of the kinds people train."""
 
+import copy
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,29 @@ def test_accumulated_gradients_count_as_one_step(tmp_path: Path):
     trainer.train()
     assert pruning.pruner is not None
     assert pruning.pruner.steps == pruning.pruner.total_steps == 12
+
+
+def test_mixed_precision(tmp_path: Path):
+    pruning, model, seen = SynapticPruning(), _bert(), set()
+    model.classifier.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    trainer = _trainer(tmp_path, pruning, task="bert", model=model, bf16=True)
+    trainer.train()
+    assert seen == {torch.bfloat16}
+    assert pruning.pruner is not None
+    assert pruning.pruner.steps == STEPS
+    assert _zeros(model, pruning) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_copies(tmp_path: Path):
+    pruning = pickle.loads(pickle.dumps(SynapticPruning(RAMP, every=2)))
+    trainer = _trainer(tmp_path, pruning)
+    trainer.train()
+    copied, loaded = copy.deepcopy(trainer.model), pickle.loads(pickle.dumps(trainer.model))
+    assert _zeros(copied, pruning) == _zeros(loaded, pruning) == pytest.approx(0.9, abs=1e-3)
+    # A copy learns on without a pruner, the original keeps its zeros.
+    _trainer(tmp_path, model=copied).train()
+    assert _zeros(copied, pruning) < 0.1
+    assert _zeros(trainer.model, pruning) == pytest.approx(0.9, abs=1e-3)
 
 
 class _DieAt(TrainerCallback):
