@@ -30,7 +30,6 @@ schedule = "cosine"
 dropout = [0.1, 0.3]
 sparsity = [0.5, 0.9]
 weight_decay = [1e-4, 1e-2]
-members = 2
 """
 SHORT = 'title = "t"\ndatasets = ["sunspots"]\nmodels = ["rnn"]\nsteps = 5\n'
 
@@ -57,7 +56,7 @@ def test_a_spec_becomes_a_plan(write):
         steps=50,
         learning_rates={"rnn": 1e-2, "lstm": 3e-3},
         schedule="cosine",
-        grid=Grid(dropout=(0.1, 0.3), sparsity=(0.5, 0.9), weight_decay=(1e-4, 1e-2), members=2),
+        grid=Grid(dropout=(0.1, 0.3), sparsity=(0.5, 0.9), weight_decay=(1e-4, 1e-2)),
     )
     assert [(one.name, one.values.shape) for one in spec.series()] == [("sunspots", (120, 1)), ("elnino", (120, 1))]
     assert spec.blocks() == {"sunspots": "sunspots", "elnino": "elnino"}
@@ -95,14 +94,13 @@ BAD = {
         SHORT + "[grid]\ndropout = [0.1, 0.1]\nsparsity = [0.5, 0.7]\nweight_decay = [1e-4, 1e-3]",
         "grid: 0.1 stands there 2 times; name it once.",
     ),
-    "members": (SHORT + "[grid]\nmembers = 1", "grid.members: should be greater than or equal to 2 (given: 1)."),
     "steps and epochs": (SHORT + "epochs = 3", "steps is 5 and epochs is 3; give one of them, at least 1."),
     "neither": (SHORT.replace("steps = 5", ""), "steps is 0 and epochs is 0; give one of them, at least 1."),
     "negative": (SHORT.replace("= 5", "= -5"), "steps: should be greater than or equal to 0 (given: -5)."),
-    "too many members": (
-        SHORT + 'arms = ["synaptic-ensemble"]\nseeds = 9\n[grid]\nmembers = 9',
-        "grid.sparsity goes up to 0.8, but each of 9 members of an ensemble may keep one weight in 9; add a sparsity "
-        "of at least 0.8889, or take fewer grid.members.",
+    "no ensemble": (
+        SHORT + 'arms = ["synaptic-ensemble"]\n[grid]\nsparsity = [0.4]',
+        "grid.sparsity goes up to 0.4, and several networks that sparse have more weights than one dense network; for "
+        "an ensemble add a sparsity of at least 0.5.",
     ),
     "extra": (SHORT + 'arsm = ["none"]', "arsm is no entry; did you mean arms?"),
     "extra in grid": (SHORT + "[grid]\nsparsities = [0.5]", "grid.sparsities is no entry; did you mean sparsity?"),

@@ -80,14 +80,11 @@ class Grid:
         dropout: rates in (0, 1).
         sparsity: final sparsities in (0, 1), for every arm that removes weights.
         weight_decay: factors above 0.
-        members: networks of a sparse ensemble; of the sparsities those serve it that leave each at most one part in
-            `members` of its weights.
     """
 
     dropout: tuple[float, ...] = (0.3,)
     sparsity: tuple[float, ...] = (0.8,)
     weight_decay: tuple[float, ...] = (1e-4,)
-    members: int = 3
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Arm:
         candidates: the regimes it chooses from, given the grid.
         passes: stochastic forward passes whose forecasts are averaged; 0 is one pass without dropout.
         tolerance: the sparsest setting whose validation error is above the smallest by at most this share is taken.
-        ensemble: whether `Grid.members` networks of different seeds are averaged.
+        ensemble: whether networks of different seeds are averaged, as many as `members` says.
         meaning: what it is, in words.
 
     Example:
@@ -130,9 +127,18 @@ def _pruned(light: str, heavy: str) -> Callable[[Grid], tuple[Regime, ...]]:
 _synaptic = _pruned("ramp", "growing")
 
 
-def _members(grid: Grid) -> tuple[Regime, ...]:
-    """Only sparsities at which all members together have at most the weights of one dense network."""
-    return tuple(regime for regime in _synaptic(grid) if grid.members * (1 - regime.sparsity) <= 1)
+def members(sparsity: float) -> int:
+    """Return how many networks of a final sparsity have together at most the weights of one dense network.
+
+    Example:
+        >>> members(0.8), members(0.7), members(0.4)
+        (5, 3, 1)
+    """
+    return int(1 / (1 - sparsity) + 1e-9)  # 1 / (1 - 0.9) may be a hair below 10
+
+
+def _of_several(grid: Grid) -> tuple[Regime, ...]:
+    return tuple(regime for regime in _synaptic(grid) if members(regime.sparsity) > 1)
 
 
 def _table(*arms: Arm) -> dict[str, Arm]:
@@ -175,9 +181,9 @@ ARMS: dict[str, Arm] = _table(
     ),
     Arm(
         "synaptic-ensemble",
-        _members,
+        _of_several,
         ensemble=True,
-        meaning="pruned networks of several seeds, averaged; together at most the weights of one dense network",
+        meaning="pruned networks of several seeds, averaged: as many as have the weights of one dense network",
     ),
     Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
     Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),

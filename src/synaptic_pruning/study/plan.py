@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synaptic_pruning.study.arms import ARMS, Grid, Regime
+from synaptic_pruning.study.arms import ARMS, Grid, Regime, members
 from synaptic_pruning.study.cells import Cell, Protocol
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class Plan:
         """Return how many stochastic passes an arm averages; the released protocol calls a single one MC dropout."""
         return ARMS[arm].passes if self.protocol == "rigorous" else min(1, ARMS[arm].passes)
 
-    def trained_seeds(self, arm: str) -> tuple[int, ...]:
+    def trained_seeds(self, arm: str, regime: Regime) -> tuple[int, ...]:
         """Return the seeds that an arm trains: those of the plan, and as many more as an ensemble has members."""
-        more = self.grid.members - len(self.seeds) if ARMS[arm].ensemble else 0
+        more = members(regime.sparsity) - len(self.seeds) if ARMS[arm].ensemble else 0
         return self.seeds + tuple(max(self.seeds) + 1 + i for i in range(more))
 
 
@@ -66,9 +66,8 @@ def no_ensemble(arms: Sequence[str], grid: Grid) -> str:
     if all(ARMS[name].candidates(grid) for name in arms if ARMS[name].ensemble):
         return ""
     return (
-        f"grid.sparsity goes up to {max(grid.sparsity):g}, but each of {grid.members} members of an ensemble may "
-        f"keep one weight in {grid.members}; add a sparsity of at least {1 - 1 / grid.members:.4g}, or take "
-        "fewer grid.members"
+        f"grid.sparsity goes up to {max(grid.sparsity):g}, and several networks that sparse have more weights than one "
+        "dense network; for an ensemble add a sparsity of at least 0.5"
     )
 
 
@@ -79,7 +78,7 @@ def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
     for name in plan.arms:
         for regime in plan.candidates(name):
             passes.setdefault(regime, set()).add(plan.passes(name))
-            seeds.setdefault(regime, set()).update(plan.trained_seeds(name))
+            seeds.setdefault(regime, set()).update(plan.trained_seeds(name, regime))
     return [
         Cell(
             dataset=one.name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synaptic_pruning.study.arms import ARMS, Regime
+from synaptic_pruning.study.arms import ARMS, Regime, members
 from synaptic_pruning.study.cells import Cell, read_forecasts
 from synaptic_pruning.study.plan import Plan
 
@@ -24,7 +24,8 @@ def select(cells: Sequence[Cell], records: Sequence[Record], plan: Plan, folder:
     An arm chooses one setting for each data set, model and window length, by the mean validation error over all seeds:
     the smallest, or, of arms that remove weights, the sparsest within `Arm.tolerance` of the smallest. A setting of
     which some seed failed is chosen only where every setting did. Arms that chose the same training share a record. A
-    sparse ensemble has records of its own: the mean forecast of `Grid.members` seeds from its own on.
+    sparse ensemble has records of its own, one a seed: the mean forecast of so many seeds from there on, of the setting
+    whose means have the smallest validation error.
 
     Args:
         cells: what was run, and `records` what came of it, in the same order.
@@ -48,18 +49,17 @@ def validation_error(record: Record, passes: int) -> float:
 def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: Path) -> list[dict[str, Any]]:
     runs: dict[tuple[str, str], dict[str, Any]] = {}
     for name in plan.arms:
-        passes, seeds = plan.passes(name), plan.trained_seeds(name)
-        mean = {
-            regime: float(np.mean([validation_error(trainings[regime][seed], passes) for seed in seeds]))
+        if ARMS[name].ensemble:
+            found = _ensembles(name, trainings, plan, folder)
+            runs |= {(name, str(seed)): run for seed, run in zip(plan.seeds, found, strict=True)}
+            continue
+        passes = plan.passes(name)
+        errors = {
+            regime: [validation_error(trainings[regime][seed], passes) for seed in plan.seeds]
             for regime in plan.candidates(name)
         }
-        chosen = _choose(mean, ARMS[name].tolerance)
-        for place, seed in enumerate(plan.seeds):
-            if ARMS[name].ensemble:
-                own = [seeds[(place + i) % len(seeds)] for i in range(plan.grid.members)]
-                members = [trainings[chosen][one] for one in own]
-                runs[name, members[0]["hash"]] = _ensemble(name, members, chosen, folder)
-                continue
+        chosen = _choose(errors, ARMS[name].tolerance)
+        for seed in plan.seeds:
             record = trainings[chosen][seed]
             run = runs.setdefault(("", record["hash"]), _bare(record, chosen))
             run["cell"]["arms"].append({"name": name})
@@ -71,12 +71,30 @@ def _runs(trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: 
     return list(runs.values())
 
 
-def _choose(errors: Mapping[Regime, float], tolerance: float) -> Regime:
-    """Return the sparsest regime within the tolerance of the smallest error, of several the one with the smallest."""
-    most = min(errors.values()) * (1 + tolerance)
+def _ensembles(
+    name: str, trainings: Mapping[Regime, Mapping[int, Record]], plan: Plan, folder: Path
+) -> list[dict[str, Any]]:
+    found: dict[Regime, list[dict[str, Any]]] = {}
+    for regime in plan.candidates(name):
+        seeds = plan.trained_seeds(name, regime)
+        for first in range(len(plan.seeds)):
+            own = [seeds[(first + i) % len(seeds)] for i in range(members(regime.sparsity))]
+            run = _ensemble(name, [trainings[regime][seed] for seed in own], regime, folder)
+            found.setdefault(regime, []).append(run)
+    errors = {
+        regime: [run["arms"][name]["validation_mae"] if run["status"] == "ok" else math.inf for run in runs]
+        for regime, runs in found.items()
+    }
+    return found[_choose(errors, ARMS[name].tolerance)]
+
+
+def _choose(errors: Mapping[Regime, Sequence[float]], tolerance: float) -> Regime:
+    """Return the sparsest regime within the tolerance of the smallest mean error, of several the one that has it."""
+    mean = {regime: float(np.mean(values)) for regime, values in errors.items()}
+    most = min(mean.values()) * (1 + tolerance)
     if math.isinf(most):  # every setting failed
-        return next(iter(errors))
-    return min((r for r in errors if errors[r] <= most), key=lambda r: (-r.sparsity if tolerance else 0, errors[r]))
+        return next(iter(mean))
+    return min((r for r in mean if mean[r] <= most), key=lambda r: (-r.sparsity if tolerance else 0, mean[r]))
 
 
 def _bare(record: Record, regime: Regime) -> dict[str, Any]:
@@ -84,27 +102,27 @@ def _bare(record: Record, regime: Regime) -> dict[str, Any]:
     return run | ({"tail": {"truth": [], "forecasts": {}}} if record["status"] == "ok" else {})
 
 
-def _ensemble(name: str, members: Sequence[Record], regime: Regime, folder: Path) -> dict[str, Any]:
+def _ensemble(name: str, networks: Sequence[Record], regime: Regime, folder: Path) -> dict[str, Any]:
     from synaptic_pruning.tasks.forecasting.metrics import mean_absolute_error, scores
 
-    run = _bare(next((m for m in members if m["status"] != "ok"), members[0]), regime)
-    run["cell"] |= {"arms": [{"name": name}], "seed": members[0]["cell"]["seed"]}
-    run |= {"setting": f"{len(members)} × {regime.setting}", "members": [member["hash"] for member in members]}
+    run = _bare(next((m for m in networks if m["status"] != "ok"), networks[0]), regime)
+    run["cell"] |= {"arms": [{"name": name}], "seed": networks[0]["cell"]["seed"]}
+    run |= {"setting": f"{len(networks)} × {regime.setting}", "members": [member["hash"] for member in networks]}
     if run["status"] != "ok":
         return run
-    stored = [read_forecasts(folder, member["hash"]) for member in members]
+    stored = [read_forecasts(folder, member["hash"]) for member in networks]
     mean = {part: np.mean([one[f"{part} 0"] for one in stored], axis=0) for part in ("test", "validation")}
-    answers = [member["answers"]["0"] for member in members]
+    answers = [member["answers"]["0"] for member in networks]
     run["arms"][name] = {
-        **scores(stored[0]["test"], mean["test"], members[0]["divided_by"]),
+        **scores(stored[0]["test"], mean["test"], networks[0]["divided_by"]),
         "validation_mae": mean_absolute_error(stored[0]["validation"], mean["validation"]),
         "predict_seconds": sum(answer["predict_seconds"] for answer in answers),
     }
     run["tail"] = {"truth": _tail(stored[0]["test"]), "forecasts": {name: _tail(mean["test"])}}
-    run["alive"] = sum(member["alive"] for member in members)
+    run["alive"] = sum(member["alive"] for member in networks)
     run["sparsity"] = 1 - run["alive"] / run["prunable"]
-    run["train_seconds"] = sum(member["train_seconds"] for member in members)
-    run["peak_memory_mb"] = max(member["peak_memory_mb"] for member in members)
+    run["train_seconds"] = sum(member["train_seconds"] for member in networks)
+    run["peak_memory_mb"] = max(member["peak_memory_mb"] for member in networks)
     return run
 
 

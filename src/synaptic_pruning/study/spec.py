@@ -39,13 +39,11 @@ class GridSpec(_Strict):
         dropout: rates in (0, 1).
         sparsity: final sparsities in (0, 1).
         weight_decay: factors above 0.
-        members: networks of a sparse ensemble, at least 2.
     """
 
     dropout: tuple[float, ...] = Grid.dropout
     sparsity: tuple[float, ...] = Grid.sparsity
     weight_decay: tuple[float, ...] = Grid.weight_decay
-    members: int = Field(default=Grid.members, ge=2, strict=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
