@@ -5,28 +5,19 @@ from dataclasses import dataclass, field
 
 import synaptic_pruning as sp
 
-_HEAVY = 0.75
 _AT_ONCE = 1e-6
 """A progress that the first event is past: nothing is swapped."""
 
-
-def _late(sparsity: float) -> sp.Schedule:
-    return sp.cubic(sparsity, begin=0.3, end=0.8)
-
-
 RECIPES: dict[str, Callable[[float, int], sp.Rule]] = {
-    "ramp": lambda sparsity, seed: sp.ToSparsity(_late(sparsity)),
-    "growing": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
+    "growing": lambda sparsity, seed: sp.SET(sparsity, seed=seed, scaled_start=True),
     "one-shot": lambda sparsity, seed: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
-    "random-ramp": lambda sparsity, seed: sp.ToSparsity(_late(sparsity), score="random"),
-    "random-start": lambda sparsity, seed: sp.SET(sparsity, end=_AT_ONCE, seed=seed, scaled_start=True),
+    "random": lambda sparsity, seed: sp.SET(sparsity, end=_AT_ONCE, seed=seed, scaled_start=True),
     "vos2025": lambda sparsity, seed: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
 }
 """Rules by name, each a function of the final sparsity and the seed of the training."""
 
-SYNAPTIC = ("ramp", "growing")
-"""The recipes of the arm "synaptic": of what has been learnt, remove little and late; or train few weights throughout,
-the weakest making room for new ones."""
+SYNAPTIC = "growing"
+"""The recipe of the arm "synaptic": train few weights throughout, the weakest making room for new ones."""
 
 TOLERANCE = 0.01
 """Of arms that remove weights: one percent of validation error buys the sparser network."""
@@ -61,7 +52,7 @@ class Regime:
         """What was chosen, in a few characters, "" where there is nothing to choose.
 
         Example:
-            >>> Regime(recipe="ramp", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
+            >>> Regime(recipe="growing", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
             ('sparsity 0.8', 'dropout 0.1', '')
         """
         values = {"dropout": self.dropout, "weight decay": self.weight_decay, "sparsity": self.sparsity}
@@ -120,11 +111,8 @@ def _dropout(grid: Grid) -> tuple[Regime, ...]:
     return tuple(Regime(dropout=rate) for rate in grid.dropout)
 
 
-def _pruned(light: str, heavy: str) -> Callable[[Grid], tuple[Regime, ...]]:
-    return lambda grid: tuple(Regime(recipe=heavy if s >= _HEAVY else light, sparsity=s) for s in grid.sparsity)
-
-
-_synaptic = _pruned("ramp", "growing")
+def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
 
 
 def members(sparsity: float) -> int:
@@ -138,7 +126,7 @@ def members(sparsity: float) -> int:
 
 
 def _of_several(grid: Grid) -> tuple[Regime, ...]:
-    return tuple(regime for regime in _synaptic(grid) if members(regime.sparsity) > 1)
+    return tuple(regime for regime in _pruned(SYNAPTIC)(grid) if members(regime.sparsity) > 1)
 
 
 def _table(*arms: Arm) -> dict[str, Arm]:
@@ -151,22 +139,22 @@ ARMS: dict[str, Arm] = _table(
     Arm("mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"),
     Arm(
         "synaptic",
-        _synaptic,
+        _pruned(SYNAPTIC),
         tolerance=TOLERANCE,
-        meaning="no dropout; the network prunes itself while it trains, or trains sparse and grows anew what it prunes",
+        meaning="no dropout; the network is sparse while it trains, prunes its weakest weights and grows others",
     ),
     Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
     Arm(
         "one-shot",
-        _pruned("one-shot", "one-shot"),
+        _pruned("one-shot"),
         tolerance=TOLERANCE,
         meaning="a single cut by magnitude at 30 % of training",
     ),
     Arm(
         "random",
-        _pruned("random-ramp", "random-start"),
+        _pruned("random"),
         tolerance=TOLERANCE,
-        meaning="random weights removed when “synaptic” removes weights, and none grown",
+        meaning="random weights removed where “synaptic” starts, and none exchanged",
     ),
     Arm(
         "narrow",

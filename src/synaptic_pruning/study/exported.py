@@ -59,7 +59,7 @@ def exported(
     pruned = [
         (cell, record)
         for cell, record in zip(cells, records, strict=True)
-        if cell.regime.recipe in SYNAPTIC and cell.dataset == largest and record["status"] == "ok"
+        if cell.regime.recipe == SYNAPTIC and cell.dataset == largest and record["status"] == "ok"
     ]
     best = [
         min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1], 0))
