@@ -1,6 +1,7 @@
 """Rules side by side on images: dense, Disuse, and every other rule brought to the sparsity that Disuse reached.
 
-Everything was chosen on the validation part with other seeds; each network meets the test part once, at the end.
+Survival ends where its costs lead it, as Disuse does. Choose settings on the validation part, with other seeds;
+each network meets the test part once, at the end.
 Run: OMP_NUM_THREADS=1 python benchmarks/rules.py mnist mlp --epochs 10 --out docs/results/mnist-mlp.json
 """
 
@@ -22,14 +23,19 @@ import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification import ClassificationTask, accuracy, build_model, epochs_to, make_task, train
 
 
-def matched(sparsity: float, seed: int) -> dict[str, Callable[[], sp.Rule]]:
-    """Return the rules that are brought to a given sparsity."""
-    ramp = sp.cubic(sparsity, begin=0.05, end=0.5)
-    return {
-        "magnitude": lambda: sp.ToSparsity(ramp),
-        "rigl": lambda: sp.RigL(sparsity, seed=seed),
-        "random": lambda: sp.ToSparsity(ramp, score=sp.scores.random(seed)),
-    }
+def _ramp(sparsity: float) -> sp.Schedule:
+    return sp.cubic(sparsity, begin=0.05, end=0.5)  # ends where Disuse does
+
+
+OTHERS: dict[str, Callable[[float, int], sp.Rule]] = {
+    "magnitude": lambda sparsity, seed: sp.ToSparsity(_ramp(sparsity)),
+    "rigl": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
+    "set": lambda sparsity, seed: sp.SET(sparsity, seed=seed, scaled_start=True),
+    "granet": lambda sparsity, seed: sp.GraNet(sparsity, begin=0.05, ramp_end=0.5),
+    "random": lambda sparsity, seed: sp.ToSparsity(_ramp(sparsity), score=sp.scores.random(seed)),
+    "survival": lambda sparsity, seed: sp.Survival(),
+}
+"""Rules beside Disuse, given the sparsity that it reached and the seed."""
 
 
 def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
-    parser.add_argument("--only-disuse", action="store_true", help="leave out the rules at the same sparsity")
+    parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -117,9 +123,9 @@ def main() -> None:
         disuse = sp.Disuse(patience=options.patience, threshold=options.threshold)
         results.setdefault("dense", []).append(trained(task, None, seed, options))
         results.setdefault("disuse", []).append(trained(task, disuse, seed, options))
-        others = {} if options.only_disuse else matched(results["disuse"][-1]["sparsity"], seed)
-        for name, rule in others.items():
-            results.setdefault(name, []).append(trained(task, rule(), seed, options))
+        for name in filter(None, options.others.split(",")):
+            rule = OTHERS[name](results["disuse"][-1]["sparsity"], seed)
+            results.setdefault(name, []).append(trained(task, rule, seed, options))
         command = f"python benchmarks/rules.py {' '.join(sys.argv[1:])}"
         options.out.parent.mkdir(parents=True, exist_ok=True)
         partial = options.out.with_suffix(".partial")

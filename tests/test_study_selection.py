@@ -233,6 +233,18 @@ def test_an_ensemble_takes_the_setting_whose_mean_forecast_is_best_on_validation
     assert errors == [0, 0, 4]  # less than 2 on average, the members' own errors are 4
 
 
+def test_as_many_narrow_dense_networks_are_the_control_of_a_sparse_ensemble(tmp_path):
+    arms = plan("synaptic-ensemble", "narrow-ensemble")
+    a_plan = Plan(**{**arms.__dict__, "grid": Grid(sparsity=(0.75,))})
+    cells, _, runs = run(tmp_path, a_plan, lambda *_: 1.0)
+    assert sorted((cell.regime.prunes, cell.seed) for cell in cells) == [
+        (p, s) for p in (False, True) for s in range(4)
+    ]
+    sparse, narrow = of(runs, "synaptic-ensemble"), of(runs, "narrow-ensemble")
+    assert [len(one["members"]) for one in (*sparse.values(), *narrow.values())] == [4] * 6
+    assert [one["sparsity"] for one in narrow.values()] == [0] * 3
+
+
 def test_an_ensemble_does_not_touch_the_records_of_its_members(tmp_path):
     a_plan = Plan(**{**plan("synaptic", "synaptic-ensemble").__dict__, "grid": Grid(sparsity=(0.5,))})
     _, records, runs = run(tmp_path, a_plan, lambda *_: 1.0)

@@ -125,8 +125,12 @@ def members(sparsity: float) -> int:
     return int(1 / (1 - sparsity) + 1e-9)  # 1 / (1 - 0.9) may be a hair below 10
 
 
-def _of_several(grid: Grid) -> tuple[Regime, ...]:
-    return tuple(regime for regime in _pruned(SYNAPTIC)(grid) if members(regime.sparsity) > 1)
+def _narrow(grid: Grid) -> tuple[Regime, ...]:
+    return tuple(Regime(sparsity=sparsity) for sparsity in grid.sparsity)
+
+
+def _several(candidates: Callable[[Grid], tuple[Regime, ...]]) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: tuple(regime for regime in candidates(grid) if members(regime.sparsity) > 1)
 
 
 def _table(*arms: Arm) -> dict[str, Arm]:
@@ -158,7 +162,7 @@ ARMS: dict[str, Arm] = _table(
     ),
     Arm(
         "narrow",
-        lambda grid: tuple(Regime(sparsity=sparsity) for sparsity in grid.sparsity),
+        _narrow,
         tolerance=TOLERANCE,
         meaning="a dense network built with as many weights as survive in “synaptic”",
     ),
@@ -169,9 +173,15 @@ ARMS: dict[str, Arm] = _table(
     ),
     Arm(
         "synaptic-ensemble",
-        _of_several,
+        _several(_pruned(SYNAPTIC)),
         ensemble=True,
         meaning="pruned networks of several seeds, averaged: as many as have the weights of one dense network",
+    ),
+    Arm(
+        "narrow-ensemble",
+        _several(_narrow),
+        ensemble=True,
+        meaning="as many narrow dense networks, averaged: whether it is sparsity or averaging that helps",
     ),
     Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
     Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),

@@ -27,6 +27,7 @@ _LINES = {
     "mc-dropout": ("#6b08d6", ":"),
     "synaptic": ("#0b7a75", "-"),
     "synaptic-ensemble": ("#002200", ":"),
+    "narrow-ensemble": ("#ad50ba", "--"),
     "vos2025": ("#739ce6", "--"),
     "one-shot": ("#ef8421", ":"),
     "random": ("#945aff", "--"),

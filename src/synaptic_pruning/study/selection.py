@@ -120,7 +120,8 @@ def _ensemble(name: str, networks: Sequence[Record], regime: Regime, folder: Pat
     }
     run["tail"] = {"truth": _tail(stored[0]["test"]), "forecasts": {name: _tail(mean["test"])}}
     run["alive"] = sum(member["alive"] for member in networks)
-    run["sparsity"] = 1 - run["alive"] / run["prunable"]
+    # Beside one dense network; narrow ones are not made by removing anything.
+    run["sparsity"] = 1 - run["alive"] / run["prunable"] if regime.prunes else 0.0
     run["train_seconds"] = sum(member["train_seconds"] for member in networks)
     run["peak_memory_mb"] = max(member["peak_memory_mb"] for member in networks)
     return run

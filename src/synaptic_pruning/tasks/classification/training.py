@@ -59,8 +59,8 @@ def train(
         learning_rate: At the start.
         batch_size: Images a step; the last, smaller batch of an epoch is left out.
         weight_decay: Adam's.
-        attach: ``attach(model, optimizer, total_steps)`` puts a pruner on. Until it is finished no epoch may be the
-            best, so that what is evaluated is fully pruned.
+        attach: ``attach(model, optimizer, total_steps)`` puts a pruner on. Until its ramp is finished no epoch may be
+            the best, so that what is evaluated is fully pruned.
 
     Raises:
         ValueError: An argument out of range.
@@ -106,9 +106,9 @@ def train(
                 run.status = "nan-loss"
                 run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate"
                 break
-            if (pruner is None or pruner.finished) and reached > best:
+            if (pruner is None or pruner.ramp_finished) and reached > best:
                 best, run.best_epoch, run.sparsity, state = reached, epoch, sparsity, _copy(model)
-        if run.status == "ok" and pruner is not None and not pruner.finished:
+        if run.status == "ok" and pruner is not None and not pruner.ramp_finished:
             run.status, run.sparsity = "pruner-unfinished", pruner.sparsity()
             run.reason = "the pruner had not finished when training ended; end its schedule earlier"
     model.load_state_dict(state)
