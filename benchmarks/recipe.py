@@ -51,10 +51,7 @@ RULES: dict[str, _Make | float | None] = {
     "RigL 70%, scaled start": lambda: sp.RigL(0.7, scaled_start=True),
     "RigL 80%, scaled start": lambda: sp.RigL(0.8, scaled_start=True),
     "RigL 90%, scaled start": lambda: sp.RigL(0.9, scaled_start=True),
-    "SET 50%, scaled start": lambda: sp.SET(0.5, scaled_start=True),
-    "SET 67%, scaled start": lambda: sp.SET(2 / 3, scaled_start=True),
     "SET 80%, scaled start": lambda: sp.SET(0.8, scaled_start=True),
-    "SET 80%, scaled start, nothing swapped": lambda: sp.SET(0.8, end=1e-6, scaled_start=True),
     "GraNet 80%, 0.0 to 0.05": lambda: sp.GraNet(0.8, begin=0.0, ramp_end=0.05),
 }
 
