@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from kills import die, differences, some_step
+from kills import die, differences, learn, some_step
 
 STEPS, SAVE_EVERY = 24, 4
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
@@ -35,11 +35,7 @@ def _worker(config: dict[str, Any]) -> None:
             part.load_state_dict(saved[name])
     started_at = pruner.steps
     for step in range(started_at + 1, STEPS + 1):
-        x = torch.randn(8, 9, generator=torch.Generator().manual_seed(10 * step + rank))  # every rank its own data
-        loss = (model(x) - x[:, :3].sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        learn(model, optimizer, step, rank)
         if step % SAVE_EVERY == 0:
             if rank == 0:
                 torch.save({name: part.state_dict() for name, part in parts.items()}, folder / "unfinished")

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import fully_shard
 
 import synaptic_pruning as sp
-from kills import die
+from kills import die, learn
 
 STEPS, SAVE_EVERY = 24, 4
 
@@ -47,11 +47,7 @@ def main(folder: Path, kind: str, deadly: int) -> None:
         set_state_dict(model, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state)
 
     for step in range(done + 1, STEPS + 1):
-        x = torch.randn(8, 9, generator=torch.Generator().manual_seed(10 * step + rank))  # every rank its own data
-        loss = (model(x) - x[:, :3].sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        learn(model, optimizer, step, rank)
         if step % SAVE_EVERY == 0:
             model_state, optimizer_state = get_state_dict(model, optimizer)
             state = {"model": model_state, "optimizer": optimizer_state, "pruner": pruner}
