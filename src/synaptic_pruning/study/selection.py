@@ -10,6 +10,7 @@ import numpy as np
 from synaptic_pruning.study.arms import ARMS, Regime, members
 from synaptic_pruning.study.cells import Cell, read_forecasts
 from synaptic_pruning.study.plan import Plan
+from synaptic_pruning.study.results import validation_error as smallest_error
 
 TAIL = 100
 """How many of the last test forecasts a run keeps for the picture."""
@@ -81,10 +82,7 @@ def _ensembles(
             own = [seeds[(first + i) % len(seeds)] for i in range(members(regime.sparsity))]
             run = _ensemble(name, [trainings[regime][seed] for seed in own], regime, folder)
             found.setdefault(regime, []).append(run)
-    errors = {
-        regime: [run["arms"][name]["validation_mae"] if run["status"] == "ok" else math.inf for run in runs]
-        for regime, runs in found.items()
-    }
+    errors = {regime: [smallest_error(run) for run in runs] for regime, runs in found.items()}
     return found[_choose(errors, ARMS[name].tolerance)]
 
 
