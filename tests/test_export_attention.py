@@ -87,15 +87,18 @@ def test_fast_attention_equals_torch(queries: int, keys: int, width: int, batch_
     torch.manual_seed(4)
     layer = nn.MultiheadAttention(width, 4, batch_first=batch_first).eval().requires_grad_(False)
     fast = FastAttention(Attention(layer))
-    for batch in (1, 3, 40):
-        for scale in (1, 30):  # large inputs make a softmax of almost 0 and 1
-            query, key, value = (torch.randn(batch, n, width) * scale for n in (queries, keys, keys))
-            inputs = [x if batch_first else x.transpose(0, 1) for x in (query, key, value)]
-            want, exact = layer(*inputs), copy.deepcopy(layer).double()(*(x.double() for x in inputs))
-            rounding = float((want[0] - exact[0]).abs().max())
+    for scale in (1, 30):  # large inputs make a softmax of almost 0 and 1
+        drawn = [torch.randn(40, n, width) * scale for n in (queries, keys, keys)]
+        everything = [x if batch_first else x.transpose(0, 1) for x in drawn]
+        want, exact = layer(*everything), copy.deepcopy(layer).double()(*(x.double() for x in everything))[0]
+        # Of the whole draw: what a few numbers are rounded by is luck, and depends on the processor.
+        rounding = float((want[0] - exact).abs().max())
+        for batch in (1, 3, 40):
+            here = slice(batch) if batch_first else (slice(None), slice(batch))
+            inputs = [x[here] for x in everything]
             got = fast(*inputs, need_weights=False)[0]
-            torch.testing.assert_close(got.double(), exact[0], atol=10 * rounding + 1e-6, rtol=0)
-            torch.testing.assert_close(fast(*inputs)[1], want[1], atol=1e-5 * scale**2, rtol=0)
+            torch.testing.assert_close(got.double(), exact[here], atol=10 * rounding + 1e-6, rtol=0)
+            torch.testing.assert_close(fast(*inputs)[1], want[1][:batch], atol=1e-5 * scale**2, rtol=0)
     fast.threads = 2
     assert fast(*inputs, need_weights=False)[0].equal(got)
     assert copy.deepcopy(fast)(*inputs)[0].equal(fast(*inputs)[0])
