@@ -58,10 +58,12 @@ class ClassificationTask:
 def make_task(
     name: str = "digits", data_dir: Path | None = None, *, validation: float = 1 / 6, rows: int | None = None
 ) -> ClassificationTask:
-    """Load a data set, divided by the training part's standard deviation; black stays 0, which is silence.
+    """Load a data set less the mean image of the training part, divided by the standard deviation that is left there.
 
-    With the mean taken off too, pixels that are always black would count as active to rules that ask what is used.
-    The validation part is the end of the training images in a fixed random order.
+    So a pixel is active as far as it departs from what it usually is, and one that never changes, such as an always
+    black one, is silent, to networks and to rules that ask what is used alike. One mean for all pixels would make the
+    black ones active, and none at all the bright ones that say little. The validation part is the end of the training
+    images in a fixed random order.
 
     Args:
         name: One of `DATASETS`; ``digits`` comes with scikit-learn.
@@ -92,10 +94,11 @@ def make_task(
     held = max(1, int(validation * len(order)))
     kept, held_back = order[:-held], order[-held:]
     seen = images[kept].double()  # float32 would lose digits in the sum of many bytes
-    scale = max(float(seen.std()), 1e-12)
+    mean = seen.mean(0)
+    scale = max(float((seen - mean).std()), 1e-12)
 
     def part(images: Tensor, labels: Tensor) -> Labelled:
-        return Labelled(images.float() / scale, labels.long())
+        return Labelled((images.float() - mean.float()) / scale, labels.long())
 
     return ClassificationTask(
         name,
