@@ -98,7 +98,9 @@ def make_task(
     scale = max(float((seen - mean).std()), 1e-12)
 
     def part(images: Tensor, labels: Tensor) -> Labelled:
-        return Labelled((images.float() - mean.float()) / scale, labels.long())
+        scaled = (images.float() - mean.float()) / scale
+        # Channels last in memory, which batches keep: pooling on a CPU is then several times faster.
+        return Labelled(scaled.contiguous(memory_format=torch.channels_last), labels.long())
 
     return ClassificationTask(
         name,

@@ -24,7 +24,7 @@ def mlp(shape: _Shape, classes: int = 10, widths: Sequence[int] = (300, 100), dr
 
 
 def cnn(shape: _Shape, classes: int = 10, channels: Sequence[int] = (16, 32), dropout: float = 0.0) -> nn.Sequential:
-    """Return convolutions of 3 × 3, each with ReLU and 2 × 2 pooling, and two dense layers.
+    """Return convolutions of 3 × 3, each with 2 × 2 pooling and ReLU, and two dense layers.
 
     Example:
         >>> cnn((1, 28, 28))(torch.zeros(2, 1, 28, 28)).shape
@@ -33,7 +33,8 @@ def cnn(shape: _Shape, classes: int = 10, channels: Sequence[int] = (16, 32), dr
     layers: list[nn.Module] = []
     planes, height, width = shape
     for wide in channels:
-        layers += [nn.Conv2d(planes, wide, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        # ReLU after pooling gives the same numbers as before it, from a quarter of them.
+        layers += [nn.Conv2d(planes, wide, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         planes, height, width = wide, height // 2, width // 2
     layers += [nn.Flatten(), nn.Linear(planes * height * width, 128), nn.ReLU(), *_dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(128, classes))
