@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recipe import SERIES, load
 from scipy import stats
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.tasks.forecasting.models import build_model
-from synaptic_pruning.tasks.forecasting.series import Series
-from synaptic_pruning.tasks.forecasting.training import predict, train
-from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
+from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, train
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
 
+SERIES = ("air-quality", "household-hourly", "etth1", "melbourne-pedestrians", "pjm-east-load", "montreal-discharge")
 LENGTH, MEMBERS, SPARSITY = 24, 5, 0.8
 Samples = NDArray[np.float64]  # shape (members or passes, forecasts)
 
@@ -130,9 +128,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results: list[dict[str, Any]] = []
     for name in SERIES:
-        whole = load(options.data, name)
-        times, values = whole.times[: options.rows], whole.values[: options.rows]
-        task = make_task(Series(name, whole.target, whole.columns, times, values, whole.season), length=LENGTH)
+        task = make_task(load(name, data_dir=options.data, rows=options.rows), length=LENGTH)
         truth = np.asarray(task.truth(task.test)).reshape(-1)
         known = ~np.isnan(truth)
         pool: dict[int, Samples] = {}
