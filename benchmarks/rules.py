@@ -1,7 +1,8 @@
 """Rules side by side on images: dense, Disuse, and every other rule brought to the sparsity that Disuse reached.
 
-Survival ends where its costs lead it, as Disuse does. Choose settings on the validation part, with other seeds;
-each network meets the test part once, at the end.
+Survival ends where its costs lead it, as Disuse does. All rules leave the layers of --exclude alone; sparsities and
+connections are of all layers. Choose settings on the validation part, with other seeds; each network meets the test
+part once, at the end.
 Run: OMP_NUM_THREADS=1 python benchmarks/rules.py mnist mlp --epochs 10 --out docs/results/mnist-mlp.json
 """
 
@@ -22,20 +23,17 @@ from torch.optim import Optimizer
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification import ClassificationTask, accuracy, build_model, epochs_to, make_task, train
 
+EVENTS = 50  # the pruner's default, and so the windows of a training
 
-def _ramp(sparsity: float) -> sp.Schedule:
-    return sp.cubic(sparsity, begin=0.05, end=0.5)  # ends where Disuse does
-
-
-OTHERS: dict[str, Callable[[float, int], sp.Rule]] = {
-    "magnitude": lambda sparsity, seed: sp.ToSparsity(_ramp(sparsity)),
-    "rigl": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
-    "set": lambda sparsity, seed: sp.SET(sparsity, seed=seed, scaled_start=True),
-    "granet": lambda sparsity, seed: sp.GraNet(sparsity, begin=0.05, ramp_end=0.5),
-    "random": lambda sparsity, seed: sp.ToSparsity(_ramp(sparsity), score=sp.scores.random(seed)),
-    "survival": lambda sparsity, seed: sp.Survival(),
+OTHERS: dict[str, Callable[[sp.Schedule, int], sp.Rule]] = {
+    "magnitude": lambda ramp, seed: sp.ToSparsity(ramp),
+    "rigl": lambda ramp, seed: sp.RigL(ramp.final, seed=seed, scaled_start=True),
+    "set": lambda ramp, seed: sp.SET(ramp.final, seed=seed, scaled_start=True),
+    "granet": lambda ramp, seed: sp.GraNet(ramp.final, begin=ramp.begin, ramp_end=ramp.end, end=max(ramp.end, 0.75)),
+    "random": lambda ramp, seed: sp.ToSparsity(ramp, score=sp.scores.random(seed)),
+    "survival": lambda ramp, seed: sp.Survival(),
 }
-"""Rules beside Disuse, given the sparsity that it reached and the seed."""
+"""Rules beside Disuse, given a ramp to the sparsity that it reached, over its time, and the seed."""
 
 
 def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
     pruners: list[sp.SynapticPruner] = []
 
     def attach(net: nn.Module, optimizer: Optimizer, steps: int) -> sp.SynapticPruner:
-        pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps))
+        pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps, exclude=options.exclude))
         return pruners[0]
 
     run = train(
@@ -63,7 +61,8 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
         "status": run.status,
         "test": accuracy(model, task.test),
         "validation": [round(row["validation_accuracy"], 5) for row in run.history],
-        "sparsity": run.sparsity,
+        "sparsity": 1 - sum(alive.values()) / synapses.total,
+        "pruned": run.sparsity,
         "sparsities": [round(row["sparsity"], 4) for row in run.history],
         "weights": synapses.total,
         "alive": alive,
@@ -111,6 +110,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--patience", type=int, default=5)
+    parser.add_argument("--end", type=float, default=0.5, help="progress from which nothing dies any more")
+    parser.add_argument("--exclude", type=lambda names: names.split(","), default=[], help="layers left alone")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
     parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
@@ -120,12 +121,12 @@ def main() -> None:
     task = make_task(options.data, options.data_dir, rows=options.rows)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
-        disuse = sp.Disuse(patience=options.patience, threshold=options.threshold)
+        disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
         results.setdefault("dense", []).append(trained(task, None, seed, options))
         results.setdefault("disuse", []).append(trained(task, disuse, seed, options))
         for name in filter(None, options.others.split(",")):
-            rule = OTHERS[name](results["disuse"][-1]["sparsity"], seed)
-            results.setdefault(name, []).append(trained(task, rule, seed, options))
+            ramp = sp.cubic(results["disuse"][-1]["pruned"], begin=options.patience / EVENTS, end=options.end)
+            results.setdefault(name, []).append(trained(task, OTHERS[name](ramp, seed), seed, options))
         command = f"python benchmarks/rules.py {' '.join(sys.argv[1:])}"
         options.out.parent.mkdir(parents=True, exist_ok=True)
         partial = options.out.with_suffix(".partial")
