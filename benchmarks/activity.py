@@ -1,21 +1,22 @@
-"""Training time with activity observed for `Disuse` against the same loop with a pruner that observes nothing.
+"""Time a training step with activity observed for `Disuse` against loops that observe nothing.
 
-The two loops take turns, a few steps each, so whatever else the machine does falls on both. Neither removes anything,
-so the difference is what observing and the counting at the end of windows cost.
+Side by side with a pruner that observes nothing and with no pruner at all; two loops of each kind take turns, a step
+each (`turns`). No pruner removes anything, so against the idle one the difference is what observing and the counting at
+the end of windows cost.
 Run: OMP_NUM_THREADS=1 python benchmarks/activity.py
 """
 
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from turns import alternate, cost, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification import build_model
 
-STEPS, BLOCK, WINDOW = 240, 20, 20  # a window ends every 20 steps: a training of 1,000 with the default 50 events
+STEPS, WINDOW = 240, 20  # a window ends every 20 steps: a training of 1,000 with the default 50 events
 
 
 class _Last(nn.Module):
@@ -47,39 +48,42 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def _loop(make: Callable[[], nn.Module], shape: tuple[int, ...], watched: bool) -> Callable[[int], float]:
+def _loop(make: Callable[[], nn.Module], shape: tuple[int, ...], rule: sp.Rule | None) -> Callable[[], None]:
     torch.manual_seed(0)
     model = make()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    rule = sp.Disuse(threshold=0.0, patience=255) if watched else sp.ToSparsity(sp.one_shot(0.5, at=0.99))
-    sp.SynapticPruner(model, optimizer, rule, total_steps=50 * WINDOW, every=WINDOW)
+    if rule is not None:
+        sp.SynapticPruner(model, optimizer, rule, total_steps=50 * WINDOW, every=WINDOW)
     x = torch.rand(shape)
 
-    def steps(count: int) -> float:
-        start = time.process_time()
-        for _ in range(count):
-            optimizer.zero_grad()
-            model(x).square().mean().backward()
-            optimizer.step()
-        return time.process_time() - start
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
 
-    return steps
+    return step
 
 
 def main() -> None:
     """Print the extra processor time a step for each network."""
     torch.set_num_threads(1)
+    print(f"a window every {WINDOW} steps; ± 2 standard errors; last, one without a pruner against another")
     for name, (make, shape) in NETWORKS.items():
-        plain, watched = _loop(make, shape, False), _loop(make, shape, True)
-        plain(BLOCK)
-        watched(BLOCK)
-        ratios = []
-        for block in range(STEPS // BLOCK):
-            first, second = (plain, watched) if block % 2 else (watched, plain)
-            pair = first(BLOCK), second(BLOCK)
-            ratios.append(pair[1] / pair[0] if block % 2 else pair[0] / pair[1])
-        low, middle, high = (q - 1 for q in statistics.quantiles(ratios, n=4))
-        print(f"{name:30} {middle:+.1%} (middle half {low:+.1%} to {high:+.1%})")
+        kinds: list[Callable[[], sp.Rule | None]] = [
+            lambda: None,
+            lambda: sp.ToSparsity(sp.one_shot(0.5, at=0.99)),
+            lambda: sp.Disuse(threshold=0.0, patience=255),
+        ]
+        loops = [_loop(make, shape, kind()) for kind in kinds * 2]
+        alternate(loops, WINDOW)
+        none, idle, watched, *again = alternate(loops, STEPS)
+        without, resting, observing = (mean(*pair) for pair in zip((none, idle, watched), again, strict=True))
+        print(
+            f"{name:28} {1e3 * statistics.fmean(without):6.2f} ms   "
+            f"against idle {cost(observing, resting, WINDOW)}   against none {cost(observing, without, WINDOW)}   "
+            f"({cost(again[0], none, WINDOW)})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

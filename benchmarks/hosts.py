@@ -1,17 +1,17 @@
 """Time a step with the pruner in each host against the same host without it.
 
-Whole trainings with and without it take turns; what is compared is the processor time of this process a step, which
-other work on the machine disturbs less than the clock on the wall. The first steps are not counted.
+Two trainings without it and two with it take turns, a step each, in one process (`turns`); what is compared is the
+processor time of this process. Two that do the same tell how far such a comparison can be trusted.
 Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [host ...]
 """
 
 import logging
+import os
 import statistics
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from turns import STEPS, Clock, cost, mean, take_turns
 
 import synaptic_pruning as sp
 
 BATCH, WINDOW, HIDDEN = 64, 30, 64
-STEPS, WARM_UP, TURNS = 500, 20, 3
-
-# Notes the processor time at the step it is called in, and gives it back at the end.
-Clock = Callable[[int], None]
+RUNS = 3
 
 
 class Network(nn.Module):
@@ -51,11 +49,11 @@ def _loop(pruned: bool, clock: Clock, net: nn.Module, call: nn.Module | None = N
     optimizer = torch.optim.Adam(net.parameters())
     if pruned:
         sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    for step, (x, y) in enumerate(DataLoader(_data(), BATCH)):
+    for x, y in DataLoader(_data(), BATCH):
         optimizer.zero_grad()
         (call or net)(x, y)["loss"].backward()
         optimizer.step()
-        clock(step + 1)
+        clock()
 
 
 def plain(pruned: bool, clock: Clock) -> None:
@@ -78,7 +76,7 @@ def lightning(pruned: bool, clock: Clock) -> None:
             return self.net(*batch)["loss"]
 
         def on_train_batch_end(self, *_: Any) -> None:
-            clock(self.trainer.global_step)
+            clock()
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters())
@@ -103,7 +101,7 @@ def transformers(pruned: bool, clock: Clock) -> None:
 
     class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            clock(state.global_step)
+            clock()
 
     data = [{"x": x, "y": y} for x, y in _data()]
     with tempfile.TemporaryDirectory() as folder:
@@ -129,11 +127,11 @@ def accelerate(pruned: bool, clock: Clock) -> None:
     net, optimizer, loader = accelerator.prepare(net, torch.optim.Adam(net.parameters()), DataLoader(_data(), BATCH))
     if pruned:
         sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    for step, (x, y) in enumerate(loader):
+    for x, y in loader:
         optimizer.zero_grad()
         accelerator.backward(net(x, y)["loss"])
         optimizer.step()
-        clock(step + 1)
+        clock()
 
 
 def ddp(pruned: bool, clock: Clock) -> None:
@@ -162,17 +160,9 @@ HOSTS = {function.__name__: function for function in (plain, lightning, transfor
 PARALLEL = ("ddp", "fsdp")
 
 
-def _seconds(host: str, pruned: bool) -> float:
-    """Return the processor seconds a step of one training."""
-    marks: dict[int, float] = {}
-
-    def clock(step: int) -> None:
-        if step in (WARM_UP, STEPS):
-            marks[step] = time.process_time()
-
+def _train(host: str, pruned: bool, clock: Clock) -> None:
     torch.manual_seed(0)
     HOSTS[host](pruned, clock)
-    return (marks[STEPS] - marks[WARM_UP]) / (STEPS - WARM_UP)
 
 
 def _measure(rank: int, host: str, folder: str) -> None:
@@ -181,27 +171,22 @@ def _measure(rank: int, host: str, folder: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if host in PARALLEL:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    _seconds(host, True)
-    ratios, times = [], []
-    for turn in range(TURNS):
-        order = (False, True) if turn % 2 else (True, False)
-        found = {pruned: _seconds(host, pruned) for pruned in order}
-        ratios.append(found[True] / found[False] - 1)
-        times.append(found[False])
-    if rank == 0:
-        spread = sorted(ratios)
-        print(
-            f"{host}: {1e3 * statistics.median(times):.2f} ms a step, with the pruner {statistics.median(ratios):+.1%} "
-            f"({TURNS} turns: {spread[0]:+.1%} to {spread[-1]:+.1%})",
-            flush=True,
-        )
+    for _ in range(RUNS):
+        a, b, c, d = take_turns([partial(_train, host, pruned) for pruned in (False, True, False, True)])
+        if rank == 0:
+            print(
+                f"{host}: {1e3 * statistics.fmean(a + c):.2f} ms a step, with the pruner "
+                f"{cost(mean(b, d), mean(a, c))} (of the same: without {cost(c, a)}, with {cost(d, b)})",
+                flush=True,
+            )
     if host in PARALLEL:
         dist.destroy_process_group()
 
 
 def main() -> None:
-    """Print one line a host."""
-    print(f"default recipe over {STEPS} steps, batch {BATCH}, {torch.get_num_threads()} thread")
+    """Print a line for each run of each host."""
+    print(f"default recipe over {STEPS} steps, batch {BATCH}, {torch.get_num_threads()} thread; ± 2 standard errors")
+    os.environ["MALLOC_ARENA_MAX"] = "1"  # or each thread has a heap of its own, and luck with it or not
     for host in sys.argv[1:] or HOSTS:
         with tempfile.TemporaryDirectory() as folder:
             mp.spawn(_measure, (host, str(Path(folder))), 2 if host in PARALLEL else 1)

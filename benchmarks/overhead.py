@@ -1,24 +1,29 @@
-"""Training time with the pruner against the same loop without it.
+"""Time a training step with the pruner against the same loop without it, and where the difference lies.
 
-The two loops take turns, a few steps each, so whatever else the machine does falls on both.
-Run: OMP_NUM_THREADS=1 python benchmarks/overhead.py
+Two loops without it and two with it take turns, a step each (`turns`); two that do the same tell how far such a
+comparison can be trusted.
+Run: OMP_NUM_THREADS=1 python benchmarks/overhead.py [network ...]
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from turns import STEPS, alternate, cost, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
-STEPS, BLOCK = 1500, 10
+RUNS = 3
+PARTS = ("forward", "backward", "optimizer step")
 
 
-def _loop(name: str, pruned: bool) -> Callable[[int], None]:
+def _loop(name: str, pruned: bool, seconds: list[float]) -> Callable[[], None]:
+    """Return one training step, which adds up in ``seconds`` what its parts take."""
     torch.manual_seed(0)
     model: nn.Module = build_model(name, channels=CHANNELS, length=WINDOW, horizon=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -26,42 +31,43 @@ def _loop(name: str, pruned: bool) -> Callable[[int], None]:
         sp.SynapticPruner(model, optimizer, total_steps=STEPS)
     x, y = torch.randn(BATCH, WINDOW, CHANNELS), torch.randn(BATCH, 1)
 
-    def steps(count: int) -> None:
-        for _ in range(count):
-            optimizer.zero_grad()
-            nn.functional.mse_loss(model(x), y).backward()
-            optimizer.step()
+    def step() -> None:
+        marks = [time.process_time()]
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        marks.append(time.process_time())
+        loss.backward()
+        marks.append(time.process_time())
+        optimizer.step()
+        marks.append(time.process_time())
+        for part in range(len(PARTS)):
+            seconds[part] += marks[part + 1] - marks[part]
 
-    return steps
+    return step
 
 
-def _timed(steps: Callable[[int], None]) -> float:
-    start = time.perf_counter()
-    steps(BLOCK)
-    return time.perf_counter() - start
-
-
-def _measure(name: str) -> float:
-    _loop(name, True)(30)  # warm up the libraries on loops of their own, so that all the steps below are counted
-    plain, pruned = _loop(name, False), _loop(name, True)
-    seconds: list[tuple[float, float]] = []
-    for block in range(STEPS // BLOCK):
-        # Whoever goes second finds the caches warmer: take turns in that too.
-        first, second = (plain, pruned) if block % 2 else (pruned, plain)
-        pair = _timed(first), _timed(second)
-        seconds.append(pair if block % 2 else (pair[1], pair[0]))
-    # Events (in the first 80 % of training) fall into some blocks only, so average; trim what the machine disturbed.
-    ratios = sorted(with_pruner / without for without, with_pruner in seconds)
-    kept = ratios[len(ratios) // 10 : -(len(ratios) // 10)]
-    return statistics.fmean(kept) - 1
+def _measure(name: str) -> None:
+    parts = [[0.0] * len(PARTS) for _ in range(4)]
+    a, b, c, d = alternate([_loop(name, place % 2 == 1, parts[place]) for place in range(4)], STEPS)
+    whole = sum(a + c)
+    extra = [(q + s - p - r) / whole for p, q, r, s in zip(*parts, strict=True)]
+    print(
+        f"{name}: {1e3 * statistics.fmean(a + c):.2f} ms a step, with the pruner {cost(mean(b, d), mean(a, c))} "
+        f"({', '.join(f'{part} {100 * x:+.2f}' for part, x in zip(PARTS, extra, strict=True))}; "
+        f"of the same: without {cost(c, a)}, with {cost(d, b)})",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """Print the extra time a step for each network."""
-    print(f"batch {BATCH}, window {WINDOW}, default recipe over {STEPS} steps, {torch.get_num_threads()} thread")
-    for name in ("lstm", "rnn", "patchtst"):
-        runs = sorted(_measure(name) for _ in range(3))
-        print(f"{name}: {runs[1]:+.1%} time a step (three runs: {', '.join(f'{run:+.1%}' for run in runs)})")
+    """Print a line for each run of each network."""
+    print(
+        f"batch {BATCH}, window {WINDOW}, default recipe over {STEPS} steps, {torch.get_num_threads()} thread; "
+        "± 2 standard errors"
+    )
+    for name in sys.argv[1:] or ("lstm", "rnn", "patchtst"):
+        for _ in range(RUNS):
+            _measure(name)
 
 
 if __name__ == "__main__":

@@ -175,8 +175,9 @@ def usage(weight: Tensor, activity: Tensor) -> Tensor:
         tensor([[2., 2.],
                 [1., 0.]])
     """
-    blocks = weight.detach().abs().view(len(activity), -1, *weight.shape[1:])
-    return (blocks * activity.unsqueeze(1).to(weight.device)).view(weight.shape)
+    wide = torch.promote_types(weight.dtype, activity.dtype)
+    blocks = weight.detach().abs().to(wide).view(len(activity), -1, *weight.shape[1:])
+    return blocks.mul_(activity.unsqueeze(1).to(weight.device)).view(weight.shape)  # in place: fresh memory is slow
 
 
 def spread(activity: Tensor, weight: Tensor) -> Tensor:

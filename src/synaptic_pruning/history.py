@@ -24,7 +24,7 @@ class History:
         >>> synapses = Synapses(torch.nn.Linear(2, 2))
         >>> history = History(synapses)
         >>> masks = [torch.tensor([[True, False], [True, True]])]
-        >>> history.record(10, masks); synapses.keep(masks)
+        >>> synapses.keep(masks, counts=history.record(10, masks))
         >>> history.deaths, history.survival()
         ([1], [{'born': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
     """
@@ -37,14 +37,18 @@ class History:
         self._sizes = [[(0, synapses.count)]]  # of each generation: (step, alive)
         self._generation: list[Tensor] | None = None  # of each weight, as place in the two lists above
 
-    def record(self, step: int, masks: Sequence[Tensor]) -> None:
-        """Take down an event; call it before the new masks replace the present ones."""
+    def record(self, step: int, masks: Sequence[Tensor]) -> list[int]:
+        """Take down an event; call it before the new masks replace the present ones.
+
+        Returns:
+            How many weights of each layer are alive in the new masks, over all ranks.
+        """
         masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
         if all(mask is layer.alive for layer, mask in zip(self._layers, masks, strict=True)):
             self._extend(step, [sizes[-1][1] for sizes in self._sizes])
-            return
-        born = [mask & ~layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
-        births, kept = self._totals(born), self._totals(masks)
+            return [layer.count for layer in self._layers]
+        born = [mask > layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
+        births, kept = self._totals(born, masks)
         for place, layer in enumerate(self._layers):
             self.births[place] += births[place]
             self.deaths[place] += layer.count + births[place] - kept[place]
@@ -58,6 +62,7 @@ class History:
             self._born_at.append(step)
             self._sizes.append([])
         self._extend(step, [sum(kept)] if self._generation is None else self._alive(self._generation, masks))
+        return kept
 
     def mean_age(self, place: int, step: int) -> float:
         """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
@@ -99,10 +104,11 @@ class History:
         generation = state["generation"]
         self._generation = None if generation is None else [g.clone() for g in generation]
 
-    def _totals(self, masks: Sequence[Tensor]) -> list[int]:
-        """Count the True entries of each layer, over all ranks."""
-        counts = torch.stack([mask.sum().cpu() for mask in masks])
-        return total(counts, [layer.shard for layer in self._layers]).tolist()
+    def _totals(self, *masks: Sequence[Tensor]) -> list[list[int]]:
+        """Count the True entries of each layer in each of these masks, over all ranks."""
+        counts = torch.tensor([[int(mask.count_nonzero()) for mask in some] for some in masks])
+        found = total(counts.flatten(), [layer.shard for layer in self._layers] * len(masks))
+        return found.view_as(counts).tolist()
 
     def _extend(self, step: int, alive: Sequence[int]) -> None:
         for sizes, count in zip(self._sizes, alive, strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from synaptic_pruning.claims import claim, release
 from synaptic_pruning.history import History
 from synaptic_pruning.optimizers import innermost, skipped, untraced
+from synaptic_pruning.roots import Roots
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
@@ -112,6 +113,7 @@ class SynapticPruner:
                     self.rule.started(self.synapses)
             self.history = History(self.synapses)
             self._silence = Silence(self.synapses.layers)
+            self._roots = Roots(self.synapses.layers, self.optimizer)
             if state is not None:
                 self.load_state_dict(state)
         except BaseException:
@@ -120,7 +122,8 @@ class SynapticPruner:
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
         self._hooks = [self.optimizer.register_step_post_hook(untraced(self._after_step))]
-        if self.rule.grows or self.synapses.sharded:  # else all is done at backward, and a step is not held up
+        self._at_gradients = self.rule.grows or bool(self.synapses.sharded)  # else all is done at backward
+        if self._at_gradients or self._roots.matter:
             self._hooks.append(self.optimizer.register_step_pre_hook(untraced(self._before_step)))
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._silence.not_at_backward).atexit = False
@@ -230,6 +233,9 @@ class SynapticPruner:
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        self._roots.lift()
+        if not self._at_gradients:
+            return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._gradients_are_there()
@@ -248,6 +254,7 @@ class SynapticPruner:
         self._silence.other_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._roots.lower()
         if skipped(optimizer):
             return
         self.steps += 1
@@ -281,15 +288,20 @@ class SynapticPruner:
 
     def _event(self, progress: float) -> None:
         masks = self.rule.update(self.synapses, progress)
-        for layer, mask in zip(self.synapses.layers, masks, strict=True):
-            if not self.rule.grows and mask is not layer.alive and bool((mask & ~layer.alive).any()):
+        changed = [mask is not layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True)]
+        if not any(changed) and not self.rule.grows:
+            self.history.record(self.steps, masks)
+            self._finished = progress >= self.rule.end
+            self._silence.weights()
+            return
+        for layer, mask, new in zip(self.synapses.layers, masks, changed, strict=True):
+            if not self.rule.grows and new and bool((mask > layer.alive).count_nonzero()):
                 raise ValueError(
                     f"{type(self.rule).__name__} revived weights of {layer.name} without grows = True; set it"
                 )
         if self.rule.grows:
             self._silence_all()  # so that newborn weights start at zero, with nothing remembered of them
-        self.history.record(self.steps, masks)
-        self.synapses.keep(masks)
+        self.synapses.keep(masks, counts=self.history.record(self.steps, masks))
         self._finished = progress >= self.rule.end
         self._silence_all()
 
@@ -305,6 +317,7 @@ class SynapticPruner:
 
     def _silence_all(self) -> None:
         self._silence.refresh()
+        self._roots.refresh()
         self._silence.weights()
         self._silence.gradients()
         self.synapses.clean(self.optimizer)

@@ -21,7 +21,7 @@ class Silence:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = layers
-        self._hooks: list[RemovableHandle] = []
+        self._at_backward: dict[Layer, tuple[Tensor, RemovableHandle]] = {}  # the masks there and their hooks
         self._watching = False
         self.refresh()
 
@@ -34,22 +34,20 @@ class Silence:
         self._places: list[int] = []
         self._bits: list[Tensor] = []
         if self._watching:
-            self.not_at_backward()
-            self.at_backward()
+            self._watch(dead)
 
-    @torch.no_grad()
     def weights(self) -> None:
         """Set every dead weight to exactly zero, in place."""
-        places = [layer.parameter.data_ptr() for layer in self._fast]
-        if places != self._places:  # for the first time, or the weights moved since
-            if not all(layer.parameter.is_cpu for layer in self._fast):
-                self.refresh()
-            self._places = [layer.parameter.data_ptr() for layer in self._fast]
-            self._bits = [x.parameter.view(gate.dtype) for x, gate in zip(self._fast, self._gates, strict=True)]
-        if self._bits:
-            torch._foreach_mul_(self._bits, self._gates)
-        for layer in self._rest:
-            layer.silence(layer.parameter)
+        if self._fast:
+            places = [layer.parameter.data_ptr() for layer in self._fast]
+            if places != self._places:  # for the first time, or the weights moved since
+                self._find()
+            if self._bits:
+                torch._foreach_mul_(self._bits, self._gates)
+        if self._rest:
+            with torch.no_grad():
+                for layer in self._rest:
+                    layer.silence(layer.parameter)
 
     @torch.no_grad()
     def gradients(self) -> None:
@@ -70,22 +68,40 @@ class Silence:
 
         Not those of sharded parameters, which come about otherwise. A gradient that is not finite stays so.
         """
-        if self._watching:
-            return
-        self._watching = True
-        for layer in (*self._fast, *self._rest):
-            if _made_by_backward(layer):
-                # On a CPU a product with a mask of the same dtype is several times faster than with a bool one.
-                mask = layer.alive.to(layer.parameter.dtype) if layer.parameter.is_cpu else layer.alive
-                # No Python function of ours: autograd calls the product itself.
-                self._hooks.append(layer.parameter.register_hook(mask.mul))  # type: ignore[no-untyped-call]
+        if not self._watching:
+            self._watching = True
+            self._watch([*self._fast, *self._rest])
 
     def not_at_backward(self) -> None:
         """Let backward leave them as they are."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
         self._watching = False
+        self._watch([])
+
+    @torch.no_grad()
+    def _find(self) -> None:
+        if not all(layer.parameter.is_cpu for layer in self._fast):
+            self.refresh()
+        self._places = [layer.parameter.data_ptr() for layer in self._fast]
+        self._bits = [x.parameter.view(gate.dtype) for x, gate in zip(self._fast, self._gates, strict=True)]
+
+    def _watch(self, dead: Sequence[Layer]) -> None:
+        """Have the gradients of exactly these layers multiplied by their masks, keeping those that are there."""
+        wanted = [layer for layer in dead if _made_by_backward(layer)]
+        for layer in [layer for layer in self._at_backward if layer not in wanted]:
+            self._at_backward.pop(layer)[1].remove()
+        for layer in wanted:
+            # On a CPU a product with a mask of the same dtype is several times faster than with a bool one.
+            dtype = layer.parameter.dtype if layer.parameter.is_cpu else torch.bool
+            mask, hook = self._at_backward.get(layer, (None, None))
+            if mask is not None and mask.dtype is dtype and mask.device == layer.alive.device:
+                mask.copy_(layer.alive)
+                continue
+            if hook is not None:
+                hook.remove()
+            mask = layer.alive.to(dtype, copy=True)
+            # No Python function of ours: autograd calls the product itself.
+            handle = layer.parameter.register_hook(mask.mul)  # type: ignore[no-untyped-call]
+            self._at_backward[layer] = mask, handle
 
 
 def _made_by_backward(layer: Layer) -> bool:

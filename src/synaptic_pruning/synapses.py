@@ -48,7 +48,7 @@ class Layer:
     transposed: int
     shard: Shard | None = None
     count: int = field(init=False)
-    gate: Tensor | None = field(init=False, repr=False)
+    gate: Tensor | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         self.keep(self.alive)
@@ -75,14 +75,24 @@ class Layer:
             self.alive.clone() if self.shard is None or self.shard.wrap is None else self.shard.wrap(self.alive.clone())
         )
 
-    def keep(self, mask: Tensor) -> None:
-        """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it."""
+    def keep(self, mask: Tensor, count: int | None = None) -> None:
+        """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it.
+
+        Args:
+            mask: The mask.
+            count: How many entries are True, over all ranks, where that is known already.
+        """
         self.alive = mask.to(self.parameter.device)
-        self.count = int(total(mask.sum().cpu()[None], [self.shard]))
+        self.count = int(total(mask.sum().cpu()[None], [self.shard])) if count is None else count
         # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
         fast = self.shard is None and self.parameter.is_cpu and integer is not None and self.count < self.size
-        self.gate = self.alive.to(integer) if fast else None
+        if not fast:
+            self.gate = None
+        elif self.gate is None or self.gate.dtype is not integer:
+            self.gate = self.alive.to(integer)
+        else:
+            self.gate.copy_(self.alive)  # memory that is there already is many times faster than fresh one
 
     def silence(self, tensor: Tensor, zero: int = 0) -> None:
         """Set the entries of a tensor of the parameter's shape to exactly zero, in place, where the weight is dead.
@@ -165,15 +175,17 @@ class Synapses:
         """The name of a parameter that is cut into shards, empty where none is."""
         return next((layer.name for layer in self.layers if layer.shard is not None), "")
 
-    def keep(self, masks: Iterable[Tensor]) -> None:
+    def keep(self, masks: Iterable[Tensor], counts: Sequence[int] | None = None) -> None:
         """Take new masks: from now on exactly the entries that are True are alive.
 
         Args:
             masks: For each layer a bool tensor of the shape of its ``weight``.
+            counts: How many entries of each are True, over all ranks, where that is known already.
         """
-        for layer, mask in zip(self.layers, list(masks), strict=True):
+        known = [None] * len(self.layers) if counts is None else counts
+        for layer, mask, count in zip(self.layers, list(masks), known, strict=True):
             if mask is not layer.alive:
-                layer.keep(mask)
+                layer.keep(mask, count)
 
     @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:

@@ -7,11 +7,14 @@ and ranks that hold shards of the same tensors only ever add up their counts: no
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from synaptic_pruning.few import lowest_of_few
+from synaptic_pruning.keys import FoundNaN, as_float, as_integers, refuse_nan
 from synaptic_pruning.shards import Shard, local, total
 
 _CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
@@ -76,7 +79,7 @@ def kth_smallest(tensors: Sequence[Tensor | Scores], k: int, *, group: dist.Proc
         3.0
     """
     keys = _read(tensors, group)
-    return _value(_find(keys, k).key, keys[0].wide)
+    return as_float(_find(keys, k).key, keys[0].wide)
 
 
 def lowest(
@@ -109,9 +112,12 @@ def lowest(
         [tensor([False,  True,  True]), tensor([False,  True])]
     """
     keys = _read(tensors, group)
-    marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     if most is not None and k > sum(most):
         raise ValueError(f"k={k} entries are to be marked but most= allows {sum(most)} in all; lower k or raise most")
+    found = _at_once(keys, k, most)
+    if found is not None:
+        return found
+    marked = [torch.zeros(key.size, dtype=torch.bool, device=key.device) for key in keys]
     free = list(range(len(keys)))
     while k > 0 and free:
         cut = _find([keys[i] for i in free], k)
@@ -129,10 +135,6 @@ def lowest(
     return marked
 
 
-class _FoundNaN(Exception):
-    """A score is not a number."""
-
-
 class _Keys:
     """One tensor's scores as integers that sort the same way, piece by piece; few of them are kept between passes."""
 
@@ -140,11 +142,13 @@ class _Keys:
         self.scores, self.wide = scores, wide
         self.size, self.device = scores.size, scores.device
         self.bits = torch.finfo(wide).bits
-        self._integer = torch.int32 if wide is torch.float32 else torch.int64
-        self._top = (1 << (self.bits - 1)) - 1  # above every score, as only NaN would be: the key of the dead
         self._kept: list[Tensor] | None = [] if keep else None
         self._checked = 0  # up to there no entry is NaN
-        self.dead = 0 if scores.alive is None else scores.size - int(scores.alive.sum())
+
+    @cached_property
+    def dead(self) -> int:
+        """How many entries take no part."""
+        return 0 if self.scores.alive is None else self.size - int(self.scores.alive.count_nonzero())
 
     def pieces(self) -> Iterator[Tensor]:
         """Yield the keys of consecutive entries."""
@@ -159,21 +163,12 @@ class _Keys:
             yield piece
 
     def _read(self, start: int, stop: int) -> Tensor:
-        values = self.scores.read(start, stop).to(self.wide) + 0.0  # makes one zero of the two
-        keys = values.view(self._integer)
-        if bool(keys.min() < 0):
-            # Negative floats sort backwards as integers: flip all their bits but the sign.
-            keys = keys ^ ((keys >> (self.bits - 1)) & self._top)
-        if self.scores.alive is not None:
-            alive = self.scores.alive[start:stop]
-            keys = torch.where(alive, keys, self._top)
-        # A sum is NaN if an entry is (or if infinities cancel), and far cheaper than a test of each.
-        if start >= self._checked and bool(values.sum().isnan()):
-            nan = values.isnan() if self.scores.alive is None else values.isnan() & alive
-            if bool(nan.any()):
-                raise _FoundNaN
-        self._checked = max(self._checked, stop)
-        return keys
+        values = self.scores.read(start, stop).to(self.wide, copy=True)
+        alive = None if self.scores.alive is None else self.scores.alive[start:stop]
+        if start >= self._checked:
+            refuse_nan(values, alive)
+            self._checked = stop
+        return as_integers(values, alive)
 
 
 def _read(tensors: Sequence[Tensor | Scores], group: dist.ProcessGroup | None) -> list[_Keys]:
@@ -191,6 +186,24 @@ def _read(tensors: Sequence[Tensor | Scores], group: dist.ProcessGroup | None) -
     wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
     few = sum(source.size for source in scores) <= _KEPT
     return [_Keys(source, wide, few) for source in scores]
+
+
+def _at_once(keys: Sequence[_Keys], k: int, most: Sequence[int] | None) -> list[Tensor] | None:
+    """Return what `lowest` does where few entries are all here; None where a limit bites or something is wrong."""
+    sizes, device = [key.size for key in keys], keys[0].device
+    if any(key.scores.shard is not None or key.device != device for key in keys) or not 0 < k <= sum(sizes) <= _KEPT:
+        return None
+    values = torch.cat([key.scores.read(0, key.size).to(key.wide) for key in keys])
+    alive = None
+    if any(key.scores.alive is not None for key in keys):
+        every = torch.ones(max(sizes), dtype=torch.bool, device=device)
+        alive = torch.cat([every[: key.size] if key.scores.alive is None else key.scores.alive for key in keys])
+    marked = lowest_of_few(values, k, alive)
+    if marked is None:
+        return None
+    parts = list(torch.split(marked, sizes))
+    over = most is not None and any(int(part.count_nonzero()) > limit for part, limit in zip(parts, most, strict=True))
+    return None if over else parts
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ def _find(keys: Sequence[_Keys], k: int) -> _Cut:
         width = min(_DIGIT, shift)
         counts = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
         histogram = total(counts, [key.scores.shard for key in keys])
-        _refuse_nan(histogram, keys)
+        _stop_at_nan(histogram, keys)
         sums = histogram.sum(0).cumsum(0)
         if not 1 <= rank <= int(sums[-1]):
             raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
@@ -243,14 +256,14 @@ def _count_digits(keys: _Keys, shift: int, width: int, prefix: int) -> Tensor:
             else:
                 digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
             counts += torch.bincount(digits, minlength=size)
-    except _FoundNaN:
+    except FoundNaN:
         return torch.full((size,), _POISON)
     if first:
         counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
     return counts.cpu()
 
 
-def _refuse_nan(histogram: Tensor, keys: Sequence[_Keys]) -> None:
+def _stop_at_nan(histogram: Tensor, keys: Sequence[_Keys]) -> None:
     """Stop on every rank, so that none waits for the one that found it."""
     for key, first in zip(keys, histogram[:, 0].tolist(), strict=True):
         if first < 0:
@@ -300,9 +313,3 @@ def _place_of_tie(keys: _Keys, key: int, number: int) -> int:
         place = (place << _DIGIT) | digit
         shift -= _DIGIT
     return place
-
-
-def _value(key: int, wide: torch.dtype) -> float:
-    integer, top = (torch.int32, 31) if wide is torch.float32 else (torch.int64, 63)
-    pattern = key if key >= 0 else key ^ ((1 << top) - 1)
-    return torch.tensor(pattern, dtype=integer).view(wide).item()

@@ -115,6 +115,8 @@ class ToSparsity(Rule):
         if seen:
             most = [dead if mean is None else limit for dead, mean, limit in zip(gone, seen[0], most, strict=True)]
         wanted = min(max(sum(gone), round(target * synapses.total)), sum(most))
+        if wanted == sum(gone):
+            return [layer.alive for layer in synapses.layers]
         scores = layer_scores(synapses, self.score, *seen)
         if self.scope == "global":
             room = [limit - dead for limit, dead in zip(most, gone, strict=True)]
