@@ -1,6 +1,7 @@
-"""Let several trainings take turns, a step each, and compare the processor time of their steps.
+"""Let several trainings take turns, a few steps each, and compare the processor time of their steps.
 
-So whatever the machine does besides falls on all of them. Loops that cannot be called a step at a time, a framework's
+So whatever the machine does besides falls on all of them; of a few steps each all but the first find the caches as in a
+training of their own. Loops that cannot be called a step at a time, a framework's
 own, run in a thread each, of which only the one whose turn it is moves.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 STEPS, EVENT = 2000, 40  # the default recipe has an event every fiftieth of training
+TURN = 10  # steps
 
 # What a training calls after each of its steps.
 Clock = Callable[[], None]
@@ -49,12 +51,13 @@ def alternate(steps: Sequence[Callable[[], None]], count: int) -> list[list[floa
     """Return the processor seconds of every step of loops that can be called a step at a time."""
     seconds: list[list[float]] = [[] for _ in steps]
     order, draw = list(range(len(steps))), random.Random(0)
-    for _ in range(count):
+    for _ in range(count // TURN):
         draw.shuffle(order)
         for place in order:
-            start = time.process_time()
-            steps[place]()
-            seconds[place].append(time.process_time() - start)
+            for _ in range(TURN):
+                start = time.process_time()
+                steps[place]()
+                seconds[place].append(time.process_time() - start)
     return seconds
 
 
@@ -78,7 +81,7 @@ class _Table:
         self.seconds: list[list[float]] = [[] for _ in range(places)]
         self.failed: list[BaseException] = []
         self._turn = threading.Condition()
-        self._begun = [0] * places  # rounds
+        self._started = [False] * places
         self._order: list[int] = list(range(places))
         self._draw = random.Random(0)
         self._left: set[int] = set()
@@ -97,15 +100,17 @@ class _Table:
 
     def _step(self, place: int) -> None:
         now = time.process_time()
-        if self._begun[place] > 1:  # what is before the first step is no step
+        if self._started[place]:  # what is before the first step is no step
             self.seconds[place].append(now - self._start)
-        self._pass_on()
-        self._wait(place)
+        self._started[place] = True
+        if len(self.seconds[place]) % TURN == 0:
+            self._pass_on()
+            self._wait(place)
+        self._start = time.process_time()
 
     def _wait(self, place: int) -> None:
         with self._turn:
             self._turn.wait_for(lambda: self._order[self._whose] == place)
-        self._begun[place] += 1
         self._start = time.process_time()
 
     def _pass_on(self) -> None:

@@ -39,8 +39,8 @@ class Roots:
 
     def refresh(self) -> None:
         """Take up new masks."""
-        self._large: list[tuple[Layer, Tensor]] = [
-            (layer, layer.gate)
+        self._large: list[tuple[Layer, Tensor, Tensor]] = [
+            (layer, layer.gate, (1 - layer.gate).mul_(_ONE[layer.parameter.dtype]))
             for layer in self._layers
             if self.matter and layer.gate is not None and layer.size - layer.count >= _WORTH
             if layer.parameter.dtype in _ONE
@@ -49,15 +49,15 @@ class Roots:
     def lift(self) -> None:
         """Make them one; call it before a step."""
         self._lifted, self._gates = [], []
-        for layer, gate in self._large:
+        for layer, gate, ones in self._large:
             state = self._optimizer.state.get(layer.parameter, {})
             moment = state.get("exp_avg_sq")
             if moment is None or "max_exp_avg_sq" in state:  # AMSGrad would remember the largest of them
                 continue
             if not moment.is_cpu or moment.dtype is not layer.parameter.dtype:
                 continue
-            bits, one = moment.view(gate.dtype), _ONE[moment.dtype]
-            bits.add_(gate, alpha=-one).add_(one)  # of an alive one the same bits
+            bits = moment.view(gate.dtype)
+            bits.bitwise_or_(ones)  # all bits of a dead one are 0, and an alive one keeps its own
             self._lifted.append(bits)
             self._gates.append(gate)
 
