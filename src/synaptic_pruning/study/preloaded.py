@@ -5,7 +5,8 @@ import torch
 import torch._dynamo
 
 import synaptic_pruning.study.classification.cells
-import synaptic_pruning.study.executors
+import synaptic_pruning.study.plan
+import synaptic_pruning.study.runner
 import synaptic_pruning.tasks.classification
 import synaptic_pruning.tasks.forecasting.leaking  # noqa: F401
 from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
