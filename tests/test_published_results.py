@@ -12,7 +12,11 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PRESETS = ROOT / "src" / "synaptic_pruning" / "study" / "presets"
-PUBLISHED = {"standard": PRESETS / "standard.toml", "controls": RESULTS / "controls.toml"}
+PUBLISHED = {
+    "standard": PRESETS / "standard.toml",
+    "controls": RESULTS / "controls.toml",
+    "smoke": PRESETS / "smoke.toml",
+}
 
 
 def holm(p_values: list[float]) -> list[float]:
