@@ -3,11 +3,14 @@
 Both sides train an LSTM (hidden 64) on weekly CO2, window 30, Adam 1e-3, batch 64, 20 epochs without early stopping,
 plain, with dropout 0.3 and pruned from 30 % to 70 %, in turns, on one core. The loop is written anew from what is known
 of theirs: a target an epoch, a mask update every other batch that pools the active weights in a Python list and sorts
-it. The engine gives every cell its own process, keeps weights and forecasts and writes a record; "overhead" is the
-share of its wall time that is not training steps. The first lines train three networks one by one with PyTorch's
-layers, and stacked along a leading dimension with `torch.bmm`, where one optimizer steps them all (CPU time).
+it. What the engine's wall time holds beside training steps is told in two parts: the task's own work, which the loop
+does too (validation errors, forecasts of the test windows), and the engine's own, which is all the rest: a process a
+cell, its start and end, validation forecasts of the best weights, baselines, files, the record, the runner. What the
+first epoch of a fresh process takes longer than the others counts as the engine's, too. The first lines train three
+networks one by one with PyTorch's layers, and stacked along a leading dimension with `torch.bmm`, where one optimizer
+steps them all (CPU time).
 
-Run: OMP_NUM_THREADS=1 python benchmarks/study.py
+Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/study.py
 """
 
 import statistics
@@ -85,11 +88,12 @@ def train_plainly(task: ForecastingTask, arm: str, seed: int) -> None:
 
 
 def compare_engines() -> None:
-    """Print cells per minute of both, their ratio, and the engine's overhead."""
+    """Print cells per minute of both, their ratio, and what the engine's wall time holds beside training."""
     co2 = next(series for series in embedded() if series.name == "co2")
     task = make_task(co2, length=WINDOW)
     plain = dict.fromkeys(ARMS, 0.0)
-    engine, training, executor = dict.fromkeys(ARMS, 0.0), 0.0, Processes(1)
+    engine, executor = dict.fromkeys(ARMS, 0.0), Processes(1)
+    training = validation = forecasts = slow_start = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(-1, ROUNDS):  # the first round, with one epoch, warms up imports and the fork server
             for arm in ARMS:
@@ -104,11 +108,21 @@ def compare_engines() -> None:
                 plain[arm] += time.perf_counter() - middle
                 engine[arm] += middle - start
                 training += record["train_seconds"]
+                validation += record["validation_seconds"]
+                forecasts += sum(answer["predict_seconds"] for answer in record["answers"].values())
+                first, *others = (epoch["seconds"] for epoch in record["history"])
+                slow_start += first - statistics.median(others)
     for arm in ARMS:
         print(f"{arm:8} loop {plain[arm] / ROUNDS:6.2f} s a cell, engine {engine[arm] / ROUNDS:6.2f} s")
     loops, engines, cells = sum(plain.values()), sum(engine.values()), ROUNDS * len(ARMS)
     print(f"loop {60 * cells / loops:.1f} cells a minute, engine {60 * cells / engines:.1f}: × {loops / engines:.2f}")
-    print(f"engine overhead: {(engines - training) / engines:.1%} of its wall time")
+    own = engines - training - validation - forecasts
+    print(f"engine: {training / cells:.2f} s of training a cell; beside them, as shares of them,")
+    print(f"  the task's own work: validation errors {validation / training:.1%}, forecasts {forecasts / training:.1%}")
+    print(
+        f"  the engine's own: process, files, runner {own / training:.1%}, "
+        f"slower first epochs {slow_start / training:.1%}; together {(own + slow_start) / training:.1%}"
+    )
 
 
 def recurrent(kind: str, x: Tensor, w_in: Tensor, w_hidden: Tensor, bias: Tensor) -> Tensor:

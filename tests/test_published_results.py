@@ -12,7 +12,11 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PRESETS = ROOT / "src" / "synaptic_pruning" / "study" / "presets"
-PUBLISHED = {"standard": PRESETS / "standard.toml", "controls": RESULTS / "controls.toml"}
+PUBLISHED = {
+    "standard": PRESETS / "standard.toml",
+    "controls": RESULTS / "controls.toml",
+    "smoke": PRESETS / "smoke.toml",
+}
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -75,3 +79,62 @@ def test_friedman(study):
         assert row["test"]["statistic"] == pytest.approx(test.statistic, rel=1e-6)
         assert row["test"]["p_value"] == pytest.approx(test.pvalue, rel=1e-6)
         assert row["ranks"] == pytest.approx(wide.rank(axis=1).mean().to_dict())
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The released protocol's table, and what the page says about it."""
+    table = pd.read_parquet(RESULTS / "paper-reduced.parquet")
+    text = (ROOT / "docs" / "results.md").read_text()
+    section = text.partition("## The released protocol")[2].partition("\n## ")[0]
+    return table, section
+
+
+def test_the_released_protocol_ran_as_its_spec_says(released):
+    table, _ = released
+    spec = tomllib.loads((RESULTS / "paper-reduced.toml").read_text())
+    assert set(table["status"]) == {"ok"}
+    assert set(table["protocol"]) == {"paper"}
+    for name, values in (("dataset", "datasets"), ("model", "models"), ("arm", "arms"), ("length", "lengths")):
+        assert set(table[name]) == set(spec[values])
+    runs = table.groupby(["dataset", "model", "arm", "length"]).size()
+    assert len(runs) == 4 * 3 * 4 * 6
+    assert set(runs) == {spec["seeds"]}
+
+
+def test_the_skills_of_the_released_protocol(released):
+    table, section = released
+    names = {
+        "S&P 500": "sp500",
+        "Bitcoin": "bitcoin",
+        "household power": "household-hourly",
+        "air quality": "air-quality",
+    }
+    skill = table.groupby(["dataset", "arm"])["skill"].mean().unstack()
+    for name, dataset in names.items():
+        cells = [f"{skill.loc[dataset, arm]:.3f}" for arm in ("none", "dropout", "mc-dropout", "vos2025")]
+        assert f"| {name} | {' | '.join(cells)} |".replace("-", "−") in section
+
+
+def test_the_ranks_of_the_released_protocol(released):
+    table, section = released
+    worst = best = significant = 0
+    for _, part in table.groupby(["dataset", "model"]):
+        wide = part.groupby(["length", "arm"])["mae"].mean().unstack().astype(float)
+        ranks = wide.rank(axis=1).mean()
+        worst += ranks["vos2025"] == ranks.max()
+        best += ranks["vos2025"] == ranks.min()
+        significant += stats.friedmanchisquare(*(wide[arm] for arm in wide)).pvalue < 0.05
+    said = f"the worst of four in {worst} of 12 tests and the best in {best}; {significant} of the 12 have p < 0.05"
+    assert said in " ".join(section.split())
+
+
+def test_the_costs_of_the_released_protocol(released):
+    table, section = released
+    run = ["dataset", "model", "length", "seed"]
+    for column in ("train_seconds", "peak_memory_mb"):
+        wide = table.pivot(index=run, columns="arm", values=column)
+        ratios = wide.div(wide["none"], axis=0).groupby("length").median()
+        for arm in ("dropout", "vos2025"):
+            said = " | ".join(f"{ratio:.2f}" for ratio in ratios[arm])
+            assert f"| {arm} | {said} |" in section.partition(f"| {column} ")[2].partition("\n\n")[0]

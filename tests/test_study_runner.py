@@ -16,7 +16,7 @@ import torch
 
 import synaptic_pruning as sp
 from synaptic_pruning.study.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.cells import Cell
+from synaptic_pruning.study.cells import Cell, run_cell
 from synaptic_pruning.study.executors import Processes
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.runner import run
@@ -44,6 +44,12 @@ def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
     status = "nan-loss: the loss was no longer finite" if cell.seed == 3 else "ok"
     (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
     return {"cell": cell.to_dict(), "hash": cell.hash, "status": status, "value": float("nan")}
+
+
+def telling(cell: Cell, series: Series, folder: Path) -> dict:
+    """A real training; its process tells what it had imported in the end."""
+    record = run_cell(cell, series, folder)
+    return record | {"modules": sorted(sys.modules)}
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -88,6 +94,23 @@ def expected(tmp_path_factory):
 
 def test_every_cell_runs_once_and_in_order(expected):
     assert [record["value"] for record in expected] == [40 + seed**2 for seed in range(6)]
+
+
+@pytest.mark.parametrize("protocol", ["rigorous", "paper"])
+def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol):
+    plan = Plan(**{**PLAN.__dict__, "arms": ("vos2025",), "seeds": (0,), "epochs": 5, "protocol": protocol})
+    executor = Processes(1, telling)
+    (record,) = run(expand(plan, [TIDES]), DATA, tmp_path, executor)
+    assert record["status"] == "ok"
+    # Another process of the same server, whose task needs no import.
+    told = tmp_path / "told"
+    code = f"import sys; open({str(told)!r}, 'w').write(' '.join(sys.modules))"
+    process = executor._context.Process(target=exec, args=(code, {}))
+    process.start()
+    process.join()
+    own = set(record["modules"]) - set(told.read_text().split())
+    heavy = ("synaptic_pruning", "numpy", "pandas", "safetensors", "scipy", "sklearn", "statsmodels", "torch._dynamo")
+    assert not [name for name in own if name.startswith(heavy)]
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])

@@ -136,6 +136,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
         "status": training.status if training.status == "ok" else f"{training.status}: {training.reason}",
         "versions": versions(),
         "train_seconds": training.train_seconds,
+        "validation_seconds": training.validation_seconds,
         "steps": training.steps,
         "best_epoch": training.best_epoch,
         "history": training.history,

@@ -15,8 +15,7 @@ from typing import Any, Protocol, cast
 from synaptic_pruning.study.cells import run_cell
 from synaptic_pruning.study.storage import write_atomically
 
-_PRELOAD = ["synaptic_pruning.study.executors", "torch._dynamo", "safetensors.torch"]
-"""Imported once by the fork server instead of once a cell; PyTorch's optimizers import `_dynamo` when first used."""
+_PRELOAD = ["synaptic_pruning.study.preloaded"]
 
 Record = dict[str, Any]
 Work = Callable[[Any, Any, Path], Record]

@@ -15,6 +15,8 @@ from synaptic_pruning.study.executors import Executor, Job, Record, failure
 _LOCKS = "locks"
 _LOOK_AGAIN = 0.5
 """Seconds between looks at cells that another run on the same folder is busy with."""
+_DRAWN = 2
+"""Times a second that the bar is drawn anew, on a core that trains too."""
 
 
 def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record]:
@@ -49,7 +51,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=_DRAWN) as progress:
         bar = progress.add_task("Training", total=len(cells), completed=len(cells) - len(todo))
         waiting = todo[::-1]  # in the order of the hashes: a random order, so the time left is honest
         elsewhere: list[Job] = []

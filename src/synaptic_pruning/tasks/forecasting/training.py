@@ -50,8 +50,8 @@ class Training:
 
     ``history`` has one dict an epoch: epoch, train_loss (MSE in target units), validation_mae (original
     units), sparsity, seconds (training steps only). ``layers`` has the sparsity of every pruned layer after every
-    epoch. ``sparsity`` and ``best_state`` belong to the weights left in the model. ``status`` other than
-    "ok" comes with a ``reason``.
+    epoch. ``validation_seconds`` is what the validation errors took, apart from ``train_seconds``. ``sparsity`` and
+    ``best_state`` belong to the weights left in the model. ``status`` other than "ok" comes with a ``reason``.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -60,6 +60,7 @@ class Training:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     sparsity: float = 0.0
     train_seconds: float = 0.0
+    validation_seconds: float = 0.0
     steps: int = 0
     status: Status = "ok"
     reason: str = ""
@@ -124,7 +125,9 @@ def train(
             model.eval()
             run.train_seconds += seconds
             sparsity = pruner.sparsity() if pruner else 0.0
+            started = time.perf_counter()
             mae = _validation_mae(model, task) if math.isfinite(loss) else math.nan
+            run.validation_seconds += time.perf_counter() - started
             run.history.append(
                 {
                     "epoch": epoch,
