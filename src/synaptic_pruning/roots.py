@@ -35,6 +35,7 @@ class Roots:
         self.matter = mkl and plain and not any(g["fused"] or g["differentiable"] for g in optimizer.param_groups)
         self._lifted: list[Tensor] = []
         self._gates: list[Tensor] = []
+        self._views: dict[Layer, tuple[Tensor, Tensor]] = {}  # moments and their bits
         self.refresh()
 
     def refresh(self) -> None:
@@ -50,19 +51,27 @@ class Roots:
         """Make them one; call it before a step."""
         self._lifted, self._gates = [], []
         for layer, gate, ones in self._large:
-            state = self._optimizer.state.get(layer.parameter, {})
-            moment = state.get("exp_avg_sq")
-            if moment is None or "max_exp_avg_sq" in state:  # AMSGrad would remember the largest of them
-                continue
-            if not moment.is_cpu or moment.dtype is not layer.parameter.dtype:
-                continue
-            bits = moment.view(gate.dtype)
-            bits.bitwise_or_(ones)  # all bits of a dead one are 0, and an alive one keeps its own
-            self._lifted.append(bits)
-            self._gates.append(gate)
+            bits = self._bits(layer)
+            if bits is not None:
+                bits.bitwise_or_(ones)  # all bits of a dead one are 0, and an alive one keeps its own
+                self._lifted.append(bits)
+                self._gates.append(gate)
 
     def lower(self) -> None:
         """Make them zero again; call it after the step."""
         if self._lifted:
             torch._foreach_mul_(self._lifted, self._gates)
             self._lifted = []
+
+    def _bits(self, layer: Layer) -> Tensor | None:
+        state = self._optimizer.state.get(layer.parameter, {})
+        moment = state.get("exp_avg_sq")
+        if moment is None or "max_exp_avg_sq" in state:  # AMSGrad would remember the largest of them
+            return None
+        known, bits = self._views.get(layer, (None, None))
+        if known is not moment:
+            if not moment.is_cpu or moment.dtype is not layer.parameter.dtype or layer.gate is None:
+                return None
+            bits = moment.view(layer.gate.dtype)
+            self._views[layer] = moment, bits
+        return bits
