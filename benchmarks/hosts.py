@@ -1,19 +1,20 @@
 """Time a step with the pruner in each host against the same host without it.
 
-Two trainings without it and two with it take turns, a step each, in one process (`turns`); what is compared is the
-processor time of this process. Two that do the same tell how far such a comparison can be trusted.
-Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [host ...]
+Two trainings without it and two with it take turns, a few steps each, in one process (`turns`); what is compared is the
+processor time of this process. Two that do the same tell how far such a comparison can be trusted. What the pruner does
+at a step hardly depends on the size of a small network, so its share falls with it: --size 128,2,128 tells how far.
+Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [--size HIDDEN,LAYERS,size.batch] [--runs N] [host ...]
 """
 
+import argparse
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -24,8 +25,18 @@ from turns import STEPS, Clock, cost, mean, take_turns
 
 import synaptic_pruning as sp
 
-BATCH, WINDOW, HIDDEN = 64, 30, 64
-RUNS = 3
+WINDOW = 30
+
+
+class Size(NamedTuple):
+    """Units and layers of the LSTM, windows a batch."""
+
+    hidden: int = 64
+    layers: int = 1
+    batch: int = 64
+
+
+size = Size()
 
 
 class Network(nn.Module):
@@ -33,8 +44,8 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(1, HIDDEN, batch_first=True)
-        self.head = nn.Linear(HIDDEN, 1)
+        self.lstm = nn.LSTM(1, size.hidden, size.layers, batch_first=True)
+        self.head = nn.Linear(size.hidden, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the loss by name, as transformers wants it."""
@@ -42,14 +53,14 @@ class Network(nn.Module):
 
 
 def _data() -> TensorDataset:
-    return TensorDataset(torch.randn(BATCH * STEPS, WINDOW, 1), torch.randn(BATCH * STEPS, 1))
+    return TensorDataset(torch.randn(size.batch * STEPS, WINDOW, 1), torch.randn(size.batch * STEPS, 1))
 
 
 def _loop(pruned: bool, clock: Clock, net: nn.Module, call: nn.Module | None = None) -> None:
     optimizer = torch.optim.Adam(net.parameters())
     if pruned:
         sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    for x, y in DataLoader(_data(), BATCH):
+    for x, y in DataLoader(_data(), size.batch):
         optimizer.zero_grad()
         (call or net)(x, y)["loss"].backward()
         optimizer.step()
@@ -90,7 +101,7 @@ def lightning(pruned: bool, clock: Clock) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Module(), DataLoader(_data(), BATCH))
+    trainer.fit(Module(), DataLoader(_data(), size.batch))
 
 
 def transformers(pruned: bool, clock: Clock) -> None:
@@ -108,7 +119,7 @@ def transformers(pruned: bool, clock: Clock) -> None:
         arguments = TrainingArguments(
             folder,
             max_steps=STEPS,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=size.batch,
             save_strategy="no",
             use_cpu=True,
             report_to="none",
@@ -124,7 +135,9 @@ def accelerate(pruned: bool, clock: Clock) -> None:
 
     accelerator = Accelerator(cpu=True)
     net = Network()
-    net, optimizer, loader = accelerator.prepare(net, torch.optim.Adam(net.parameters()), DataLoader(_data(), BATCH))
+    net, optimizer, loader = accelerator.prepare(
+        net, torch.optim.Adam(net.parameters()), DataLoader(_data(), size.batch)
+    )
     if pruned:
         sp.SynapticPruner(net, optimizer, total_steps=STEPS)
     for x, y in loader:
@@ -165,13 +178,15 @@ def _train(host: str, pruned: bool, clock: Clock) -> None:
     HOSTS[host](pruned, clock)
 
 
-def _measure(rank: int, host: str, folder: str) -> None:
+def _measure(rank: int, host: str, folder: str, options: argparse.Namespace) -> None:
+    global size
+    size = options.size
     warnings.simplefilter("ignore")
     for name in ("pytorch_lightning", "lightning", "transformers", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if host in PARALLEL:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for _ in range(RUNS):
+    for _ in range(options.runs):
         a, b, c, d = take_turns([partial(_train, host, pruned) for pruned in (False, True, False, True)])
         if rank == 0:
             print(
@@ -185,11 +200,16 @@ def _measure(rank: int, host: str, folder: str) -> None:
 
 def main() -> None:
     """Print a line for each run of each host."""
-    print(f"default recipe over {STEPS} steps, batch {BATCH}, {torch.get_num_threads()} thread; ± 2 standard errors")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("hosts", nargs="*", default=list(HOSTS), metavar="host")
+    parser.add_argument("--size", type=lambda text: Size(*map(int, text.split(","))), default=size)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    print(f"default recipe over {STEPS} steps, {options.size}, {torch.get_num_threads()} thread; ± 2 standard errors")
     os.environ["MALLOC_ARENA_MAX"] = "1"  # or each thread has a heap of its own, and luck with it or not
-    for host in sys.argv[1:] or HOSTS:
+    for host in options.hosts:
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(_measure, (host, str(Path(folder))), 2 if host in PARALLEL else 1)
+            mp.spawn(_measure, (host, str(Path(folder)), options), 2 if host in PARALLEL else 1)
 
 
 if __name__ == "__main__":
