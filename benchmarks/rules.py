@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--rows", type=int, help="training images, validation included")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--end", type=float, default=0.5, help="progress from which nothing dies any more")
@@ -120,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1)
     task = make_task(options.data, options.data_dir, rows=options.rows)
     results: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
         results.setdefault("dense", []).append(trained(task, None, seed, options))
         results.setdefault("disuse", []).append(trained(task, disuse, seed, options))
