@@ -1,8 +1,8 @@
 """Time a training step with activity observed for `Disuse` against loops that observe nothing.
 
-Side by side with a pruner that observes nothing and with no pruner at all; two loops of each kind take turns, a step
-each (`turns`). No pruner removes anything, so against the idle one the difference is what observing and the counting at
-the end of windows cost.
+Side by side with a pruner that observes nothing and with no pruner at all; two loops of each kind take turns, a
+few steps each (`turns`). No pruner removes anything, so against the idle one the difference is what observing and the
+counting at the end of windows cost.
 Run: OMP_NUM_THREADS=1 python benchmarks/activity.py
 """
 

@@ -1,9 +1,8 @@
 """Time a step with the pruner in each host against the same host without it.
 
 Two trainings without it and two with it take turns, a few steps each, in one process (`turns`); what is compared is the
-processor time of this process. Two that do the same tell how far such a comparison can be trusted. What the pruner does
-at a step hardly depends on the size of a small network, so its share falls with it: --size 128,2,128 tells how far.
-Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [--size HIDDEN,LAYERS,size.batch] [--runs N] [host ...]
+processor time of this process. Two that do the same tell how far such a comparison can be trusted.
+Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [--size HIDDEN,LAYERS,BATCH] [--runs N] [host ...]
 """
 
 import argparse

@@ -1,28 +1,28 @@
 """CPU time of a training step by window length: dropout 0.3 and the published pruning against the plain network.
 
-The three loops take turns, a few steps each, over one training of 220 steps, so that every mask update is counted; the
-time is that of the processor, which other work on the machine disturbs less than it does the clock on the wall.
+The three loops take turns, a few steps each (`turns`), over one training of 220 steps, so that every mask update is
+counted; the time is that of the processor, which other work disturbs less than it does the clock on the wall.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/lengths.py
 """
 
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from turns import alternate
 
 import synaptic_pruning as sp
 from synaptic_pruning.study.arms import ARMS, Grid
 from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
 
-LENGTHS, BATCH, STEPS, BLOCK = (1, 3, 7, 14, 30, 60), 64, 220, 5
+LENGTHS, BATCH, STEPS, WARM_UP = (1, 3, 7, 14, 30, 60), 64, 220, 10
 COMPARED = ("none", "dropout", "vos2025")
 
 
-def training(name: str, length: int, arm: str) -> Callable[[int], float]:
-    """Return a function that takes some more steps of a training and returns the seconds they took."""
+def training(name: str, length: int, arm: str) -> Callable[[], None]:
+    """Return a function that takes one more step of a training."""
     (regime,) = ARMS[arm].candidates(Grid(dropout=(0.3,), sparsity=(0.7,)))
     torch.manual_seed(0)
     model = build_model(name, channels=1, length=length, horizon=1, dropout=regime.dropout)
@@ -32,27 +32,19 @@ def training(name: str, length: int, arm: str) -> Callable[[int], float]:
         sp.SynapticPruner(model, optimizer, rule, total_steps=STEPS)
     x, y = torch.randn(BATCH, length, 1), torch.randn(BATCH, 1)
 
-    def steps(count: int) -> float:
-        start = time.process_time()
-        for _ in range(count):
-            optimizer.zero_grad()
-            nn.functional.mse_loss(model(x), y).backward()
-            optimizer.step()
-        return time.process_time() - start
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
 
-    return steps
+    return step
 
 
 def measure(name: str, length: int) -> dict[str, float]:
     """Return the seconds that a step of each arm takes."""
-    for arm in COMPARED:
-        training(name, length, arm)(BLOCK)
-    trainings = {arm: training(name, length, arm) for arm in COMPARED}
-    seconds = dict.fromkeys(COMPARED, 0.0)
-    for _ in range(STEPS // BLOCK):
-        for arm, steps in trainings.items():
-            seconds[arm] += steps(BLOCK)
-    return {arm: value / STEPS for arm, value in seconds.items()}
+    alternate([training(name, length, arm) for arm in COMPARED], WARM_UP)
+    seconds = alternate([training(name, length, arm) for arm in COMPARED], STEPS)
+    return {arm: statistics.fmean(steps) for arm, steps in zip(COMPARED, seconds, strict=True)}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Time a training step with the pruner against the same loop without it, and where the difference lies.
 
-Two loops without it and two with it take turns, a step each (`turns`); two that do the same tell how far such a
+Two loops without it and two with it take turns, a few steps each (`turns`); two that do the same tell how far such a
 comparison can be trusted.
 Run: OMP_NUM_THREADS=1 python benchmarks/overhead.py [network ...]
 """
