@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from synaptic_pruning.study.arms import ARMS, Grid
@@ -141,6 +142,18 @@ def test_a_bad_spec_is_refused_in_one_sentence(tmp_path, kind):
     assert sentence in message
     assert "\n" not in message
     assert message.endswith((".", "?"))
+
+
+def test_rows_may_be_left_out_before_those_that_are_used(write):
+    whole = read_spec(write(SHORT)).series()[0]
+    for rows in ("rows = 120", ""):
+        (part,) = read_spec(write(SHORT + "skip_rows = 100\n" + rows)).series()
+        end = 220 if rows else len(whole.times)
+        assert np.array_equal(part.values, whole.values[100:end])
+        assert np.array_equal(part.times, whole.times[100:end])
+    spec = read_spec(write(SHORT + f"skip_rows = {len(whole.times) - 1}"))
+    with pytest.raises(DataError, match=r"skip_rows=\d+ leaves 1 rows of 'sunspots'; skip fewer, or leave it out"):
+        spec.series()
 
 
 def test_a_missing_file_is_told_with_the_specs_that_ship(tmp_path):

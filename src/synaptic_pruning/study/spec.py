@@ -70,7 +70,8 @@ class Spec(_Strict):
         title: heading of the report.
         datasets: names of the registry (`synaptic-pruning datasets list`), or co2, sunspots, elnino from statsmodels.
         development: those of them that recipes were chosen on; the report judges the others apart.
-        rows: first rows of every data set that are used; None uses all.
+        rows: rows of every data set that are used, the first ones; None uses all.
+        skip_rows: rows left out before those, such as the ones on which recipes were chosen.
         models: forecasters.
         arms: what is compared.
         lengths: window lengths in rows; horizon: rows forecast together.
@@ -86,6 +87,7 @@ class Spec(_Strict):
     datasets: tuple[str, ...] = Field(min_length=1)
     development: tuple[str, ...] = ()
     rows: int | None = Field(default=None, ge=50, strict=True)
+    skip_rows: int = Field(default=0, ge=0, strict=True)
     models: tuple[Model, ...] = Field(default=("rnn", "lstm", "patchtst"), min_length=1)
     arms: tuple[str, ...] = Field(default=("none", "dropout", "mc-dropout", "synaptic"), min_length=1)
     lengths: tuple[Count, ...] = Field(default=(24,), min_length=1)
@@ -159,26 +161,27 @@ class Spec(_Strict):
         """Return the data, fetched where it is not at hand.
 
         Raises:
-            DataError: A data set cannot be had or read.
+            DataError: A data set cannot be had or read, or has too few rows.
         """
         from synaptic_pruning.tasks.forecasting.loading import load
 
         own = {one.name: one for one in embedded()}
-        return [
-            _first_rows(own[name], self.rows)
-            if name in own
-            else load(name, data_dir=data_dir, rows=self.rows and min(self.rows, find(name).rows))
-            for name in self.datasets
-        ]
+        last = None if self.rows is None else self.skip_rows + self.rows
+        wholes = (own[name] if name in own else load(name, data_dir=data_dir, rows=last) for name in self.datasets)
+        return [_rows(whole, self.skip_rows, last) for whole in wholes]
 
     def blocks(self) -> dict[str, str]:
         """Return the block of every data set; those of one source count once."""
         return {name: name if name in _EMBEDDED else find(name).block for name in self.datasets}
 
 
-def _first_rows(series: Series, rows: int | None) -> Series:
-    """Return a series cut to its first rows."""
-    return Series(series.name, series.target, series.columns, series.times[:rows], series.values[:rows], series.season)
+def _rows(series: Series, first: int, last: int | None) -> Series:
+    """Return a series cut to these rows."""
+    left = len(series.times[first:last])
+    if left < 2:
+        raise DataError(f"skip_rows={first} leaves {left} rows of {series.name!r}; skip fewer, or leave it out.")
+    cut = slice(first, last)
+    return Series(series.name, series.target, series.columns, series.times[cut], series.values[cut], series.season)
 
 
 def presets() -> dict[str, Path]:
