@@ -9,7 +9,7 @@ HOSTS := .venv-hosts
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: compare test test-slow test-hosts lint bench clean
+.PHONY: compare test test-slow test-hosts test-cuda lint bench clean
 
 compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
@@ -23,6 +23,11 @@ test-slow: $(READY)
 test-hosts: $(HOSTS)/.ready
 	# Only the files that hold such tests: the others need extras that this environment lacks.
 	$(HOSTS)/bin/pytest -q -m hosts $$(grep -l 'mark.hosts' tests/test_*.py)
+
+# With any Python that has a PyTorch for GPUs, pytest and hypothesis: the environment above has the CPU build.
+test-cuda:
+	$(PYTHON) -m pytest -q tests/test_cuda.py
+	TEST_DEVICE=cuda $(PYTHON) -m pytest -q tests/test_contract.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

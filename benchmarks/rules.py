@@ -39,7 +39,7 @@ OTHERS: dict[str, Callable[[sp.Schedule, int], sp.Rule]] = {
 def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train one network and return its figures."""
     sizes = {} if options.width is None else {"widths": (options.width, max(1, options.width // 3))}
-    model = build_model(options.model, task.shape, seed=seed, **sizes)
+    model = build_model(options.model, task.shape, seed=seed, **sizes).to(options.device)
     pruners: list[sp.SynapticPruner] = []
 
     def attach(net: nn.Module, optimizer: Optimizer, steps: int) -> sp.SynapticPruner:
@@ -116,10 +116,11 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
     parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    task = make_task(options.data, options.data_dir, rows=options.rows)
+    task = make_task(options.data, options.data_dir, rows=options.rows).to(options.device)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)

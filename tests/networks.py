@@ -1,9 +1,15 @@
 """The networks every rule must work on: (name, factory); a factory gives a model and a function to its loss."""
 
+import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))  # `make test-cuda` puts the contract on a GPU
+if DEVICE.type == "cuda":  # runs are compared bit for bit
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 Loss = Callable[[nn.Module], Tensor]
 Factory = Callable[[], tuple[nn.Module, Loss]]
@@ -13,10 +19,10 @@ def _regression(net: nn.Module, *shape: int, dtype: torch.dtype = torch.float32)
     generator = torch.Generator().manual_seed(1)
 
     def loss(model: nn.Module) -> Tensor:
-        x = torch.randn(4, *shape, generator=generator).to(dtype)
+        x = torch.randn(4, *shape, generator=generator).to(DEVICE, dtype)
         return (model(x) - x.flatten(1).mean(1, keepdim=True)).square().mean()
 
-    return net.to(dtype), loss
+    return net.to(DEVICE, dtype), loss
 
 
 def _mlp() -> nn.Module:

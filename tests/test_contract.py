@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import synaptic_pruning as sp
-from networks import NETWORKS, OPTIMIZERS
+from networks import DEVICE, NETWORKS, OPTIMIZERS
 
 STEPS, EVERY = 20, 3
 CUBIC = sp.cubic(0.8, begin=0.1, end=0.7)
@@ -172,7 +172,7 @@ def test_only_real_steps_count(rule, fused):
     pruner.remove()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
     pruner = sp.SynapticPruner(model, optimizer, RULES[rule][0](), total_steps=STEPS, every=EVERY)
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler = torch.amp.GradScaler(DEVICE.type, init_scale=4.0)
     for batch in range(12):  # two batches a step; every third step overflows
         value = loss(model) * (float("inf") if batch // 2 % 3 == 2 else 1.0)
         scaler.scale(value).backward()

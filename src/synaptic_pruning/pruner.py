@@ -254,6 +254,11 @@ class SynapticPruner:
         self._silence.other_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self.synapses.layers[0].parameter.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "optimizer.step() is being captured in a CUDA graph, which would replay it without the pruner; leave "
+                "the step out of the graph"
+            )
         self._roots.lower()
         if skipped(optimizer):
             return
@@ -287,6 +292,7 @@ class SynapticPruner:
         return not self._finished and (self._progress(step) >= self.rule.end or step % self.every == 0)
 
     def _event(self, progress: float) -> None:
+        self.synapses.follow()
         masks = self.rule.update(self.synapses, progress)
         changed = [mask is not layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True)]
         if not any(changed) and not self.rule.grows:

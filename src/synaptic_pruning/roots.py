@@ -44,7 +44,7 @@ class Roots:
             (layer, layer.gate, (1 - layer.gate).mul_(_ONE[layer.parameter.dtype]))
             for layer in self._layers
             if self.matter and layer.gate is not None and layer.size - layer.count >= _WORTH
-            if layer.parameter.dtype in _ONE
+            if layer.parameter.dtype in _ONE and layer.parameter.is_cpu
         ]
 
     def lift(self) -> None:

@@ -21,15 +21,15 @@ class Silence:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = layers
-        self._at_backward: dict[Layer, tuple[Tensor, RemovableHandle]] = {}  # the masks there and their hooks
+        self._at_backward: dict[Layer, tuple[_Product, RemovableHandle]] = {}
         self._watching = False
         self.refresh()
 
     def refresh(self) -> None:
         """Take up new masks."""
         dead = [layer for layer in self._layers if layer.count < layer.size]
-        self._fast = [layer for layer in dead if layer.gate is not None and layer.parameter.is_cpu]
-        self._rest = [layer for layer in dead if layer.gate is None or not layer.parameter.is_cpu]
+        self._fast = [layer for layer in dead if _gate_fits(layer)]
+        self._rest = [layer for layer in dead if not _gate_fits(layer)]
         self._gates = [layer.gate for layer in self._fast if layer.gate is not None]
         self._places: list[int] = []
         self._bits: list[Tensor] = []
@@ -79,7 +79,7 @@ class Silence:
 
     @torch.no_grad()
     def _find(self) -> None:
-        if not all(layer.parameter.is_cpu for layer in self._fast):
+        if not all(_gate_fits(layer) for layer in self._fast):
             self.refresh()
         self._places = [layer.parameter.data_ptr() for layer in self._fast]
         self._bits = [x.parameter.view(gate.dtype) for x, gate in zip(self._fast, self._gates, strict=True)]
@@ -92,16 +92,31 @@ class Silence:
         for layer in wanted:
             # On a CPU a product with a mask of the same dtype is several times faster than with a bool one.
             dtype = layer.parameter.dtype if layer.parameter.is_cpu else torch.bool
-            mask, hook = self._at_backward.get(layer, (None, None))
-            if mask is not None and mask.dtype is dtype and mask.device == layer.alive.device:
-                mask.copy_(layer.alive)
+            product, hook = self._at_backward.get(layer, (None, None))
+            if product is not None and product.mask.dtype is dtype and product.mask.device == layer.alive.device:
+                product.mask.copy_(layer.alive)
                 continue
             if hook is not None:
                 hook.remove()
-            mask = layer.alive.to(dtype, copy=True)
-            # No Python function of ours: autograd calls the product itself.
-            handle = layer.parameter.register_hook(mask.mul)  # type: ignore[no-untyped-call]
-            self._at_backward[layer] = mask, handle
+            product = _Product(layer.alive.to(dtype, copy=True))
+            handle = layer.parameter.register_hook(product)  # type: ignore[no-untyped-call]
+            self._at_backward[layer] = product, handle
+
+
+class _Product:
+    """Multiplies a gradient by a mask, which follows it where the network was moved to another device since."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self.mask.is_cpu is not gradient.is_cpu:
+            self.mask = self.mask.to(gradient.device, torch.bool if gradient.is_cuda else gradient.dtype)
+        return self.mask.mul(gradient)
+
+
+def _gate_fits(layer: Layer) -> bool:
+    return layer.gate is not None and layer.gate.device == layer.parameter.device
 
 
 def _made_by_backward(layer: Layer) -> bool:

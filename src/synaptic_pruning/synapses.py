@@ -23,6 +23,7 @@ _PRUNABLE = (
     nn.MultiheadAttention,
 )
 _SAME_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SMALL = 1 << 20
 _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.LSTMCell: 4, nn.GRUCell: 3}
 
 
@@ -84,12 +85,13 @@ class Layer:
         """
         self.alive = mask.to(self.parameter.device)
         self.count = int(total(mask.sum().cpu()[None], [self.shard])) if count is None else count
-        # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask.
+        # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask. On a GPU it saves every
+        # small layer the start of a kernel; large ones had better save the memory.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
-        fast = self.shard is None and self.parameter.is_cpu and integer is not None and self.count < self.size
-        if not fast:
+        here = self.parameter.is_cpu or (self.parameter.is_cuda and self.size <= _SMALL)
+        if self.shard is not None or not here or integer is None or self.count == self.size:
             self.gate = None
-        elif self.gate is None or self.gate.dtype is not integer:
+        elif self.gate is None or self.gate.dtype is not integer or self.gate.device != self.alive.device:
             self.gate = self.alive.to(integer)
         else:
             self.gate.copy_(self.alive)  # memory that is there already is many times faster than fresh one
@@ -106,7 +108,7 @@ class Layer:
         if self.count == self.size:
             return
         tensor = local(tensor)
-        if self.gate is not None and tensor.is_cpu and tensor.dtype is self.parameter.dtype:
+        if self.gate is not None and tensor.device == self.gate.device and tensor.dtype is self.parameter.dtype:
             tensor.view(self.gate.dtype).mul_(self.gate)
         else:
             tensor.masked_fill_(~self.alive.to(tensor.device), zero)
@@ -186,6 +188,12 @@ class Synapses:
         for layer, mask, count in zip(self.layers, list(masks), known, strict=True):
             if mask is not layer.alive:
                 layer.keep(mask, count)
+
+    def follow(self) -> None:
+        """Bring every mask to where its weights lie, should the network have been moved since."""
+        for layer in self.layers:
+            if layer.alive.device != layer.parameter.device:
+                layer.keep(layer.alive, layer.count)
 
     @torch.no_grad()
     def clean(self, optimizer: torch.optim.Optimizer) -> None:

@@ -79,7 +79,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         threads: threads to time and later run with; by default those PyTorch uses at each call.
 
     Raises:
-        ValueError: the model does not run on `example_input`, or `threads` is below 1.
+        ValueError: the model does not run on `example_input` or lies on a GPU, or `threads` is below 1.
 
     Returns:
         An evaluation-mode module whose attribute `report` is a printable `CompactReport`.
@@ -91,6 +91,9 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
+    elsewhere = {p.device for p in model.parameters() if p.device.type != "cpu"}
+    if elsewhere:
+        raise ValueError(f"model lies on {elsewhere.pop()} and is to be made fast on a CPU; give model.cpu()")
     inputs = as_arguments(example_input)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     with torch_threads(threads), torch.no_grad():

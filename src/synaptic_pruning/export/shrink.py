@@ -50,14 +50,14 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     differ.
 
     Args:
-        model: any module; it is not changed.
+        model: any module; it is not changed. One on a GPU is followed on the CPU.
         example_input: a tensor, or a tuple of the positional arguments of `model`.
 
     Raises:
-        ValueError: the model does not run on `example_input`.
+        ValueError: the model does not run on `example_input`, or lies on several devices.
 
     Returns:
-        An evaluation-mode module whose attribute `report` is a printable `ShrinkReport`.
+        An evaluation-mode module, on the model's device, whose attribute `report` is a printable `ShrinkReport`.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     >>> with torch.no_grad():
@@ -65,9 +65,10 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     >>> shrink(model, torch.zeros(1, 3))[0]
     Linear(in_features=3, out_features=2, bias=True)
     """
-    inputs = as_arguments(example_input)
+    device = _device(model)
+    inputs = pytree.tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, as_arguments(example_input))
     report = ShrinkReport()
-    original = copy.deepcopy(model).eval().requires_grad_(False)
+    original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     plain = take_apart(copy.deepcopy(original))
     with torch.no_grad():
         check_runs(original, inputs)
@@ -78,7 +79,14 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
         report = ShrinkReport(notes=[f"nothing removed: {problem}"])
         small = original
     small.report = report  # type: ignore[assignment]
-    return small
+    return small.to(device)
+
+
+def _device(model: nn.Module) -> torch.device:
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    if len(devices) > 1:
+        raise ValueError(f"model lies on {' and '.join(sorted(map(str, devices)))}; give model.cpu()")
+    return devices.pop() if devices else torch.device("cpu")
 
 
 def as_arguments(example_input: Inputs) -> tuple[Any, ...]:

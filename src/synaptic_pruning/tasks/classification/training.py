@@ -52,7 +52,7 @@ def train(
     """Train with Adam on cross-entropy, the rate falling to zero on a cosine; leave the best weights in, in eval mode.
 
     Args:
-        model: The network, changed in place.
+        model: The network, changed in place, on the device of the task.
         task: Its data; the test part is not touched.
         epochs: Passes over the training part, at least 1.
         seed: Of data order and dropout; the caller's random state is left as it was.
@@ -69,7 +69,8 @@ def train(
     if epochs < 1 or batches < 1:
         raise ValueError(f"epochs={epochs} must be at least 1 and batch_size={batch_size} from 1 to {len(task.train)}")
     run = Training()
-    with torch.random.fork_rng(devices=[]):
+    device = task.train.images.device
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
         shuffle = torch.Generator().manual_seed(seed)
         optimizer = Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
@@ -79,8 +80,8 @@ def train(
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             model.train()
-            total = torch.zeros(())
-            order = torch.randperm(len(task.train), generator=shuffle)[: batches * batch_size]
+            total = torch.zeros((), device=device)
+            order = torch.randperm(len(task.train), generator=shuffle)[: batches * batch_size].to(device)
             for index in torch.split(order, batch_size):
                 loss = nn.functional.cross_entropy(model(task.train.images[index]), task.train.labels[index])
                 optimizer.zero_grad()
@@ -88,11 +89,11 @@ def train(
                 optimizer.step()
                 decay.step()
                 total += loss.detach()
+            mean = float(total) / batches  # waits for the device
             seconds = time.perf_counter() - started
             run.seconds += seconds
             sparsity = pruner.sparsity() if pruner else 0.0
             reached = accuracy(model, task.validation)
-            mean = float(total) / batches
             run.history.append(
                 {
                     "epoch": epoch,

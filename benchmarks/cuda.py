@@ -1,0 +1,93 @@
+"""On a GPU: time a training step with the pruner against the same loop without it, and without any waiting in between.
+
+Two loops without it and two with it take turns of twenty steps, one event each, the device waited for at the end of a
+turn only. Wall time, median over the turns; two loops that do the same tell how far it can be trusted.
+Run: python benchmarks/cuda.py [network ...]
+"""
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import synaptic_pruning as sp
+from synaptic_pruning.tasks.classification.models import build_model as classifier
+from synaptic_pruning.tasks.forecasting.models import build_model as forecaster
+
+STEPS, EVENT, WARM = 1000, 20, 5
+Step = Callable[[], None]
+
+
+def _encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True, dropout=0.0)
+    return nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "LSTM-64": (lambda: forecaster("lstm", channels=1, length=30, horizon=1), (64, 30, 1)),
+    "PatchTST": (lambda: forecaster("patchtst", channels=1, length=30, horizon=1), (64, 30, 1)),
+    "VGG style, 32 × 32": (lambda: classifier("vgg", (3, 32, 32), seed=0), (128, 3, 32, 32)),
+    "encoder of 19 M weights": (_encoder, (32, 128, 512)),
+    "MLP of 100 M weights": (
+        lambda: nn.Sequential(nn.Linear(4096, 8192), nn.ReLU(), nn.Linear(8192, 8192), nn.Linear(8192, 16)),
+        (1024, 4096),
+    ),
+}
+
+
+def _loop(name: str, pruned: bool, fused: bool) -> Step:
+    make, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    model = make().cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused)
+    if pruned:
+        sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=EVENT)
+    x = torch.randn(shape, device="cuda")
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def _turns(steps: list[Step]) -> list[list[float]]:
+    seconds: list[list[float]] = [[] for _ in steps]
+    order, draw = list(range(len(steps))), random.Random(0)
+    for _ in range(STEPS // EVENT):
+        draw.shuffle(order)
+        for place in order:
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            for _ in range(EVENT):
+                steps[place]()
+            torch.cuda.synchronize()
+            seconds[place].append((time.perf_counter() - started) / EVENT)
+    return [taken[WARM:] for taken in seconds]
+
+
+def main() -> None:
+    """Print a line for each network and kind of optimizer."""
+    torch.set_float32_matmul_precision("high")
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, default recipe over {STEPS} steps, AdamW")
+    for name in sys.argv[1:] or NETWORKS:
+        for fused in (False, True):
+            a, b, c, d = _turns([_loop(name, place % 2 == 1, fused) for place in range(4)])
+            without = [(one + two) / 2 for one, two in zip(a, c, strict=True)]
+            pruned = [(one + two) / 2 for one, two in zip(b, d, strict=True)]
+            same = statistics.median(y / x for x, y in zip(a, c, strict=True)) - 1
+            extra = statistics.median(y / x for x, y in zip(without, pruned, strict=True)) - 1
+            print(
+                f"{name}, {'fused' if fused else 'foreach'}: {1e3 * statistics.median(without):.2f} ms a step, "
+                f"with the pruner {extra:+.1%} (of the same: {same:+.1%})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

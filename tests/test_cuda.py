@@ -1,0 +1,454 @@
+"""On a GPU (`make test-cuda`): the same masks as on a CPU, no waiting for the device, and what only a GPU has."""
+
+import copy
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import synaptic_pruning as sp
+from synaptic_pruning.activity import Activity
+from synaptic_pruning.synapses import Synapses
+from synaptic_pruning.threshold import Scores, kth_smallest, lowest
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+STEPS = 24
+RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
+RULES: dict[str, Callable[[], sp.Rule]] = {
+    "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7)),
+    "layer": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7), scope="layer"),
+    "gradient": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7), score="gradient"),
+    "random": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7), score="random"),
+    "set": lambda: sp.SET(0.8, seed=3),
+    "rigl": lambda: sp.RigL(0.8, seed=3),
+    "granet": lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7),
+    "vos2025": lambda: sp.vos2025(warmup=0.1, epochs=8),
+}
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 16, num_layers=2, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1))
+
+
+def _loss(net: nn.Module, step: int) -> Tensor:
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).to(next(net.parameters()).device)
+    return (net(x) - x[:, :1]).square().mean()
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    optimizer.zero_grad()
+    _loss(net, step).backward()
+    optimizer.step()
+
+
+def _zeros(net: nn.Module) -> float:
+    weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.dim() == 2])
+    return int((weights == 0).sum()) / weights.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1000, 3_000_000])  # at once, and streamed
+def test_the_smallest_are_those_of_a_cpu(dtype: torch.dtype, size: int):
+    values = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(dtype)
+    values[::3] = values[0]  # ties, decided by position
+    alive = torch.rand(size, generator=torch.Generator().manual_seed(2)) < 0.7
+    parts = [values[: size // 3], values[size // 3 :]]
+    for k in (1, size // 7, size // 2):
+        assert kth_smallest([part.cuda() for part in parts], k) == kth_smallest(parts, k)
+        found = lowest([part.cuda() for part in parts], k)
+        assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, lowest(parts, k), strict=True))
+        found = lowest([Scores.of(values.cuda(), alive=alive.cuda())], k)
+        assert torch.equal(found[0].cpu(), lowest([Scores.of(values, alive=alive)], k)[0])
+    mixed = lowest([parts[0].cuda(), parts[1]], size // 2)
+    assert [part.device.type for part in mixed] == ["cuda", "cpu"]
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(mixed, lowest(parts, size // 2), strict=True))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_masks_are_those_of_a_cpu(rule: str):
+    """Both are given the same gradients, and the arithmetic is exact, so that nothing but the pruner is compared."""
+    torch.manual_seed(0)
+    nets: list[nn.Module] = [_Recurrent()]
+    nets.append(copy.deepcopy(nets[0]).cuda())
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.25) for net in nets]
+    pruners = [
+        sp.SynapticPruner(net, optimizer, RULES[rule](), total_steps=STEPS, every=3)
+        for net, optimizer in zip(nets, optimizers, strict=True)
+    ]
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(step)
+        for ours, theirs in zip(*(net.parameters() for net in nets), strict=True):
+            ours.grad = torch.randint(-8, 9, ours.shape, generator=generator) / 64
+            theirs.grad = ours.grad.cuda()
+        for optimizer in optimizers:
+            optimizer.step()
+        masks = [pruner.masks() for pruner in pruners]
+        for name, mask in masks[0].items():
+            assert masks[1][name].is_cuda
+            assert torch.equal(mask, masks[1][name].cpu()), (step, name)
+    assert pruners[1].finished
+    assert pruners[1].sparsity() > 0.5
+    for ours, theirs in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(ours, theirs.cpu())
+
+
+def test_activity_is_that_of_a_cpu():
+    for make, shape in (
+        (_Recurrent, (8, 5, 4)),
+        (lambda: nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 9, 9)),
+        (lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), (4, 5, 8)),
+    ):
+        torch.manual_seed(0)
+        net = make().double()
+        x = torch.randn(shape, dtype=torch.float64)
+        means = []
+        for model, given in ((net, x), (copy.deepcopy(net).cuda(), x.cuda())):
+            activity = Activity(model, Synapses(model))
+            model(given)
+            means.append(activity.close())
+        assert all(b is not None and b.is_cuda for b in means[1])
+        torch.testing.assert_close([b.cpu() for b in means[1] if b is not None], means[0])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("make", [_net, _Recurrent], ids=["mlp", "lstm"])
+def test_no_step_waits_for_the_device_but_those_with_an_event(make: Callable[[], nn.Module], fused: bool):
+    net = make().cuda()
+    x = torch.randn((8, 6) if make is _net else (8, 5, 4), device="cuda")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, fused=fused)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS, every=4)
+    for step in range(1, STEPS + 1):
+        event = step % 4 == 0 or step < 4  # the first steps set PyTorch itself up
+        torch.cuda.set_sync_debug_mode("default" if event else "error")
+        try:
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert pruner.finished
+
+
+@pytest.mark.parametrize("size", [64, 1100])  # with a gate, and too large for one
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dead_weights_are_zero_whatever_they_held(size: int, dtype: torch.dtype):
+    net = nn.Linear(size, size, bias=False).to("cuda", dtype)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.9), total_steps=STEPS, every=STEPS)
+    dead = ~pruner.masks()["weight"]
+    kept = net.weight.detach().clone()
+    net.weight.grad = torch.zeros_like(net.weight)
+    with torch.no_grad():
+        net.weight[dead] = torch.tensor([float("nan"), float("inf"), -3.0], device="cuda", dtype=dtype)[
+            torch.arange(int(dead.sum()), device="cuda") % 3
+        ]
+    optimizer.step()
+    assert (net.weight[dead] == 0).all()
+    assert torch.equal(net.weight[~dead], kept[~dead])
+    assert (pruner.synapses.layers[0].gate is None) == (size == 1100)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_half_precision_with_a_scaler(fused: bool):
+    net = _net().cuda()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, fused=fused)
+    pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
+    scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
+    for step in range(STEPS + 2):
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = _loss(net, step)
+        scaler.scale(loss * (float("inf") if step in (5, 11) else 1.0)).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+    assert pruner.steps == STEPS  # the two overflows did not count
+    assert _zeros(net) == 63 / 70
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_a_network_may_be_moved_after_the_pruner_is_attached():
+    net = _net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.8), total_steps=STEPS, every=6)
+    for step in range(STEPS):
+        if step == 1:
+            net.cuda()
+        if step == 14:
+            net.cpu()
+        _step(net, optimizer, step)
+        masks = pruner.masks()
+        for name, parameter in net.named_parameters():
+            if name in masks:
+                assert (parameter[~masks[name].to(parameter.device)] == 0).all()
+                if (step + 1) % 6:
+                    assert (parameter.grad[~masks[name].to(parameter.device)] == 0).all()
+    assert _zeros(net) == 56 / 70
+
+
+def test_a_checkpoint_goes_from_gpu_to_cpu_and_back():
+    def start(device: str) -> tuple[nn.Module, torch.optim.Optimizer, sp.SynapticPruner]:
+        net = _net().to(device)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        return net, optimizer, sp.SynapticPruner(net, optimizer, sp.GraNet(0.8), total_steps=STEPS, every=2)
+
+    parts: Any = start("cuda")
+    for first, device in ((0, "cuda"), (8, "cpu"), (16, "cuda")):
+        if first:
+            file = io.BytesIO()
+            torch.save([part.state_dict() for part in parts], file)
+            file.seek(0)
+            masks = parts[2].masks()
+            parts = start(device)
+            for part, state in zip(parts, torch.load(file, weights_only=True, map_location=device), strict=True):
+                part.load_state_dict(state)
+            assert all(torch.equal(mask.cpu(), masks[name].cpu()) for name, mask in parts[2].masks().items())
+        for step in range(first, first + 8):
+            _step(parts[0], parts[1], step)
+    assert parts[2].finished
+    assert _zeros(parts[0]) == 56 / 70
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])  # the latter replays CUDA graphs
+def test_compiled(mode: str):
+    torch._dynamo.reset()
+    nets = []
+    for compiled in (False, True):
+        net = _net().cuda()
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        model, step = (
+            (torch.compile(net, mode=mode), torch.compile(optimizer.step)) if compiled else (net, optimizer.step)
+        )
+        pruner = sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=2)
+        for number in range(STEPS):
+            optimizer.zero_grad()
+            _loss(model, number).backward()
+            step()
+        assert pruner.steps == STEPS
+        assert _zeros(net) == 63 / 70
+        nets.append(net.state_dict())
+    torch.testing.assert_close(*nets)
+
+
+def test_a_step_inside_a_cuda_graph_is_refused():
+    net = _net().cuda()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, capturable=True)
+    sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
+    x = torch.randn(8, 6, device="cuda")
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+    torch.cuda.synchronize()
+    with pytest.raises(RuntimeError, match="leave the step out of the graph"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        optimizer.step()
+
+
+@pytest.fixture
+def nccl(tmp_path: Path) -> Iterator[None]:
+    torch.cuda.set_device(0)
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["ddp", "fsdp", "tensors"])
+def test_nccl(nccl: None, kind: str):
+    """One GPU is one rank; the counts go through NCCL all the same."""
+    alone, net = _net().cuda(), _net().cuda()
+    model: nn.Module = net
+    if kind == "ddp":
+        model = nn.parallel.DistributedDataParallel(net)
+    if kind == "fsdp":
+        model = fully_shard(net, mesh=init_device_mesh("cuda", (1,)))
+    pruners = []
+    for one in (alone, model):
+        optimizer = torch.optim.Adam(one.parameters(), lr=0.01)
+        pruners.append(sp.SynapticPruner(one, optimizer, RAMP, total_steps=STEPS, every=2))
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).cuda()
+            (one(x) - x[:, :1]).square().mean().backward()
+            optimizer.step()
+    assert pruners[1].sparsity() == 0.9
+    for name, mask in pruners[0].masks().items():
+        other = pruners[1].masks()[name]
+        assert torch.equal(mask, other.full_tensor() if hasattr(other, "full_tensor") else other), name
+    if kind == "tensors":
+        values = torch.randn(5000, device="cuda")
+        assert kth_smallest([values], 777, group=dist.group.WORLD) == kth_smallest([values], 777)
+        assert torch.equal(lowest([values], 777, group=dist.group.WORLD)[0], lowest([values], 777)[0])
+
+
+def test_disuse_in_a_data_parallel_network(nccl: None):
+    net = _net().cuda()
+    model = nn.parallel.DistributedDataParallel(net)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    rule = sp.Disuse(patience=2, threshold=0.9, sample=1)
+    pruner = sp.SynapticPruner(model, optimizer, rule, total_steps=STEPS, every=2)
+    for step in range(STEPS):
+        x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).cuda()
+        optimizer.zero_grad()
+        (model(x) - x[:, :1]).square().mean().backward()
+        optimizer.step()
+    assert pruner.finished
+    assert 0.3 < pruner.sparsity() == _zeros(net)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_in_half_precision(tmp_path: Path):
+    lightning = pytest.importorskip("pytorch_lightning")
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from synaptic_pruning.integrations.lightning import SynapticPruning, find_pruner
+
+    class Module(lightning.LightningModule):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _net()
+
+        def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+            return (self.net(batch[0]) - batch[1]).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=0.01)
+
+    x = torch.randn(32, 6)
+    trainer = lightning.Trainer(
+        max_epochs=3,
+        accelerator="gpu",
+        devices=1,
+        precision="16-mixed",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[SynapticPruning(RAMP)],
+        default_root_dir=tmp_path,
+    )
+    module = Module()
+    trainer.fit(module, DataLoader(TensorDataset(x, x[:, :1]), batch_size=4))
+    pruner = find_pruner(trainer)
+    assert pruner.total_steps == STEPS
+    assert STEPS - 8 <= pruner.steps <= STEPS  # the scale may have been too large for the first steps
+    assert _zeros(module) == 63 / 70
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_hugging_face_in_half_precision(tmp_path: Path, precision: str):
+    transformers = pytest.importorskip("transformers")
+    from synaptic_pruning.integrations.transformers import SynapticPruning
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=2
+    )
+    words = torch.randint(0, 20, (32, 8), generator=torch.Generator().manual_seed(1))
+    data = [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row[0] % 2} for row in words]
+    pruning = SynapticPruning(RAMP)
+    settings = {"max_steps": STEPS, "per_device_train_batch_size": 4, "learning_rate": 0.01, "save_strategy": "no"}
+    quiet = {"report_to": "none", "disable_tqdm": True}
+    trainer = transformers.Trainer(
+        transformers.BertForSequenceClassification(config),
+        transformers.TrainingArguments(str(tmp_path), **settings, **quiet, **{precision: True}),
+        train_dataset=data,
+        callbacks=[pruning],
+    )
+    trainer.train()
+    assert next(trainer.model.parameters()).is_cuda
+    assert pruning.pruner is not None
+    assert STEPS - 8 <= pruning.pruner.steps <= STEPS
+    weights = [p for name, p in trainer.model.named_parameters() if name in pruning.pruner.masks()]
+    zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+    assert zeros == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_accelerate_in_half_precision():
+    accelerate = pytest.importorskip("accelerate")
+    from torch.utils.data import DataLoader, TensorDataset
+
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    x = torch.randn(32, 6)
+    net = _net()
+    accelerator = accelerate.Accelerator(mixed_precision="fp16")
+    model, optimizer, loader = accelerator.prepare(
+        net, torch.optim.Adam(net.parameters(), lr=0.01), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
+    )
+    pruner = sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=2)
+    for _ in range(4):
+        for inputs, targets in loader:
+            if pruner.steps < STEPS:
+                optimizer.zero_grad()
+                accelerator.backward((model(inputs) - targets).square().mean())
+                optimizer.step()
+    assert pruner.synapses.layers[0].parameter.is_cuda
+    assert pruner.steps == STEPS
+    assert _zeros(net) == 63 / 70
+
+
+def test_a_network_on_a_gpu_is_exported(tmp_path: Path):
+    pytest.importorskip("safetensors")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1)).cuda()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    rule = sp.Units(sp.one_shot(0.5, at=0.2))
+    sp.SynapticPruner(net, optimizer, rule, total_steps=5, every=1, exclude=["4.*"])
+    for step in range(5):
+        _step(net, optimizer, step)
+    x = torch.randn(4, 6, device="cuda")
+    small = sp.export.shrink(net, x)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in net.parameters())
+    torch.testing.assert_close(small(x), net.eval()(x))
+    sp.export.save(net, tmp_path / "net.safetensors")
+    again = copy.deepcopy(net).cpu()
+    for parameter in again.parameters():
+        nn.init.zeros_(parameter)
+    sp.export.load(again, tmp_path / "net.safetensors")
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(again.parameters(), net.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"model lies on cuda:0 .*give model\.cpu\(\)"):
+        sp.export.compact(net, x)
+
+
+def test_images_are_classified_on_a_gpu():
+    pytest.importorskip("sklearn")
+    from synaptic_pruning.tasks.classification import accuracy, build_model, make_task, train
+
+    task = make_task("digits").to("cuda")
+    model = build_model("cnn", task.shape, seed=0).cuda()
+    before = torch.cuda.get_rng_state()
+    run = train(
+        model,
+        task,
+        epochs=10,
+        seed=0,
+        attach=lambda net, optimizer, steps: sp.SynapticPruner(net, optimizer, total_steps=steps),
+    )
+    assert run.status == "ok"
+    assert run.sparsity == pytest.approx(0.8, abs=1e-3)
+    assert accuracy(model, task.test) > 0.5
+    assert torch.equal(torch.cuda.get_rng_state(), before)
