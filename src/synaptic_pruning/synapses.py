@@ -85,8 +85,8 @@ class Layer:
         """
         self.alive = mask.to(self.parameter.device)
         self.count = int(total(mask.sum().cpu()[None], [self.shard])) if count is None else count
-        # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask. On a GPU it saves every
-        # small layer the start of a kernel; large ones had better save the memory.
+        # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask. On a GPU it saves
+        # every small layer the start of a kernel; large ones had better save the memory.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
         here = self.parameter.is_cpu or (self.parameter.is_cuda and self.size <= _SMALL)
         if self.shard is not None or not here or integer is None or self.count == self.size:
