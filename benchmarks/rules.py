@@ -9,8 +9,10 @@ Run: OMP_NUM_THREADS=1 python benchmarks/rules.py mnist mlp --epochs 10 --out do
 import argparse
 import json
 import math
+import multiprocessing
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,27 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
     }
 
 
+def compared(seed: int, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Train one network of every rule."""
+    torch.set_num_threads(1)
+    task = make_task(options.data, options.data_dir, rows=options.rows).to(options.device)
+    disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
+    found = {"dense": trained(task, None, seed, options), "disuse": trained(task, disuse, seed, options)}
+    for name in filter(None, options.others.split(",")):
+        ramp = sp.cubic(found["disuse"]["pruned"], begin=options.patience / EVENTS, end=options.end)
+        found[name] = trained(task, OTHERS[name](ramp, seed), seed, options)
+    return found
+
+
+def write(results: dict[str, list[dict[str, Any]]], out: Path) -> None:
+    """Keep what there is, and the command that it came from."""
+    command = f"python benchmarks/rules.py {' '.join(sys.argv[1:])}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    partial.write_text(json.dumps({"command": command, "torch": torch.__version__, "results": results}, indent=1))
+    partial.replace(out)
+
+
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the comparison as a table: means over seeds, differences to dense paired by seed, 95 % t-intervals."""
     dense = results["dense"]
@@ -117,24 +140,17 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
     parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once, a process each")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    task = make_task(options.data, options.data_dir, rows=options.rows).to(options.device)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     results: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
-        results.setdefault("dense", []).append(trained(task, None, seed, options))
-        results.setdefault("disuse", []).append(trained(task, disuse, seed, options))
-        for name in filter(None, options.others.split(",")):
-            ramp = sp.cubic(results["disuse"][-1]["pruned"], begin=options.patience / EVENTS, end=options.end)
-            results.setdefault(name, []).append(trained(task, OTHERS[name](ramp, seed), seed, options))
-        command = f"python benchmarks/rules.py {' '.join(sys.argv[1:])}"
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = options.out.with_suffix(".partial")
-        partial.write_text(json.dumps({"command": command, "torch": torch.__version__, "results": results}, indent=1))
-        partial.replace(options.out)
-        print(f"seed {seed} done", file=sys.stderr)
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        for seed, found in zip(seeds, pool.map(compared, seeds, [options] * len(seeds)), strict=True):
+            for name, run in found.items():
+                results.setdefault(name, []).append(run)
+            write(results, options.out)
+            print(f"seed {seed} done", file=sys.stderr)
     print(table(results))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaptic_pruning.shards import total
+from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.synapses import Synapses
 
 
@@ -106,9 +106,9 @@ class History:
 
     def _totals(self, *masks: Sequence[Tensor]) -> list[list[int]]:
         """Count the True entries of each layer in each of these masks, over all ranks."""
-        counts = torch.tensor([[int(mask.count_nonzero()) for mask in some] for some in masks])
-        found = total(counts.flatten(), [layer.shard for layer in self._layers] * len(masks))
-        return found.view_as(counts).tolist()
+        counts = torch.tensor(count_true([mask for some in masks for mask in some]))
+        found = total(counts, [layer.shard for layer in self._layers] * len(masks))
+        return found.view(len(masks), -1).tolist()
 
     def _extend(self, step: int, alive: Sequence[int]) -> None:
         for sizes, count in zip(self._sizes, alive, strict=True):

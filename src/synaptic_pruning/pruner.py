@@ -15,7 +15,7 @@ from synaptic_pruning.roots import Roots
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
-from synaptic_pruning.shards import total
+from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.silence import Silence
 from synaptic_pruning.summaries import Summary
 from synaptic_pruning.synapses import Synapses, unwrap
@@ -294,19 +294,21 @@ class SynapticPruner:
     def _event(self, progress: float) -> None:
         self.synapses.follow()
         masks = self.rule.update(self.synapses, progress)
-        changed = [mask is not layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True)]
-        if not any(changed) and not self.rule.grows:
+        changed = any(mask is not layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True))
+        if not changed and not self.rule.grows:
             self.history.record(self.steps, masks)
             self._finished = progress >= self.rule.end
             self._silence.weights()
             return
-        for layer, mask, new in zip(self.synapses.layers, masks, changed, strict=True):
-            if not self.rule.grows and new and bool((mask > layer.alive).count_nonzero()):
-                raise ValueError(
-                    f"{type(self.rule).__name__} revived weights of {layer.name} without grows = True; set it"
-                )
         if self.rule.grows:
             self._silence_all()  # so that newborn weights start at zero, with nothing remembered of them
+        else:
+            born = count_true([mask > layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True)])
+            revived = next((layer for layer, n in zip(self.synapses.layers, born, strict=True) if n), None)
+            if revived is not None:
+                raise ValueError(
+                    f"{type(self.rule).__name__} revived weights of {revived.name} without grows = True; set it"
+                )
         self.synapses.keep(masks, counts=self.history.record(self.steps, masks))
         self._finished = progress >= self.rule.end
         self._silence_all()

@@ -117,6 +117,19 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def count_true(masks: Sequence[Tensor]) -> list[int]:
+    """Return how many entries of each mask are True, on this rank; a device is waited for once.
+
+    Example:
+        >>> count_true([torch.tensor([True, False]), torch.tensor([[True], [True]])])
+        [1, 2]
+    """
+    counts = [mask.count_nonzero() for mask in masks]
+    if len({count.device for count in counts}) == 1:
+        return torch.stack(counts).tolist()
+    return [int(count) for count in counts]
+
+
 def total(counts: Tensor, shards: Sequence[Shard | None]) -> Tensor:
     """Add up what each rank counted in its part: row i of ``counts`` (on the CPU) is about a tensor cut as shards[i].
 

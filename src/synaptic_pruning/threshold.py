@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synaptic_pruning.few import lowest_of_few
 from synaptic_pruning.keys import FoundNaN, as_float, as_integers, refuse_nan
-from synaptic_pruning.shards import Shard, local, total
+from synaptic_pruning.shards import Shard, count_true, local, total
 
 _CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
 _CHUNK_ACCELERATOR = 1 << 24
@@ -202,8 +202,9 @@ def _at_once(keys: Sequence[_Keys], k: int, most: Sequence[int] | None) -> list[
     if marked is None:
         return None
     parts = list(torch.split(marked, sizes))
-    over = most is not None and any(int(part.count_nonzero()) > limit for part, limit in zip(parts, most, strict=True))
-    return None if over else parts
+    if most is not None and any(n > limit for n, limit in zip(count_true(parts), most, strict=True)):
+        return None
+    return parts
 
 
 @dataclass(frozen=True)

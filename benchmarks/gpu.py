@@ -2,7 +2,7 @@
 
 Two loops without it and two with it take turns of twenty steps, one event each, the device waited for at the end of a
 turn only. Wall time, median over the turns; two loops that do the same tell how far it can be trusted.
-Run: python benchmarks/cuda.py [network ...]
+Run: python benchmarks/gpu.py [network ...]
 """
 
 import random
@@ -39,11 +39,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def _loop(name: str, pruned: bool, fused: bool) -> Step:
+def _loop(name: str, pruned: bool) -> Step:
     make, shape = NETWORKS[name]
     torch.manual_seed(0)
     model = make().cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     if pruned:
         sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=EVENT)
     x = torch.randn(shape, device="cuda")
@@ -72,21 +72,20 @@ def _turns(steps: list[Step]) -> list[list[float]]:
 
 
 def main() -> None:
-    """Print a line for each network and kind of optimizer."""
+    """Print a line for each network."""
     torch.set_float32_matmul_precision("high")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, default recipe over {STEPS} steps, AdamW")
     for name in sys.argv[1:] or NETWORKS:
-        for fused in (False, True):
-            a, b, c, d = _turns([_loop(name, place % 2 == 1, fused) for place in range(4)])
-            without = [(one + two) / 2 for one, two in zip(a, c, strict=True)]
-            pruned = [(one + two) / 2 for one, two in zip(b, d, strict=True)]
-            same = statistics.median(y / x for x, y in zip(a, c, strict=True)) - 1
-            extra = statistics.median(y / x for x, y in zip(without, pruned, strict=True)) - 1
-            print(
-                f"{name}, {'fused' if fused else 'foreach'}: {1e3 * statistics.median(without):.2f} ms a step, "
-                f"with the pruner {extra:+.1%} (of the same: {same:+.1%})",
-                flush=True,
-            )
+        a, b, c, d = _turns([_loop(name, place % 2 == 1) for place in range(4)])
+        without = [(one + two) / 2 for one, two in zip(a, c, strict=True)]
+        pruned = [(one + two) / 2 for one, two in zip(b, d, strict=True)]
+        same = statistics.median(y / x for x, y in zip(a, c, strict=True)) - 1
+        extra = statistics.median(y / x for x, y in zip(without, pruned, strict=True)) - 1
+        print(
+            f"{name}: {1e3 * statistics.median(without):.2f} ms a step, with the pruner {extra:+.1%} "
+            f"(of the same: {same:+.1%})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
