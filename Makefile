@@ -26,7 +26,7 @@ test-hosts: $(HOSTS)/.ready
 
 # With any Python that has a PyTorch for GPUs, pytest and hypothesis: the environment above has the CPU build.
 test-cuda:
-	$(PYTHON) -m pytest -q tests/test_cuda.py
+	$(PYTHON) -m pytest -q tests/test_cuda.py tests/test_cuda_hosts.py
 	TEST_DEVICE=cuda $(PYTHON) -m pytest -q tests/test_contract.py
 
 lint: $(READY)
