@@ -2,7 +2,7 @@
 
 Two trainings without it and two with it take turns, a few steps each, in one process (`turns`); what is compared is the
 processor time of this process. Two that do the same tell how far such a comparison can be trusted.
-Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [--size HIDDEN,LAYERS,BATCH] [--runs N] [host ...]
+Run: OMP_NUM_THREADS=1 python benchmarks/hosts.py [--size HIDDEN,LAYERS,BATCH,STEPS] [--runs N] [host ...]
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from turns import STEPS, Clock, cost, mean, take_turns
+from turns import EVENT, STEPS, Clock, cost, mean, take_turns
 
 import synaptic_pruning as sp
 
@@ -28,11 +28,12 @@ WINDOW = 30
 
 
 class Size(NamedTuple):
-    """Units and layers of the LSTM, windows a batch."""
+    """Units and layers of the LSTM, windows a batch, steps of a training."""
 
     hidden: int = 64
     layers: int = 1
     batch: int = 64
+    steps: int = STEPS
 
 
 size = Size()
@@ -52,13 +53,13 @@ class Network(nn.Module):
 
 
 def _data() -> TensorDataset:
-    return TensorDataset(torch.randn(size.batch * STEPS, WINDOW, 1), torch.randn(size.batch * STEPS, 1))
+    return TensorDataset(torch.randn(size.batch * size.steps, WINDOW, 1), torch.randn(size.batch * size.steps, 1))
 
 
 def _loop(pruned: bool, clock: Clock, net: nn.Module, call: nn.Module | None = None) -> None:
     optimizer = torch.optim.Adam(net.parameters())
     if pruned:
-        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+        sp.SynapticPruner(net, optimizer, total_steps=size.steps, every=EVENT)
     for x, y in DataLoader(_data(), size.batch):
         optimizer.zero_grad()
         (call or net)(x, y)["loss"].backward()
@@ -93,7 +94,7 @@ def lightning(pruned: bool, clock: Clock) -> None:
 
     trainer = pl.Trainer(
         max_epochs=1,
-        callbacks=[SynapticPruning()] if pruned else [],
+        callbacks=[SynapticPruning(every=EVENT)] if pruned else [],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -117,14 +118,14 @@ def transformers(pruned: bool, clock: Clock) -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            max_steps=STEPS,
+            max_steps=size.steps,
             per_device_train_batch_size=size.batch,
             save_strategy="no",
             use_cpu=True,
             report_to="none",
             disable_tqdm=True,
         )
-        callbacks = [SynapticPruning(), Watch()] if pruned else [Watch()]
+        callbacks = [SynapticPruning(every=EVENT), Watch()] if pruned else [Watch()]
         Trainer(Network(), arguments, train_dataset=data, callbacks=callbacks).train()
 
 
@@ -138,7 +139,7 @@ def accelerate(pruned: bool, clock: Clock) -> None:
         net, torch.optim.Adam(net.parameters()), DataLoader(_data(), size.batch)
     )
     if pruned:
-        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+        sp.SynapticPruner(net, optimizer, total_steps=size.steps, every=EVENT)
     for x, y in loader:
         optimizer.zero_grad()
         accelerator.backward(net(x, y)["loss"])
@@ -204,7 +205,9 @@ def main() -> None:
     parser.add_argument("--size", type=lambda text: Size(*map(int, text.split(","))), default=size)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print(f"default recipe over {STEPS} steps, {options.size}, {torch.get_num_threads()} thread; ± 2 standard errors")
+    print(
+        f"default recipe, an event every {EVENT} steps, {options.size}, {torch.get_num_threads()} thread; ± 2 standard errors"
+    )
     os.environ["MALLOC_ARENA_MAX"] = "1"  # or each thread has a heap of its own, and luck with it or not
     for host in options.hosts:
         with tempfile.TemporaryDirectory() as folder:
