@@ -205,9 +205,7 @@ def main() -> None:
     parser.add_argument("--size", type=lambda text: Size(*map(int, text.split(","))), default=size)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print(
-        f"default recipe, an event every {EVENT} steps, {options.size}, {torch.get_num_threads()} thread; ± 2 standard errors"
-    )
+    print(f"event every {EVENT} steps, {options.size}, {torch.get_num_threads()} thread; ± 2 standard errors")
     os.environ["MALLOC_ARENA_MAX"] = "1"  # or each thread has a heap of its own, and luck with it or not
     for host in options.hosts:
         with tempfile.TemporaryDirectory() as folder:
