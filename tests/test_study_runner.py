@@ -201,7 +201,9 @@ def test_arms_of_one_regime_share_a_training():
         (Regime(dropout=0.3), (0, 50))
     ]
     kinds = [(cell.regime.recipe, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
-    pruned = [(recipe, sparsity) for recipe in ("one-shot", "random") for sparsity in (0.5, 0.9)]
+    matched = ("magnitude", "one-shot", "random", "rigl", "granet")
+    pruned = [(recipe, sparsity) for recipe in matched for sparsity in (0.5, 0.9)]
+    pruned += [("disuse", 0), ("survival", 0)]  # whose sparsity is an outcome
     # These serve the ensembles too, which take two at 50 % and ten at 90 %.
     for recipe in ("growing", ""):
         pruned += [(recipe, 0.5)] * 2 + [(recipe, 0.9)] * 10

@@ -10,11 +10,16 @@ _AT_ONCE = 1e-6
 
 RECIPES: dict[str, Callable[[float, int], sp.Rule]] = {
     "growing": lambda sparsity, seed: sp.SET(sparsity, seed=seed, scaled_start=True),
+    "magnitude": lambda sparsity, seed: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8)),
     "one-shot": lambda sparsity, seed: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
     "random": lambda sparsity, seed: sp.SET(sparsity, end=_AT_ONCE, seed=seed, scaled_start=True),
+    "rigl": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
+    "granet": lambda sparsity, seed: sp.GraNet(sparsity, seed=seed),
+    "disuse": lambda sparsity, seed: sp.Disuse(),
+    "survival": lambda sparsity, seed: sp.Survival(),
     "vos2025": lambda sparsity, seed: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
 }
-"""Rules by name, each a function of the final sparsity and the seed of the training."""
+"""Rules by name, each a function of the final sparsity, which of some is an outcome, and the seed of the training."""
 
 SYNAPTIC = "growing"
 """The recipe of the arm "synaptic": train few weights throughout, the weakest making room for new ones."""
@@ -31,8 +36,8 @@ class Regime:
         dropout: probability of the model's dropout layers while training, in [0, 1).
         weight_decay: of Adam, at least 0.
         recipe: a name of `RECIPES`, or "" to prune nothing.
-        sparsity: final sparsity of the recipe; without a recipe, the share of weights that the network is built
-            without, so that a narrow dense network stands beside a sparse one.
+        sparsity: final sparsity of the recipe, 0 where it is an outcome; without a recipe, the share of weights that
+            the network is built without, so that a narrow dense network stands beside a sparse one.
         repeat: other initial weights and another data order for the same seed, for a null check.
     """
 
@@ -115,6 +120,10 @@ def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
     return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
 
 
+def _outcome(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: (Regime(recipe=recipe),)
+
+
 def members(sparsity: float) -> int:
     """Return how many networks of a final sparsity have together at most the weights of one dense network.
 
@@ -148,6 +157,30 @@ ARMS: dict[str, Arm] = _table(
         meaning="no dropout; the network is sparse while it trains, prunes its weakest weights and grows others",
     ),
     Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
+    Arm(
+        "magnitude",
+        _pruned("magnitude"),
+        tolerance=TOLERANCE,
+        meaning="the smallest weights go on a cubic ramp from 30 % to 80 % of training: the library's default",
+    ),
+    Arm(
+        "rigl",
+        _pruned("rigl"),
+        tolerance=TOLERANCE,
+        meaning="as “synaptic”, but the others grow where the gradient is largest",
+    ),
+    Arm(
+        "granet",
+        _pruned("granet"),
+        tolerance=TOLERANCE,
+        meaning="dense at the start, pruned on a ramp to half of training, with the swaps of “rigl” on top",
+    ),
+    Arm(
+        "disuse",
+        _outcome("disuse"),
+        meaning="use it or lose it: connections idle five windows in a row go; the sparsity is an outcome",
+    ),
+    Arm("survival", _outcome("survival"), meaning="as “disuse”, by a score that leaks; the sparsity is an outcome"),
     Arm(
         "one-shot",
         _pruned("one-shot"),

@@ -20,7 +20,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# Any two differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones.
+# Any two differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones. There is
+# no room for more colours than these, so each of the last rows shares one and differs by its dashes.
 _LINES = {
     "none": ("#b59494", "-"),
     "dropout": ("#c2570c", "--"),
@@ -35,6 +36,11 @@ _LINES = {
     "weight-decay": ("#29009c", "--"),
     "identical": ("#663355", "-"),
     "broken": ("#420052", ":"),
+    "magnitude": ("#ef8421", "-"),
+    "rigl": ("#739ce6", "-"),
+    "granet": ("#ad50ba", ":"),
+    "disuse": ("#6b08d6", "-"),
+    "survival": ("#29009c", ":"),
 }
 COLOURS = {arm: colour for arm, (colour, _) in _LINES.items()}
 DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}

@@ -11,23 +11,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from synaptic_pruning.study.classification.cells import ImageCell, build
-from synaptic_pruning.study.drawing import DASHES, FAINT, INK, Panel, colour, new_figure, styled, to_svg
+from synaptic_pruning.study.drawing import FAINT, INK, Panel, colour, line, new_figure, styled, to_svg
 from synaptic_pruning.tasks.classification import ClassificationTask, receptive_fields
 
 Record = Mapping[str, Any]
 _UNITS = 25
 _REMOVED = "#c8ccd1"  # darker than a weight near zero, which is white
-_LIKE = {"disuse": "mc-dropout", "rigl": "vos2025"}  # colours that are known to differ, of arms that are never here
-
-
-def colour_of(arm: str) -> str:
-    """The colour of an arm."""
-    return colour(_LIKE.get(arm, arm))
-
-
-def dash_of(arm: str) -> str:
-    """The dashes of an arm's line."""
-    return DASHES[_LIKE.get(arm, arm)]
 
 
 @styled
@@ -44,7 +33,7 @@ def learning(records: Sequence[Record]) -> list[Panel]:
         lowest = of_model[of_model["epoch"] > of_model["epoch"].max() / 5]["validation_accuracy"].min()
         for arm, of_arm in of_model.groupby("arm", sort=False):
             mean = of_arm.groupby("epoch")[["validation_accuracy", "sparsity"]].mean()
-            style: Any = {"color": colour_of(str(arm)), "linestyle": dash_of(str(arm))}
+            style: Any = line(str(arm))
             top.plot(mean.index, 100 * mean["validation_accuracy"], **style)
             bottom.plot(mean.index, 100 * mean["sparsity"], **style)
         top.set(ylabel="accuracy %", ylim=(max(0.0, 100 * lowest - 5), 100.5))
@@ -126,7 +115,7 @@ def streaks(records: Sequence[Record]) -> list[Panel]:
         )
         patience = found[0]["patience"]
         figure, (axes,) = new_figure()
-        axes.bar(np.arange(longest), alive, width=0.9, color=colour_of("disuse"), label="alive")
+        axes.bar(np.arange(longest), alive, width=0.9, color=colour("disuse"), label="alive")
         axes.bar(np.arange(longest), removed, width=0.9, bottom=alive, color=FAINT, alpha=0.45, label="removed")
         axes.axvline(patience - 0.5, color=INK, linestyle="--", linewidth=1)
         axes.set(xlabel="idle windows in a row", ylabel="connections", yscale="log")

@@ -16,6 +16,7 @@ from synaptic_pruning.study.classification import figures
 from synaptic_pruning.study.classification.arms import ARMS, SPARSITY
 from synaptic_pruning.study.classification.results import REFERENCES, Row, layer_rows, paired, summarise
 from synaptic_pruning.study.classification.verdict import judge, percent, points
+from synaptic_pruning.study.drawing import COLOURS, DASHES
 from synaptic_pruning.study.storage import write_atomically
 from synaptic_pruning.tasks.classification import ClassificationTask
 
@@ -90,7 +91,7 @@ def render(
         majority=float(runs["majority"].iloc[0]) if len(runs) else None,
         layers=layer_rows(records, runs),
         figures=_figures(records, runs, task, cells),
-        legend=[{"name": n, "colour": figures.colour_of(n), "dash": figures.dash_of(n)} for n in plan.arms],
+        legend=[{"name": n, "colour": COLOURS[n], "dash": DASHES[n]} for n in plan.arms],
         runs=table.to_dict("records"),
         failed=failed.to_dict("records"),
         versions=versions(),
