@@ -18,6 +18,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import synaptic_pruning as sp
+from synaptic_pruning import roots
 from synaptic_pruning.shards import Shard as Layout
 from synaptic_pruning.shards import whole
 from synaptic_pruning.threshold import kth_smallest, lowest
@@ -220,6 +221,7 @@ def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.Syn
 
 def _train(rank: int, world: int, folder: str, sharding: str, score: str, first: int, last: int) -> None:
     """Train from step ``first``, out of the checkpoint if it is not 0, up to ``last``, and leave a checkpoint there."""
+    roots._WORTH = 1  # as if the layers were large: the one process, whose are not, must come out the same
     with _group(rank, world, folder):
         net = SHARDINGS[sharding](_net(), world)
         optimizer, pruner = _pruned(net, score)

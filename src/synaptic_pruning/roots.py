@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from synaptic_pruning.shards import local
 from synaptic_pruning.synapses import Layer
 
 _WORTH = 1 << 12  # dead weights of a layer from which on their roots cost more than what is done here
@@ -44,7 +45,7 @@ class Roots:
             (layer, layer.gate, (1 - layer.gate).mul_(_ONE[layer.parameter.dtype]))
             for layer in self._layers
             if self.matter and layer.gate is not None and layer.size - layer.count >= _WORTH
-            if layer.parameter.dtype in _ONE and layer.parameter.is_cpu
+            if layer.parameter.dtype in _ONE and layer.gate.is_cpu
         ]
 
     def lift(self) -> None:
@@ -70,8 +71,9 @@ class Roots:
             return None
         known, bits = self._views.get(layer, (None, None))
         if known is not moment:
-            if not moment.is_cpu or moment.dtype is not layer.parameter.dtype or layer.gate is None:
+            part = local(moment)
+            if not part.is_cpu or part.dtype is not layer.parameter.dtype or layer.gate is None:
                 return None
-            bits = moment.view(layer.gate.dtype)
+            bits = part.view(layer.gate.dtype)
             self._views[layer] = moment, bits
         return bits

@@ -116,7 +116,8 @@ class _Product:
 
 
 def _gate_fits(layer: Layer) -> bool:
-    return layer.gate is not None and layer.gate.device == layer.parameter.device
+    """Tell whether a layer can go in the one call with others: all of it is here, where its gate is."""
+    return layer.shard is None and layer.gate is not None and layer.gate.device == layer.parameter.device
 
 
 def _made_by_backward(layer: Layer) -> bool:

@@ -88,8 +88,8 @@ class Layer:
         # On a CPU, bits times 0 or 1 is three times faster than any kernel that takes a bool mask. On a GPU it saves
         # every small layer the start of a kernel; large ones had better save the memory.
         integer = _SAME_WIDTH.get(self.parameter.element_size())
-        here = self.parameter.is_cpu or (self.parameter.is_cuda and self.size <= _SMALL)
-        if self.shard is not None or not here or integer is None or self.count == self.size:
+        here = self.alive.is_cpu or (self.alive.is_cuda and self.size <= _SMALL)
+        if not here or integer is None or self.count == self.size:
             self.gate = None
         elif self.gate is None or self.gate.dtype is not integer or self.gate.device != self.alive.device:
             self.gate = self.alive.to(integer)
