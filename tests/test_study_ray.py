@@ -79,7 +79,8 @@ def begun(folder: Path, node: str) -> set[str]:
 
 def without_times(record: dict) -> dict:
     """What must not depend on where a cell ran."""
-    kept = {key: value for key, value in record.items() if key not in ("train_seconds", "peak_memory_mb")}
+    measured = ("train_seconds", "validation_seconds", "peak_memory_mb")
+    kept = {key: value for key, value in record.items() if key not in measured}
     kept["history"] = [{**epoch, "seconds": 0} for epoch in record["history"]]
     kept["answers"] = {passes: {**answer, "predict_seconds": 0} for passes, answer in record["answers"].items()}
     return kept
