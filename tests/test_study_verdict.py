@@ -56,6 +56,21 @@ def test_a_loss():
     assert "is statistically supported" in verdict.answer
 
 
+@pytest.mark.parametrize(
+    ("factor", "outcome"), [(0.97, "beat “dropout”: their error is 3.0\u00a0% lower"), (1.02, "lose to")]
+)
+def test_an_ensemble_has_a_sentence_of_its_own(factor, outcome):
+    table = runs([0.99, 1.02], arms=[*ARMS, "synaptic-ensemble"])
+    mine = table["arm"] == "synaptic-ensemble"
+    table.loc[mine, "mae"] *= factor * (1 + 1e-7 * np.arange(mine.sum()))
+    verdict = judge(table)
+    assert verdict.headline == "No difference from dropout is established"
+    assert outcome in verdict.ensemble
+    assert "p = 0.002" in verdict.ensemble  # at most 4 comparisons × 2 / 2^12
+    assert judge(table[table["dataset"].isin(["d0", "d1"])]).ensemble == ""  # two decide nothing
+    assert judge(runs([0.95])).ensemble == ""
+
+
 def test_no_difference():
     verdict = judge(runs([0.95, 1.06]))
     assert verdict.headline == "No difference from dropout is established"

@@ -8,6 +8,7 @@ import pandas as pd
 from synaptic_pruning.study.statistics import Pair, against, average_ranks, blocks, smallest_sample
 
 ARM = "synaptic"
+ENSEMBLE = "synaptic-ensemble"
 CHECKS = ("identical", "broken")
 """Arms that test the study, not each other; no statistic about the others counts them."""
 _RIVALS = ("dropout", "mc-dropout", "none")
@@ -16,11 +17,12 @@ _PERCENT = "\u00a0%"
 
 @dataclass(frozen=True)
 class Verdict:
-    """`headline` is the answer in a few words, `answer` and `sparsity` are the two sentences behind it."""
+    """`headline` is the answer in a few words, the others are sentences behind it, "" where there is none to say."""
 
     headline: str
     answer: str
     sparsity: str
+    ensemble: str = ""
 
 
 def contestants(results: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +56,7 @@ def judge(runs: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Verd
         if pair.blocks > 1
         else _single(pair, runs, str(table.index[0]))
     )
-    return Verdict(headline, answer, _sparsity(runs))
+    return Verdict(headline, answer, _sparsity(runs), _ensemble(table, rival) if ENSEMBLE in arms else "")
 
 
 def change(difference: float) -> str:
@@ -150,6 +152,19 @@ def _sparsity(runs: pd.DataFrame) -> str:
         f"Its evaluated networks have {own['sparsity'].median():.0%} of their prunable weights removed "
         f"(median over runs; on average {alive:,.0f} of {dense:,.0f} remain)."
     ).replace("%", _PERCENT)
+
+
+def _ensemble(table: pd.DataFrame, rival: str) -> str:
+    pair = next(pair for pair in against(table, ENSEMBLE) if pair.other == rival)
+    if not pair.can_be_significant:
+        return ""
+    outcome = "cannot be told from"
+    if pair.significant:
+        outcome = "beat" if pair.difference < 0 else "lose to"
+    return (
+        f"Several pruned networks with the weights of one dense network together, averaged, {outcome} “{rival}”: their "
+        f"error is {change(pair.difference)} in the median ({p_is(pair.p_holm)})."
+    )
 
 
 def _ranking(table: pd.DataFrame, evidence: str) -> Verdict:
