@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
+from small import RAMP, STEPS, compiled_or_not, learn_step, loss_of, small_net, zeros_of
 from synaptic_pruning.activity import Activity
 from synaptic_pruning.synapses import Synapses
 from synaptic_pruning.threshold import Scores, kth_smallest, lowest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-STEPS = 24
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7)),
     "layer": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.7), scope="layer"),
@@ -37,27 +36,6 @@ class _Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.lstm(x)[0][:, -1])
-
-
-def _net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1))
-
-
-def _loss(net: nn.Module, step: int) -> Tensor:
-    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).to(next(net.parameters()).device)
-    return (net(x) - x[:, :1]).square().mean()
-
-
-def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    optimizer.zero_grad()
-    _loss(net, step).backward()
-    optimizer.step()
-
-
-def _zeros(net: nn.Module) -> float:
-    weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.dim() == 2])
-    return int((weights == 0).sum()) / weights.numel()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -125,10 +103,10 @@ def test_activity_is_that_of_a_cpu():
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("make", [_net, _Recurrent], ids=["mlp", "lstm"])
+@pytest.mark.parametrize("make", [small_net, _Recurrent], ids=["mlp", "lstm"])
 def test_no_step_waits_for_the_device_but_those_with_an_event(make: Callable[[], nn.Module], fused: bool):
     net = make().cuda()
-    x = torch.randn((8, 6) if make is _net else (8, 5, 4), device="cuda")
+    x = torch.randn((8, 6) if make is small_net else (8, 5, 4), device="cuda")
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, fused=fused)
     pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS, every=4)
     for step in range(1, STEPS + 1):
@@ -164,26 +142,26 @@ def test_dead_weights_are_zero_whatever_they_held(size: int, dtype: torch.dtype)
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_half_precision_with_a_scaler(fused: bool):
-    net = _net().cuda()
+    net = small_net().cuda()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, fused=fused)
     pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
     for step in range(STEPS + 2):
         optimizer.zero_grad()
         with torch.autocast("cuda", dtype=torch.float16):
-            loss = _loss(net, step)
+            loss = loss_of(net, step)
         scaler.scale(loss * (float("inf") if step in (5, 11) else 1.0)).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
     assert pruner.steps == STEPS  # the two overflows did not count
-    assert _zeros(net) == 63 / 70
+    assert zeros_of(net) == 63 / 70
     assert all(p.isfinite().all() for p in net.parameters())
 
 
 def test_a_network_may_be_moved_after_the_pruner_is_attached():
-    net = _net()
+    net = small_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.8), total_steps=STEPS, every=6)
     for step in range(STEPS):
@@ -191,7 +169,7 @@ def test_a_network_may_be_moved_after_the_pruner_is_attached():
             net.cuda()
         if step == 14:
             net.cpu()
-        _step(net, optimizer, step)
+        learn_step(net, optimizer, step)
         masks = pruner.masks()
         for name, parameter in net.named_parameters():
             if name in masks:
@@ -204,7 +182,7 @@ def test_a_network_may_be_moved_after_the_pruner_is_attached():
 
 def test_a_checkpoint_goes_from_gpu_to_cpu_and_back():
     def start(device: str) -> tuple[nn.Module, torch.optim.Optimizer, sp.SynapticPruner]:
-        net = _net().to(device)
+        net = small_net().to(device)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         return net, optimizer, sp.SynapticPruner(net, optimizer, sp.GraNet(0.8), total_steps=STEPS, every=2)
 
@@ -220,9 +198,9 @@ def test_a_checkpoint_goes_from_gpu_to_cpu_and_back():
                 part.load_state_dict(state)
             assert all(torch.equal(mask.cpu(), masks[name].cpu()) for name, mask in parts[2].masks().items())
         for step in range(first, first + 8):
-            _step(parts[0], parts[1], step)
+            learn_step(parts[0], parts[1], step)
     assert parts[2].finished
-    assert _zeros(parts[0]) == 56 / 70
+    assert zeros_of(parts[0]) == 56 / 70
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -231,24 +209,15 @@ def test_compiled(mode: str):
     torch._dynamo.reset()
     nets = []
     for compiled in (False, True):
-        net = _net().cuda()
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-        model, step = (
-            (torch.compile(net, mode=mode), torch.compile(optimizer.step)) if compiled else (net, optimizer.step)
-        )
-        pruner = sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=2)
-        for number in range(STEPS):
-            optimizer.zero_grad()
-            _loss(model, number).backward()
-            step()
+        net, pruner = compiled_or_not(compiled, "cuda", mode)
         assert pruner.steps == STEPS
-        assert _zeros(net) == 63 / 70
+        assert zeros_of(net) == 63 / 70
         nets.append(net.state_dict())
     torch.testing.assert_close(*nets)
 
 
 def test_a_step_inside_a_cuda_graph_is_refused():
-    net = _net().cuda()
+    net = small_net().cuda()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01, capturable=True)
     sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     x = torch.randn(8, 6, device="cuda")

@@ -13,29 +13,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
+from small import RAMP, STEPS, learn_step, small_net, zeros_of
 from synaptic_pruning.threshold import kth_smallest, lowest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-STEPS = 24
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
-
-
-def _net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1))
-
-
-def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step)).cuda()
-    optimizer.zero_grad()
-    (net(x) - x[:, :1]).square().mean().backward()
-    optimizer.step()
-
-
-def _zeros(net: nn.Module) -> float:
-    weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.dim() == 2])
-    return int((weights == 0).sum()) / weights.numel()
 
 
 @pytest.fixture
@@ -50,7 +31,7 @@ def nccl(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", "tensors"])
 def test_nccl(nccl: None, kind: str):
     """One GPU is one rank; the counts go through NCCL all the same."""
-    alone, net = _net().cuda(), _net().cuda()
+    alone, net = small_net().cuda(), small_net().cuda()
     model: nn.Module = net
     if kind == "ddp":
         model = nn.parallel.DistributedDataParallel(net)
@@ -61,7 +42,7 @@ def test_nccl(nccl: None, kind: str):
         optimizer = torch.optim.Adam(one.parameters(), lr=0.01)
         pruners.append(sp.SynapticPruner(one, optimizer, RAMP, total_steps=STEPS, every=2))
         for step in range(STEPS):
-            _step(one, optimizer, step)
+            learn_step(one, optimizer, step)
     assert pruners[1].sparsity() == 0.9
     for name, mask in pruners[0].masks().items():
         other = pruners[1].masks()[name]
@@ -73,15 +54,15 @@ def test_nccl(nccl: None, kind: str):
 
 
 def test_disuse_in_a_data_parallel_network(nccl: None):
-    net = _net().cuda()
+    net = small_net().cuda()
     model = nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     rule = sp.Disuse(patience=2, threshold=0.9, sample=1)
     pruner = sp.SynapticPruner(model, optimizer, rule, total_steps=STEPS, every=2)
     for step in range(STEPS):
-        _step(model, optimizer, step)
+        learn_step(model, optimizer, step)
     assert pruner.finished
-    assert 0.3 < pruner.sparsity() == _zeros(net)
+    assert 0.3 < pruner.sparsity() == zeros_of(net)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -92,7 +73,7 @@ def test_lightning_in_half_precision(tmp_path: Path):
     class Module(lightning.LightningModule):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.net = _net()
+            self.net = small_net()
 
         def training_step(self, batch: list[Tensor], _: int) -> Tensor:
             return (self.net(batch[0]) - batch[1]).square().mean()
@@ -118,7 +99,7 @@ def test_lightning_in_half_precision(tmp_path: Path):
     pruner = find_pruner(trainer)
     assert pruner.total_steps == STEPS
     assert STEPS - 8 <= pruner.steps <= STEPS  # the scale may have been too large for the first steps
-    assert _zeros(module) == 63 / 70
+    assert zeros_of(module) == 63 / 70
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -156,7 +137,7 @@ def test_accelerate_in_half_precision():
     accelerate = pytest.importorskip("accelerate")
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     x = torch.randn(32, 6)
-    net = _net()
+    net = small_net()
     accelerator = accelerate.Accelerator(mixed_precision="fp16")
     model, optimizer, loader = accelerator.prepare(
         net, torch.optim.Adam(net.parameters(), lr=0.01), DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
@@ -170,7 +151,7 @@ def test_accelerate_in_half_precision():
                 optimizer.step()
     assert pruner.synapses.layers[0].parameter.is_cuda
     assert pruner.steps == STEPS
-    assert _zeros(net) == 63 / 70
+    assert zeros_of(net) == 63 / 70
 
 
 def test_a_network_on_a_gpu_is_exported(tmp_path: Path):
@@ -181,7 +162,7 @@ def test_a_network_on_a_gpu_is_exported(tmp_path: Path):
     rule = sp.Units(sp.one_shot(0.5, at=0.2))
     sp.SynapticPruner(net, optimizer, rule, total_steps=5, every=1, exclude=["4.*"])
     for step in range(5):
-        _step(net, optimizer, step)
+        learn_step(net, optimizer, step)
     x = torch.randn(4, 6, device="cuda")
     small = sp.export.shrink(net, x)
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in net.parameters())

@@ -14,9 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
+from small import RAMP, STEPS, compiled_or_not, loss_of, small_net, zeros_of
 
-STEPS = 24
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5)),
     "gradient": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5), score="gradient"),
@@ -24,29 +23,14 @@ RULES: dict[str, Callable[[], sp.Rule]] = {
 }
 
 
-def _net(dropout: float = 0.0) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Dropout(dropout), nn.Linear(10, 1))
-
-
-def _loss(net: nn.Module, step: int = 0, rows: slice = slice(None)) -> Tensor:
-    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step))[rows]
-    return (net(x) - x[:, :1]).square().mean()
-
-
-def _zeros(net: nn.Module) -> float:
-    weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.dim() == 2])
-    return int((weights == 0).sum()) / weights.numel()
-
-
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_clipping_sees_no_gradient_of_a_dead_weight(rule: Callable[[], sp.Rule]):
-    net = _net()
+    net = small_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     pruner = sp.SynapticPruner(net, optimizer, rule(), total_steps=STEPS, every=3)
     for step in range(STEPS):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         parameters, masks = dict(net.named_parameters()), pruner.masks()
         alive = [p.grad[masks[name]] if name in masks else p.grad.flatten() for name, p in parameters.items()]
         expected = torch.cat(alive).norm().item()
@@ -63,14 +47,14 @@ def test_clipping_sees_no_gradient_of_a_dead_weight(rule: Callable[[], sp.Rule])
 def test_a_closure_is_trained_like_a_plain_loop(rule: Callable[[], sp.Rule]):
     nets = []
     for with_closure in (False, True):
-        net = _net()
+        net = small_net()
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         sp.SynapticPruner(net, optimizer, rule(), total_steps=STEPS, every=2)
         for step in range(STEPS):
 
             def closure(net: nn.Module = net, step: int = step) -> Tensor:
                 net.zero_grad()
-                loss = _loss(net, step)
+                loss = loss_of(net, step)
                 loss.backward()
                 return loss
 
@@ -86,7 +70,7 @@ def test_a_closure_is_trained_like_a_plain_loop(rule: Callable[[], sp.Rule]):
 def test_accumulated_micro_batches_are_one_step():
     nets = []
     for parts in ([slice(None)], [slice(0, 4), slice(4, 8)]):
-        net = _net().double()
+        net = small_net().double()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
         for step in range(STEPS):
@@ -102,14 +86,14 @@ def test_accumulated_micro_batches_are_one_step():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_automatic_mixed_precision(dtype: torch.dtype):
-    net = _net()
+    net = small_net()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     scaler = torch.amp.GradScaler("cpu", enabled=dtype is torch.float16, init_scale=256.0)
     for step in range(STEPS + 2):
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=dtype):
-            loss = _loss(net, step)
+            loss = loss_of(net, step)
         if step in (5, 11):
             loss = loss * (float("inf") if dtype is torch.float16 else 1.0)
         scaler.scale(loss).backward()
@@ -120,11 +104,11 @@ def test_automatic_mixed_precision(dtype: torch.dtype):
         scaler.step(optimizer)
         scaler.update()
     assert pruner.steps == STEPS  # the two overflows did not count
-    assert _zeros(net) == 63 / 70
+    assert zeros_of(net) == 63 / 70
 
 
 def test_moving_and_stochastic_averages():
-    net = _net()
+    net = small_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     moving = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))
@@ -132,25 +116,25 @@ def test_moving_and_stochastic_averages():
     schedule = SWALR(optimizer, swa_lr=0.01)
     for step in range(STEPS):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         optimizer.step()
         moving.update_parameters(net)
         if pruner.finished:
             late.update_parameters(net)
             schedule.step()
-    assert _zeros(late) == 63 / 70  # averages of equally pruned networks
-    assert _zeros(moving) == 0  # remembers the beginning
+    assert zeros_of(late) == 63 / 70  # averages of equally pruned networks
+    assert zeros_of(moving) == 0  # remembers the beginning
     pruner.apply_masks(moving)
-    assert _zeros(moving) == 63 / 70
+    assert zeros_of(moving) == 63 / 70
 
 
 def test_a_parameter_group_added_later():
-    net = _net()
+    net = small_net()
     optimizer = torch.optim.Adam(net[0].parameters(), lr=0.01)
     early = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS, include=["0.weight"])
     for step in range(STEPS // 2):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         optimizer.step()
     optimizer.add_param_group({"params": list(net[3].parameters()), "lr": 0.001})
     late = sp.SynapticPruner(
@@ -158,7 +142,7 @@ def test_a_parameter_group_added_later():
     )
     for step in range(STEPS // 2):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         optimizer.step()
     assert (early.sparsity(), late.sparsity()) == (0.9, 0.5)
 
@@ -177,7 +161,7 @@ class _LowRank(nn.Module):
 
 
 def test_a_frozen_base_keeps_every_weight():
-    net = _net()
+    net = small_net()
     net[0] = _LowRank(net[0])
     net[3].requires_grad_(False)
     before = copy.deepcopy(net[0].base.state_dict())
@@ -185,7 +169,7 @@ def test_a_frozen_base_keeps_every_weight():
     pruner = sp.SynapticPruner(net, optimizer, RAMP, total_steps=STEPS)
     for step in range(STEPS):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         optimizer.step()
     assert pruner.masks().keys() == {"0.down.weight", "0.up.weight"}
     assert differences(net[0].base.state_dict(), before) == []
@@ -204,12 +188,12 @@ class _Checkpointed(nn.Module):
 def test_activation_checkpointing_changes_nothing():
     nets = []
     for use in (False, True):
-        net = _Checkpointed(_net(), use)
+        net = _Checkpointed(small_net(), use)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         sp.SynapticPruner(net, optimizer, total_steps=STEPS)
         for step in range(STEPS):
             optimizer.zero_grad()
-            _loss(net, step).backward()
+            loss_of(net, step).backward()
             optimizer.step()
         nets.append(net.state_dict())
     assert differences(*nets) == []
@@ -217,7 +201,7 @@ def test_activation_checkpointing_changes_nothing():
 
 def _resumable(folder: Path, last: int = STEPS, rule: str = "magnitude", fatal: int = -1) -> dict[str, Any]:
     """Train on from the checkpoint in the folder, if there is one; with dropout, whose random numbers are saved too."""
-    net = _net(dropout=0.5)
+    net = small_net(dropout=0.5)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     pruner = sp.SynapticPruner(net, optimizer, RULES[rule](), total_steps=STEPS, every=2)
     file = folder / "state.pt"
@@ -229,7 +213,7 @@ def _resumable(folder: Path, last: int = STEPS, rule: str = "magnitude", fatal: 
         torch.set_rng_state(state["random"])
     for step in range(pruner.steps, last):
         optimizer.zero_grad()
-        _loss(net, step).backward()
+        loss_of(net, step).backward()
         if step == fatal:
             die()
         optimizer.step()
@@ -259,17 +243,10 @@ def test_a_killed_loop_goes_on_as_if_nothing_had_happened(tmp_path: Path, rule: 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_model_and_optimizer_compiled_to_machine_code():
-    nets = []
+    masks = []
     for compiled in (False, True):
-        net = _net()
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-        model, step = (torch.compile(net), torch.compile(optimizer.step)) if compiled else (net, optimizer.step)
-        pruner = sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=2)
-        for number in range(STEPS):
-            optimizer.zero_grad()
-            _loss(model, number).backward()
-            step()
+        net, pruner = compiled_or_not(compiled)
         assert pruner.steps == STEPS
-        nets.append(pruner.masks())
-        assert _zeros(net) == 63 / 70
-    assert differences(*nets) == []
+        masks.append(pruner.masks())
+        assert zeros_of(net) == 63 / 70
+    assert differences(*masks) == []
