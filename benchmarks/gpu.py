@@ -5,7 +5,6 @@ turn only. Wall time, median over the turns; two loops that do the same tell how
 Run: python benchmarks/gpu.py [network ...]
 """
 
-import random
 import statistics
 import sys
 import time
@@ -13,13 +12,13 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from turns import alternate, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification.models import build_model as classifier
 from synaptic_pruning.tasks.forecasting.models import build_model as forecaster
 
 STEPS, EVENT, WARM = 1000, 20, 5
-Step = Callable[[], None]
 
 
 def _encoder() -> nn.Module:
@@ -39,7 +38,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def _loop(name: str, pruned: bool) -> Step:
+def _loop(name: str, pruned: bool) -> Callable[[], None]:
+    """Return a turn of a training."""
     make, shape = NETWORKS[name]
     torch.manual_seed(0)
     model = make().cuda()
@@ -48,27 +48,14 @@ def _loop(name: str, pruned: bool) -> Step:
         sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=EVENT)
     x = torch.randn(shape, device="cuda")
 
-    def step() -> None:
-        optimizer.zero_grad()
-        model(x).square().mean().backward()
-        optimizer.step()
+    def turn() -> None:
+        for _ in range(EVENT):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        torch.cuda.synchronize()
 
-    return step
-
-
-def _turns(steps: list[Step]) -> list[list[float]]:
-    seconds: list[list[float]] = [[] for _ in steps]
-    order, draw = list(range(len(steps))), random.Random(0)
-    for _ in range(STEPS // EVENT):
-        draw.shuffle(order)
-        for place in order:
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            for _ in range(EVENT):
-                steps[place]()
-            torch.cuda.synchronize()
-            seconds[place].append((time.perf_counter() - started) / EVENT)
-    return [taken[WARM:] for taken in seconds]
+    return turn
 
 
 def main() -> None:
@@ -76,13 +63,14 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, default recipe over {STEPS} steps, AdamW")
     for name in sys.argv[1:] or NETWORKS:
-        a, b, c, d = _turns([_loop(name, place % 2 == 1) for place in range(4)])
-        without = [(one + two) / 2 for one, two in zip(a, c, strict=True)]
-        pruned = [(one + two) / 2 for one, two in zip(b, d, strict=True)]
+        loops = [_loop(name, place % 2 == 1) for place in range(4)]
+        seconds = alternate(loops, STEPS // EVENT, turn=1, now=time.perf_counter)
+        a, b, c, d = (taken[WARM:] for taken in seconds)
+        without, pruned = mean(a, c), mean(b, d)
         same = statistics.median(y / x for x, y in zip(a, c, strict=True)) - 1
         extra = statistics.median(y / x for x, y in zip(without, pruned, strict=True)) - 1
         print(
-            f"{name}: {1e3 * statistics.median(without):.2f} ms a step, with the pruner {extra:+.1%} "
+            f"{name}: {1e3 * statistics.median(without) / EVENT:.2f} ms a step, with the pruner {extra:+.1%} "
             f"(of the same: {same:+.1%})",
             flush=True,
         )

@@ -47,17 +47,19 @@ def _blocks(seconds: Sequence[float], event: int) -> list[float]:
     return [sum(seconds[start : start + event]) for start in range(0, len(seconds) - event + 1, event)]
 
 
-def alternate(steps: Sequence[Callable[[], None]], count: int) -> list[list[float]]:
-    """Return the processor seconds of every step of loops that can be called a step at a time."""
+def alternate(
+    steps: Sequence[Callable[[], None]], count: int, turn: int = TURN, now: Callable[[], float] = time.process_time
+) -> list[list[float]]:
+    """Return the seconds, by default of the processor, of every step of loops that can be called a step at a time."""
     seconds: list[list[float]] = [[] for _ in steps]
     order, draw = list(range(len(steps))), random.Random(0)
-    for _ in range(count // TURN):
+    for _ in range(count // turn):
         draw.shuffle(order)
         for place in order:
-            for _ in range(TURN):
-                start = time.process_time()
+            for _ in range(turn):
+                start = now()
                 steps[place]()
-                seconds[place].append(time.process_time() - start)
+                seconds[place].append(now() - start)
     return seconds
 
 

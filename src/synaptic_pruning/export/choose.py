@@ -13,7 +13,7 @@ from synaptic_pruning.export.block import FastBlock
 from synaptic_pruning.export.block_parts import find_parts
 from synaptic_pruning.export.matrix import compiled
 from synaptic_pruning.export.recurrent import SparseRecurrent
-from synaptic_pruning.export.shrink import Inputs, ShrinkReport, as_arguments, check_runs, shrink
+from synaptic_pruning.export.shrink import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
 from synaptic_pruning.export.sparse import Inference, SparseConv, SparseLinear
 from synaptic_pruning.export.timing import side_by_side, torch_threads
 
@@ -91,9 +91,8 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
-    elsewhere = {p.device for p in model.parameters() if p.device.type != "cpu"}
-    if elsewhere:
-        raise ValueError(f"model lies on {elsewhere.pop()} and is to be made fast on a CPU; give model.cpu()")
+    if (device := device_of(model)).type != "cpu":
+        raise ValueError(f"model lies on {device} and is to be made fast on a CPU; give model.cpu()")
     inputs = as_arguments(example_input)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     with torch_threads(threads), torch.no_grad():

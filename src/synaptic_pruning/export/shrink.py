@@ -65,7 +65,7 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     >>> shrink(model, torch.zeros(1, 3))[0]
     Linear(in_features=3, out_features=2, bias=True)
     """
-    device = _device(model)
+    device = device_of(model)
     inputs = pytree.tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, as_arguments(example_input))
     report = ShrinkReport()
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -82,7 +82,12 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     return small.to(device)
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """The one device that a model lies on.
+
+    Raises:
+        ValueError: it lies on several.
+    """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     if len(devices) > 1:
         raise ValueError(f"model lies on {' and '.join(sorted(map(str, devices)))}; give model.cpu()")

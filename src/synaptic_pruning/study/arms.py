@@ -108,7 +108,7 @@ class Arm:
     meaning: str = ""
 
 
-def _fixed(**settings: float) -> Callable[[Grid], tuple[Regime, ...]]:
+def _fixed(**settings: float | str) -> Callable[[Grid], tuple[Regime, ...]]:
     return lambda grid: (Regime(**settings),)  # type: ignore[arg-type]
 
 
@@ -118,10 +118,6 @@ def _dropout(grid: Grid) -> tuple[Regime, ...]:
 
 def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
     return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
-
-
-def _outcome(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
-    return lambda grid: (Regime(recipe=recipe),)
 
 
 def members(sparsity: float) -> int:
@@ -156,7 +152,7 @@ ARMS: dict[str, Arm] = _table(
         tolerance=TOLERANCE,
         meaning="no dropout; the network is sparse while it trains, prunes its weakest weights and grows others",
     ),
-    Arm("vos2025", lambda grid: (Regime(recipe="vos2025", sparsity=0.7),), meaning="as published, 30 % to 70 %"),
+    Arm("vos2025", _fixed(recipe="vos2025", sparsity=0.7), meaning="as published, 30 % to 70 %"),
     Arm(
         "magnitude",
         _pruned("magnitude"),
@@ -177,10 +173,12 @@ ARMS: dict[str, Arm] = _table(
     ),
     Arm(
         "disuse",
-        _outcome("disuse"),
+        _fixed(recipe="disuse"),
         meaning="use it or lose it: connections idle five windows in a row go; the sparsity is an outcome",
     ),
-    Arm("survival", _outcome("survival"), meaning="as “disuse”, by a score that leaks; the sparsity is an outcome"),
+    Arm(
+        "survival", _fixed(recipe="survival"), meaning="as “disuse”, by a score that leaks; the sparsity is an outcome"
+    ),
     Arm(
         "one-shot",
         _pruned("one-shot"),

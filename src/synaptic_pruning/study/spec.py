@@ -177,11 +177,10 @@ class Spec(_Strict):
 
 def _rows(series: Series, first: int, last: int | None) -> Series:
     """Return a series cut to these rows."""
-    left = len(series.times[first:last])
-    if left < 2:
-        raise DataError(f"skip_rows={first} leaves {left} rows of {series.name!r}; skip fewer, or leave it out.")
-    cut = slice(first, last)
-    return Series(series.name, series.target, series.columns, series.times[cut], series.values[cut], series.season)
+    times, values = series.times[first:last], series.values[first:last]
+    if len(times) < 2:
+        raise DataError(f"skip_rows={first} leaves {len(times)} rows of {series.name!r}; skip fewer, or leave it out.")
+    return Series(series.name, series.target, series.columns, times, values, series.season)
 
 
 def presets() -> dict[str, Path]:

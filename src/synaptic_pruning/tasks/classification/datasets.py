@@ -60,8 +60,8 @@ class ClassificationTask:
 
     def to(self, device: torch.device | str) -> "ClassificationTask":
         """Return the same on a device, such as ``"cuda"``, where a model that lies there too is trained."""
-        parts = {part: getattr(self, part).to(device) for part in ("train", "validation", "test")}
-        return replace(self, **parts)
+        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def make_task(
