@@ -68,3 +68,17 @@ def test_a_dropped_pruner_leaves_gradients_alone():
     net.zero_grad()
     net(torch.ones(1, 4)).backward()
     assert (net.weight.grad == 1).all()
+
+
+def test_gradients_set_by_hand_are_silenced_before_the_step():
+    net = nn.Linear(4, 1, bias=False)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.75, at=0.1)), total_steps=10)
+    for step in range(4):
+        (net.weight.grad,) = torch.autograd.grad(net(torch.ones(1, 4)).sum(), [net.weight])
+        optimizer.step()
+        dead = ~pruner.masks()["weight"]
+        assert int(dead.sum()) == 3
+        if step > 0:
+            assert net.weight.grad[dead].tolist() == [0, 0, 0]
+        assert optimizer.state[net.weight]["momentum_buffer"][dead].tolist() == [0, 0, 0]

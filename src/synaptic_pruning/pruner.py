@@ -121,10 +121,10 @@ class SynapticPruner:
             raise
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
         self._silence_all()
-        self._hooks = [self.optimizer.register_step_post_hook(untraced(self._after_step))]
-        self._at_gradients = self.rule.grows or bool(self.synapses.sharded)  # else all is done at backward
-        if self._at_gradients or self._roots.matter:
-            self._hooks.append(self.optimizer.register_step_pre_hook(untraced(self._before_step)))
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(untraced(self._before_step)),
+            self.optimizer.register_step_post_hook(untraced(self._after_step)),
+        ]
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._silence.not_at_backward).atexit = False
         self._before_backward()
@@ -234,8 +234,6 @@ class SynapticPruner:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         self._roots.lift()
-        if not self._at_gradients:
-            return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._gradients_are_there()

@@ -21,7 +21,8 @@ class Silence:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = layers
-        self._at_backward: dict[Layer, tuple[_Product, RemovableHandle]] = {}
+        self._at_backward: dict[Layer, tuple[_Factor, RemovableHandle]] = {}
+        self._done: set[_Factor] = set()
         self._watching = False
         self.refresh()
 
@@ -56,17 +57,17 @@ class Silence:
             if layer.parameter.grad is not None:
                 layer.silence(layer.parameter.grad)
 
-    @torch.no_grad()
     def other_gradients(self) -> None:
-        """The same for those that were not silenced at backward."""
-        for layer in (*self._fast, *self._rest):
-            if layer.parameter.grad is not None and not (self._watching and _made_by_backward(layer)):
-                layer.silence(layer.parameter.grad)
+        """The same for those that were not silenced at backward since the last call, if there are any."""
+        if len(self._done) < len(self._fast) + len(self._rest):
+            self.gradients()
+        self._done.clear()
 
     def at_backward(self) -> None:
-        """Zero these gradients as soon as backward makes them, so that clipping and the like see none of them.
+        """Zero these gradients as soon as backward has made them, so that clipping and the like see none of them.
 
-        Not those of sharded parameters, which come about otherwise. A gradient that is not finite stays so.
+        Not those of sharded parameters, which come about otherwise, nor those that ``torch.autograd.grad`` returns. A
+        gradient that is not finite stays so.
         """
         if not self._watching:
             self._watching = True
@@ -86,32 +87,36 @@ class Silence:
 
     def _watch(self, dead: Sequence[Layer]) -> None:
         """Have the gradients of exactly these layers multiplied by their masks, keeping those that are there."""
-        wanted = [layer for layer in dead if _made_by_backward(layer)]
+        wanted = [layer for layer in dead if layer.shard is None and layer.parameter.requires_grad]
         for layer in [layer for layer in self._at_backward if layer not in wanted]:
             self._at_backward.pop(layer)[1].remove()
         for layer in wanted:
-            product, hook = self._at_backward.get(layer, (None, None))
-            dtype = _factor_dtype(layer.parameter)
-            if product is not None and product.mask.dtype is dtype and product.mask.device == layer.alive.device:
-                product.mask.copy_(layer.alive)
-                continue
-            if hook is not None:
-                hook.remove()
-            product = _Product(layer.alive.to(dtype, copy=True))
-            handle = layer.parameter.register_hook(product)  # type: ignore[no-untyped-call]
-            self._at_backward[layer] = product, handle
+            if layer in self._at_backward:
+                self._at_backward[layer][0].take(layer.alive)
+            else:
+                factor = _Factor(layer.alive.to(_factor_dtype(layer.parameter), copy=True), self._done)
+                # After accumulation the gradient is the parameter's own, so that it can be changed in place.
+                hook = layer.parameter.register_post_accumulate_grad_hook(factor)  # type: ignore[no-untyped-call]
+                self._at_backward[layer] = factor, hook
 
 
-class _Product:
-    """Multiplies a gradient by a mask, which follows it where the network was moved to another device since."""
+class _Factor:
+    """Multiplies the gradient of a parameter by a mask, and says that it did."""
 
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask
+    def __init__(self, mask: Tensor, done: "set[_Factor]") -> None:
+        self._mask, self._done = mask, done
 
-    def __call__(self, gradient: Tensor) -> Tensor:
-        if self.mask.is_cpu is not gradient.is_cpu:
-            self.mask = self.mask.to(gradient.device, _factor_dtype(gradient))
-        return self.mask.mul(gradient)
+    def take(self, mask: Tensor) -> None:
+        """Go on with another mask, in the memory that is there: that is many times faster than fresh one."""
+        self._mask = self._mask.to(mask.device).copy_(mask)
+
+    def __call__(self, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        if self._mask.device != gradient.device:  # the network was moved since
+            self._mask = self._mask.to(gradient.device, _factor_dtype(gradient))
+        gradient.mul_(self._mask)
+        self._done.add(self)
 
 
 def _factor_dtype(tensor: Tensor) -> torch.dtype:
@@ -122,7 +127,3 @@ def _factor_dtype(tensor: Tensor) -> torch.dtype:
 def _gate_fits(layer: Layer) -> bool:
     """Tell whether a layer can go in the one call with others: all of it is here, where its gate is."""
     return layer.shard is None and layer.gate is not None and layer.gate.device == layer.parameter.device
-
-
-def _made_by_backward(layer: Layer) -> bool:
-    return layer.shard is None and layer.parameter.requires_grad
