@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+# Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

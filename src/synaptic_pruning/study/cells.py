@@ -176,7 +176,7 @@ def forecast(model: "nn.Module", task: "ForecastingTask", windows: "Windows", pa
     """
     import torch
 
-    from synaptic_pruning.tasks.forecasting.training import predict
+    from synaptic_pruning.tasks.forecasting.batches import predict
 
     if not passes:
         return task.to_units(predict(model, windows), windows)

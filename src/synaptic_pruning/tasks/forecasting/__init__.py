@@ -2,6 +2,7 @@
 
 from .baselines import persistence as persistence
 from .baselines import seasonal_naive as seasonal_naive
+from .batches import predict as predict
 from .datasets import embedded as embedded
 from .loading import load as load
 from .metrics import score as score
@@ -16,7 +17,6 @@ from .registry import Entry as Entry
 from .series import DataError as DataError
 from .series import Series as Series
 from .training import Training as Training
-from .training import predict as predict
 from .training import train as train
 from .windows import ForecastingTask as ForecastingTask
 from .windows import Windows as Windows

@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from synaptic_pruning.summaries import Summary
 
+from .batches import Batches, predict
 from .metrics import mean_absolute_error
-from .windows import ForecastingTask, Windows
+from .windows import ForecastingTask
 
 
 class Pruner(Protocol):
@@ -98,6 +99,36 @@ def train(
     Raises:
         ValueError: an argument out of range, or a model built for another ``predict`` than the task's.
     """
+    check(model, task, epochs=epochs, batch_size=batch_size, patience=patience)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        run = Run(
+            model,
+            task,
+            epochs=epochs,
+            seed=seed,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            patience=patience,
+            attach=attach,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            keep=keep,
+        )
+        while not run.ended:
+            started = time.perf_counter()
+            model.train()
+            loss = _epoch(run)
+            run.end_epoch(loss, time.perf_counter() - started)
+    return run.result()
+
+
+def check(model: nn.Module, task: ForecastingTask, *, epochs: int, batch_size: int, patience: int | None) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        ValueError: as for `train`.
+    """
     if epochs < 1 or batch_size < 1 or (patience is not None and patience < 1):
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}, patience={patience} must be at least 1.")
     if getattr(model, "predict", task.predict) != task.predict:
@@ -105,61 +136,103 @@ def train(
             f"the model was built for predict={model.predict!r}, the task for {task.predict!r}; "
             "pass predict=task.predict to build_model."
         )
-    run = Training()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+
+
+class Run:
+    """One network in training: all but the batches' forward and backward passes, which several may share.
+
+    The arguments are those of `train`.
+
+    Attributes:
+        batches: its own shuffled batches.
+        ended: True once no further epoch is to come.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: ForecastingTask,
+        *,
+        epochs: int,
+        seed: int,
+        learning_rate: float,
+        batch_size: int,
+        patience: int | None,
+        attach: Attach | None,
+        weight_decay: float,
+        schedule: LearningRate,
+        keep: Literal["best", "last"],
+    ) -> None:
+        self.model, self.batches = model, Batches(task.train, batch_size, seed)
+        self.ended = False
+        self._task, self._epochs, self._patience, self._keep = task, epochs, patience, keep
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
-        batches = _Batches(task.train, batch_size, seed)
-        steps = epochs * len(batches)
-        rate = LambdaLR(optimizer, lambda step: rate_at(schedule, (step + 0.5) / steps))
-        pruner = attach(model, optimizer, steps) if attach else None
-        best_mae = math.inf
-        checkpoint = _Checkpoint(0, pruner.sparsity() if pruner else 0.0, _copy(model))
+        self._optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
+        steps = epochs * len(self.batches)
+        self._rate = LambdaLR(self._optimizer, lambda step: rate_at(schedule, (step + 0.5) / steps))
+        self._pruner = attach(model, self._optimizer, steps) if attach else None
+        self._training = Training()
+        self._best_mae = math.inf
+        self._checkpoint = _Checkpoint(0, self._sparsity(), _copy(model))
 
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            model.train()
-            loss = _epoch(model, optimizer, rate, batches, run)
-            seconds = time.perf_counter() - started
-            model.eval()
-            run.train_seconds += seconds
-            sparsity = pruner.sparsity() if pruner else 0.0
-            started = time.perf_counter()
-            mae = _validation_mae(model, task) if math.isfinite(loss) else math.nan
-            run.validation_seconds += time.perf_counter() - started
-            run.history.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": loss,
-                    "validation_mae": mae,
-                    "sparsity": sparsity,
-                    "seconds": seconds,
-                }
-            )
-            for row in pruner.summary().rows if pruner else ():
-                run.layers.setdefault(row.name, []).append(row.sparsity)
-            if not math.isfinite(mae):
-                run.status = "nan-loss"
-                run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
-                break
-            if pruner is not None and not pruner.ramp_finished:
-                checkpoint = _Checkpoint(epoch, sparsity, _copy(model))
-            elif mae < best_mae or keep == "last":
-                best_mae, checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(model))
-            elif patience is not None and epoch - checkpoint.epoch >= patience:
-                break
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last batch."""
+        self._optimizer.zero_grad()
 
-    if run.status == "ok" and pruner is not None and not pruner.finished:
-        run.status = "pruner-unfinished"
-        run.reason = (
-            f"the pruner had not reached its final sparsity after {run.steps} steps; "
-            "train longer or end its schedule earlier."
+    def step(self) -> bool:
+        """Take an optimizer step with the gradients that are there; False where weights were no longer finite."""
+        try:
+            self._optimizer.step()
+        except ValueError:  # a pruner refuses weights that are not finite
+            if all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+                raise
+            return False
+        self._rate.step()
+        self._training.steps += 1
+        return True
+
+    def end_epoch(self, loss: float, seconds: float) -> None:
+        """Take down an epoch with its mean loss, not finite where it had to stop, and keep the weights if need be."""
+        run, pruner, epoch = self._training, self._pruner, len(self._training.history) + 1
+        self.model.eval()
+        run.train_seconds += seconds
+        sparsity = self._sparsity()
+        started = time.perf_counter()
+        mae = _validation_mae(self.model, self._task) if math.isfinite(loss) else math.nan
+        run.validation_seconds += time.perf_counter() - started
+        run.history.append(
+            {"epoch": epoch, "train_loss": loss, "validation_mae": mae, "sparsity": sparsity, "seconds": seconds}
         )
-    run.best_epoch, run.sparsity, run.best_state = checkpoint
-    model.load_state_dict(run.best_state)
-    model.eval()
-    return run
+        for row in pruner.summary().rows if pruner else ():
+            run.layers.setdefault(row.name, []).append(row.sparsity)
+        if not math.isfinite(mae):
+            run.status = "nan-loss"
+            run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate."
+            self.ended = True
+        elif pruner is not None and not pruner.ramp_finished:
+            self._checkpoint = _Checkpoint(epoch, sparsity, _copy(self.model))
+        elif mae < self._best_mae or self._keep == "last":
+            self._best_mae, self._checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(self.model))
+        elif self._patience is not None and epoch - self._checkpoint.epoch >= self._patience:
+            self.ended = True
+        self.ended |= epoch == self._epochs
+
+    def result(self) -> Training:
+        """Leave the weights that were kept in the model, in eval mode, and return what happened."""
+        run, pruner = self._training, self._pruner
+        if run.status == "ok" and pruner is not None and not pruner.finished:
+            run.status = "pruner-unfinished"
+            run.reason = (
+                f"the pruner had not reached its final sparsity after {run.steps} steps; "
+                "train longer or end its schedule earlier."
+            )
+        run.best_epoch, run.sparsity, run.best_state = self._checkpoint
+        self.model.load_state_dict(run.best_state)
+        self.model.eval()
+        return run
+
+    def _sparsity(self) -> float:
+        return self._pruner.sparsity() if self._pruner else 0.0
 
 
 def rate_at(schedule: LearningRate, progress: float) -> float:
@@ -175,54 +248,20 @@ def rate_at(schedule: LearningRate, progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - _WARMUP) / (1 - _WARMUP))) / 2
 
 
-class _Batches:
-    """Shuffled batches by index from the strided windows; windows with no known target are passed over."""
-
-    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
-        known = ~windows.targets.isnan()
-        self.windows = windows
-        self.batch_size = batch_size
-        self.complete = bool(known.all())
-        self.usable = known.any(1).nonzero().squeeze(1)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return -(-len(self.usable) // self.batch_size)
-
-    def shuffled(self) -> tuple[Tensor, ...]:
-        """Index tensors of one epoch, each (batch,)."""
-        order = torch.randperm(len(self.usable), generator=self.generator)
-        return torch.split(self.usable[order], self.batch_size)
-
-    def loss(self, model: nn.Module, index: Tensor) -> Tensor:
-        """Mean squared error over the known targets of one batch."""
-        forecasts, targets = model(self.windows.inputs[index]), self.windows.targets[index]
-        if self.complete:
-            return nn.functional.mse_loss(forecasts, targets)
-        known = ~targets.isnan()
-        return nn.functional.mse_loss(forecasts[known], targets[known])
-
-
-def _epoch(model: nn.Module, optimizer: Optimizer, rate: LambdaLR, batches: _Batches, run: Training) -> float:
+def _epoch(run: Run) -> float:
     """One pass over the training windows; the mean loss, not finite when training had to stop."""
     total = 0.0
-    for index in batches.shuffled():
-        loss = batches.loss(model, index)
+    for index in run.batches.shuffled():
+        loss = run.batches.loss(run.model, index)
         value = loss.item()
         if not math.isfinite(value):  # before the step, so that a pruner never meets the resulting weights
             return value
         total += value * len(index)
-        optimizer.zero_grad()
+        run.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        try:
-            optimizer.step()
-        except ValueError:  # a pruner refuses weights that are not finite
-            if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-                raise
+        if not run.step():
             return math.nan
-        rate.step()
-        run.steps += 1
-    return total / len(batches.usable)
+    return total / len(run.batches.usable)
 
 
 def _validation_mae(model: nn.Module, task: ForecastingTask) -> float:
@@ -232,13 +271,3 @@ def _validation_mae(model: nn.Module, task: ForecastingTask) -> float:
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-@torch.no_grad()
-def predict(model: nn.Module, windows: Windows, batch_size: int = 1024) -> Tensor:
-    """Network outputs (n, horizon) for ``windows``; ``task.to_units`` puts them in original units.
-
-    The model is used in the mode it is in (``train`` leaves it in eval), so Monte-Carlo dropout can be
-    switched on around the call.
-    """
-    return torch.cat([model(inputs) for inputs in torch.split(windows.inputs, batch_size)])

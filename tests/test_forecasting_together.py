@@ -1,0 +1,110 @@
+"""Networks trained side by side must be those that `train` makes one by one, but for rounding.
+
+In double precision, for in single precision rounding decides which way a newborn weight of hardly any gradient goes.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import synaptic_pruning as sp
+from synaptic_pruning.tasks.forecasting import RNNForecaster, Series, make_task, train
+from synaptic_pruning.tasks.forecasting.together import train_together
+
+SEEDS = (3, 4, 5)
+RULES = {
+    "none": lambda seed: None,
+    "magnitude": lambda seed: sp.ToSparsity(sp.cubic(0.8, begin=0.2, end=0.7)),
+    "growing": lambda seed: sp.SET(0.8, seed=seed, scaled_start=True),
+}
+
+
+def _task(missing: bool = False):
+    rows = 200
+    values = np.sin(np.arange(rows) / 3)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(rows, 1))
+    if missing:
+        values[40:44] = np.nan
+    times = np.arange(rows).astype("datetime64[h]").astype("datetime64[ns]")
+    task = make_task(Series("wave", "y", ("y",), times, values, 1), length=6, horizon=2)
+    double = {
+        name: replace(part, inputs=part.inputs.double(), targets=part.targets.double(), last=part.last.double())
+        for name, part in (("train", task.train), ("validation", task.validation))
+    }
+    return replace(task, **double)
+
+
+def _model(seed: int, dropout: float = 0.0, hidden: int = 16):
+    torch.manual_seed(seed)
+    return RNNForecaster(channels=1, length=6, horizon=2, dropout=dropout, hidden=hidden).double()
+
+
+def _attach(rule, model, optimizer, steps):
+    return sp.SynapticPruner(model, optimizer, rule, total_steps=steps)
+
+
+def _attached(name: str, seed: int):
+    rule = RULES[name](seed)
+    return None if rule is None else partial(_attach, rule)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(("rule", "dropout"), [("none", 0.0), ("none", 0.3), ("magnitude", 0.0), ("growing", 0.0)])
+def test_each_is_what_it_would_be_alone(rule, dropout, missing):
+    task, settings = _task(missing), {"epochs": 4, "batch_size": 16, "learning_rate": 5e-3, "schedule": "cosine"}
+    settings["weight_decay"] = 1e-3
+    alone = [_model(seed, dropout) for seed in SEEDS]
+    apart = [
+        train(model, task, seed=seed, attach=_attached(rule, seed), **settings)
+        for model, seed in zip(alone, SEEDS, strict=True)
+    ]
+    beside = [_model(seed, dropout) for seed in SEEDS]
+    together = train_together(beside, task, seeds=SEEDS, attach=[_attached(rule, seed) for seed in SEEDS], **settings)
+    for one, other, model, twin in zip(apart, together, alone, beside, strict=True):
+        assert (one.status, one.steps, one.best_epoch, one.layers) == (
+            other.status,
+            other.steps,
+            other.best_epoch,
+            other.layers,
+        )
+        for row, its in zip(one.history, other.history, strict=True):
+            for key in ("epoch", "train_loss", "validation_mae", "sparsity"):
+                assert row[key] == pytest.approx(its[key], rel=1e-6)
+        for parameter, its in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(parameter, its, rtol=1e-6, atol=1e-9)
+            assert torch.equal(parameter == 0, its == 0)
+            assert its.untyped_storage().nbytes() == its.numel() * its.element_size()  # memory of its own
+    assert len({run.best_state["head.bias"][0].item() for run in together}) == len(SEEDS)  # three networks, not one
+
+
+def test_one_that_diverges_leaves_the_others_alone():
+    task, settings = _task(), {"epochs": 3, "batch_size": 16}
+    models = [_model(seed) for seed in SEEDS]
+    with torch.no_grad():
+        models[1].head.bias.fill_(float("inf"))
+    broken, state = models[1], {name: value.clone() for name, value in models[1].state_dict().items()}
+    together = train_together(models, task, seeds=SEEDS, attach=[None] * 3, **settings)
+    assert [run.status for run in together] == ["ok", "nan-loss", "ok"]
+    assert len(together[1].history) == 1
+    assert all(torch.equal(value, state[name]) for name, value in broken.state_dict().items())
+    alone = _model(SEEDS[2])
+    run = train(alone, task, seed=SEEDS[2], **settings)
+    assert run.history[-1]["validation_mae"] == pytest.approx(together[2].history[-1]["validation_mae"], rel=1e-6)
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    models = [_model(seed, dropout=0.3) for seed in SEEDS]
+    torch.manual_seed(7)
+    train_together(models, _task(), seeds=SEEDS, attach=[None] * 3, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_cannot_be_stacked_is_refused():
+    with pytest.raises(ValueError, match="not RNNs of one layer and one size; train them one by one"):
+        train_together([_model(0), _model(1, hidden=8)], _task(), seeds=(0, 1), attach=[None, None], epochs=1)
+    with pytest.raises(ValueError, match="epochs=0"):
+        train_together([_model(0)], _task(), seeds=(0,), attach=[None], epochs=0)
