@@ -1,4 +1,4 @@
-"""The study engine against the plain loop of the scripts released with arXiv 2508.09330, and three seeds at once.
+"""The study engine against the plain loop of the scripts released with arXiv 2508.09330; several seeds side by side.
 
 Both sides train an LSTM (hidden 64) on weekly CO2, window 30, Adam 1e-3, batch 64, 20 epochs without early stopping,
 plain, with dropout 0.3 and pruned from 30 % to 70 %, in turns, on one core. The loop is written anew from what is known
@@ -6,9 +6,10 @@ of theirs: a target an epoch, a mask update every other batch that pools the act
 it. What the engine's wall time holds beside training steps is told in two parts: the task's own work, which the loop
 does too (validation errors, forecasts of the test windows), and the engine's own, which is all the rest: a process a
 cell, its start and end, validation forecasts of the best weights, baselines, files, the record, the runner. What the
-first epoch of a fresh process takes longer than the others counts as the engine's, too. The first lines train three
-networks one by one with PyTorch's layers, and stacked along a leading dimension with `torch.bmm`, where one optimizer
-steps them all (CPU time).
+first epoch of a fresh process takes longer than the others counts as the engine's, too. The first lines train RNNs of
+several seeds one by one and with `train_together`, plain, with dropout and sparse throughout (the standard study's
+window and batch, CPU time); and three LSTMs one by one with PyTorch's layer and stacked with `torch.bmm`, where one
+optimizer steps them all.
 
 Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/study.py
 """
@@ -16,23 +17,29 @@ Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/study.py
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import synaptic_pruning as sp
 from synaptic_pruning.study.executors import Processes
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.tasks.forecasting.datasets import embedded
 from synaptic_pruning.tasks.forecasting.models import build_model
+from synaptic_pruning.tasks.forecasting.together import train_together
+from synaptic_pruning.tasks.forecasting.training import Attach, train
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
 
 WINDOW, BATCH, EPOCHS, ROUNDS = 30, 64, 20, 3
 ARMS = ("none", "dropout", "vos2025")
 LOWEST, HIGHEST, WARMUP, EVERY = 0.3, 0.7, 2, 2
 STACKED, STEPS, BLOCK = 3, 150, 5
+SEEDS, TURNS = (3, 5), 5
 
 
 def update_masks(weights: dict[str, nn.Parameter], masks: dict[str, Tensor], epoch: int) -> None:
@@ -125,27 +132,47 @@ def compare_engines() -> None:
     )
 
 
-def recurrent(kind: str, x: Tensor, w_in: Tensor, w_hidden: Tensor, bias: Tensor) -> Tensor:
-    """Last output of stacked RNNs or LSTMs: x (n, batch, time, 1), weights (n, gates, ·), bias (n, 1, gates)."""
+def compare_together(count: int, dropout: float, rule: Callable[[int], sp.Rule | None]) -> float:
+    """Return the time of RNNs of so many seeds trained one by one over that of all trained side by side."""
+    task = make_task(next(series for series in embedded() if series.name == "co2"), length=24)
+
+    def attach(seed: int) -> Attach | None:
+        if rule(seed) is None:
+            return None
+        return lambda model, optimizer, steps: sp.SynapticPruner(model, optimizer, rule(seed), total_steps=steps)
+
+    def networks() -> list[Any]:
+        return [build_model("rnn", channels=1, length=24, horizon=1, dropout=dropout) for _ in range(count)]
+
+    ratios = []
+    for _ in range(TURNS):
+        start = time.process_time()
+        for seed, model in enumerate(networks()):
+            train(model, task, epochs=5, seed=seed, batch_size=32, attach=attach(seed))
+        middle = time.process_time()
+        seeds = range(count)
+        train_together(networks(), task, epochs=5, seeds=seeds, batch_size=32, attach=[attach(seed) for seed in seeds])
+        ratios.append((middle - start) / (time.process_time() - middle))
+    return statistics.median(ratios)
+
+
+def recurrent(x: Tensor, w_in: Tensor, w_hidden: Tensor, bias: Tensor) -> Tensor:
+    """Last output of stacked LSTMs: x (n, batch, time, 1), weights (n, gates, ·), bias (n, 1, gates)."""
     count, batch, length, _ = x.shape
     projected = torch.baddbmm(bias, x.reshape(count, batch * length, -1), w_in.transpose(1, 2))
     steps = projected.view(count, batch, length, -1).unbind(2)
     hidden = torch.zeros(count, batch, w_hidden.shape[2])
     cell, backwards = torch.zeros_like(hidden), w_hidden.transpose(1, 2)
     for step in steps:
-        gates = torch.baddbmm(step, hidden, backwards)
-        if kind == "rnn":
-            hidden = gates.tanh()
-            continue
-        into, forget, new, out = gates.chunk(4, -1)
+        into, forget, new, out = torch.baddbmm(step, hidden, backwards).chunk(4, -1)
         cell = forget.sigmoid() * cell + into.sigmoid() * new.tanh()
         hidden = out.sigmoid() * cell.tanh()
     return hidden
 
 
-def compare_stacking(kind: str) -> float:
-    """Return the time of three networks one by one over that of the three stacked."""
-    models = [build_model(kind, channels=1, length=WINDOW, horizon=1) for _ in range(STACKED)]
+def compare_stacking() -> float:
+    """Return the time of three LSTMs one by one over that of the three stacked."""
+    models = [build_model("lstm", channels=1, length=WINDOW, horizon=1) for _ in range(STACKED)]
     layers = [(model.recurrent, model.head) for model in models]
     copies = [
         torch.stack([pick(layer, head).detach() for layer, head in layers]).requires_grad_()
@@ -161,7 +188,7 @@ def compare_stacking(kind: str) -> float:
     x, y = torch.randn(STACKED, BATCH, WINDOW, 1), torch.randn(STACKED, BATCH, 1)
 
     def stacked() -> Tensor:
-        return torch.baddbmm(b_head, recurrent(kind, x, w_in, w_hidden, bias), w_head.transpose(1, 2))
+        return torch.baddbmm(b_head, recurrent(x, w_in, w_hidden, bias), w_head.transpose(1, 2))
 
     for number, model in enumerate(models):
         torch.testing.assert_close(stacked()[number], model(x[number]), atol=1e-5, rtol=1e-4)
@@ -192,10 +219,17 @@ def compare_stacking(kind: str) -> float:
 
 
 def main() -> None:
-    """Print both comparisons."""
+    """Print all comparisons."""
     torch.set_num_threads(1)
-    for kind in ("rnn", "lstm"):
-        print(f"{STACKED} × {kind} stacked: × {compare_stacking(kind):.2f} the speed of one by one")
+    rules: dict[str, tuple[float, Callable[[int], sp.Rule | None]]] = {
+        "plain": (0.0, lambda seed: None),
+        "dropout": (0.3, lambda seed: None),
+        "sparse": (0.0, lambda seed: sp.SET(0.8, seed=seed, scaled_start=True)),
+    }
+    for count in SEEDS:
+        for name, (dropout, rule) in rules.items():
+            print(f"{count} RNNs, {name}: side by side × {compare_together(count, dropout, rule):.2f} the speed")
+    print(f"{STACKED} LSTMs, stacked: × {compare_stacking():.2f} the speed of one by one")
     compare_engines()
 
 

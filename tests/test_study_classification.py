@@ -29,7 +29,7 @@ from synaptic_pruning.study.classification.compare import ImagePlan, compare
 from synaptic_pruning.study.classification.report import render
 from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summarise, to_table
 from synaptic_pruning.study.classification.verdict import judge
-from synaptic_pruning.study.executors import failure, write_record
+from synaptic_pruning.study.records import failure, write_record
 from synaptic_pruning.tasks.classification import ClassificationTask, Labelled
 
 EVIL = "<script>alert('x')</script> & $a$"

@@ -16,11 +16,12 @@ import torch
 
 import synaptic_pruning as sp
 from synaptic_pruning.study.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.cells import Cell, run_cell
+from synaptic_pruning.study.cells import Cell
 from synaptic_pruning.study.executors import Processes
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.study.teams import run_job
 from synaptic_pruning.tasks.forecasting.series import Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
@@ -48,8 +49,10 @@ def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
 
 def telling(cell: Cell, series: Series, folder: Path) -> dict:
     """A real training; its process tells what it had imported in the end."""
-    record = run_cell(cell, series, folder)
-    return record | {"modules": sorted(sys.modules)}
+    record = run_job(cell, series, folder)
+    for own in record.get("cells", [record]):
+        own["modules"] = sorted(sys.modules)
+    return record
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -96,11 +99,11 @@ def test_every_cell_runs_once_and_in_order(expected):
     assert [record["value"] for record in expected] == [40 + seed**2 for seed in range(6)]
 
 
-@pytest.mark.parametrize("protocol", ["rigorous", "paper"])
-def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol):
-    plan = Plan(**{**PLAN.__dict__, "arms": ("vos2025",), "seeds": (0,), "epochs": 5, "protocol": protocol})
+@pytest.mark.parametrize(("protocol", "together"), [("rigorous", False), ("paper", False), ("rigorous", True)])
+def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol, together):
+    settings = {"arms": ("vos2025",), "seeds": (0, 1), "epochs": 5, "protocol": protocol, "together": together}
     executor = Processes(1, telling)
-    (record,) = run(expand(plan, [TIDES]), DATA, tmp_path, executor)
+    record, _ = run(expand(Plan(**{**PLAN.__dict__, **settings}), [TIDES]), DATA, tmp_path, executor)
     assert record["status"] == "ok"
     # Another process of the same server, whose task needs no import.
     told = tmp_path / "told"

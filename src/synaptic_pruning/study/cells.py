@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from synaptic_pruning.study.executors import Job
+    from synaptic_pruning.study.records import Job
     from synaptic_pruning.tasks.forecasting.series import Series
-    from synaptic_pruning.tasks.forecasting.training import LearningRate
+    from synaptic_pruning.tasks.forecasting.training import Attach, LearningRate, Training
     from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows
 
 Protocol = Literal["rigorous", "paper"]
@@ -40,6 +40,7 @@ class Cell:
 
     Attributes:
         passes: for each way of asking the trained network the number of stochastic passes averaged, 0 for none.
+        together: whether its seeds are trained side by side; see `teams`.
     """
 
     dataset: str
@@ -58,11 +59,18 @@ class Cell:
     schedule: "LearningRate"
     batch_size: int
     protocol: Protocol
+    together: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content that the hash covers, as plain values."""
         rule = {"rule": repr(self.regime.rule(self.seed))}
-        return asdict(self) | rule | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
+        settings = {name: value for name, value in asdict(self).items() if name != "together" or value}
+        return settings | rule | {"versions": {name: versions()[name] for name in ("synaptic_pruning", "torch")}}
+
+    @property
+    def stream(self) -> int:
+        """The seed of its random numbers."""
+        return self.seed + 100_000 * self.regime.repeat
 
     @cached_property
     def hash(self) -> str:
@@ -87,9 +95,12 @@ def task_of(cell: Cell, series: "Series") -> "ForecastingTask":
 
 
 def build(cell: Cell, task: "ForecastingTask") -> "nn.Module":
-    """Return the fresh network of a cell, drawn from the global generator."""
+    """Return the fresh network of a cell; the global generator goes on from its seed."""
+    import torch
+
     from synaptic_pruning.tasks.forecasting.models import build_model
 
+    torch.manual_seed(cell.stream)
     regime = cell.regime
     less = 0.0 if regime.prunes else regime.sparsity
     return build_model(
@@ -106,30 +117,40 @@ def build(cell: Cell, task: "ForecastingTask") -> "nn.Module":
 
 def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
     """Train one network, score its forecasts, and return the record; weights and forecasts go to `folder`."""
-    import torch
-
-    from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
-    from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error, score
     from synaptic_pruning.tasks.forecasting.training import train
 
     task = task_of(cell, series)
-    seed = cell.seed + 100_000 * cell.regime.repeat
-    torch.manual_seed(seed)
     model = build(cell, task)
-    rule = cell.regime.rule(cell.seed)
+    training = train(model, task, seed=cell.stream, attach=attached(cell), **settings(cell, task))
+    return record_of(cell, model, task, training, folder)
+
+
+def settings(cell: Cell, task: "ForecastingTask") -> dict[str, Any]:
+    """Return how the network of a cell is trained, as arguments of `train`."""
     per_epoch = -(-len(task.train) // cell.batch_size)
-    training = train(
-        model,
-        task,
-        epochs=max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
-        seed=seed,
-        learning_rate=cell.learning_rate,
-        batch_size=cell.batch_size,
-        attach=None if rule is None else partial(_prune, rule),
-        weight_decay=cell.regime.weight_decay,
-        schedule=cell.schedule,
-        keep="last" if cell.protocol == "paper" else "best",
-    )
+    return {
+        "epochs": max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
+        "learning_rate": cell.learning_rate,
+        "batch_size": cell.batch_size,
+        "weight_decay": cell.regime.weight_decay,
+        "schedule": cell.schedule,
+        "keep": "last" if cell.protocol == "paper" else "best",
+    }
+
+
+def attached(cell: Cell) -> "Attach | None":
+    """Return what puts the pruner of a cell on, None where nothing is pruned."""
+    rule = cell.regime.rule(cell.seed)
+    return None if rule is None else partial(_prune, rule)
+
+
+def record_of(
+    cell: Cell, model: "nn.Module", task: "ForecastingTask", training: "Training", folder: Path
+) -> dict[str, Any]:
+    """Score the forecasts of a trained network and return the record; weights and forecasts go to `folder`."""
+    from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
+    from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error, score
+
     record: dict[str, Any] = {
         "cell": cell.to_dict(),
         "hash": cell.hash,
@@ -149,9 +170,9 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
     record["answers"], forecasts = {}, {}
     for passes in cell.passes:
         started = perf_counter()
-        forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, seed)
+        forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, cell.stream)
         seconds = perf_counter() - started
-        forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, seed)
+        forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, cell.stream)
         record["answers"][str(passes)] = {
             **score(task, forecasts[f"test {passes}"]),
             "validation_mae": mean_absolute_error(task.truth(task.validation), forecasts[f"validation {passes}"]),

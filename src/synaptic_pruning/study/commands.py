@@ -82,7 +82,8 @@ def run_command(
 def status_command(folder: Folder, data_dir: Data = None) -> None:
     """Say how many cells of the study in DIR are done, running, failed and left."""
     from synaptic_pruning.study.plan import expand
-    from synaptic_pruning.study.runner import in_flight, read_record
+    from synaptic_pruning.study.records import read_record
+    from synaptic_pruning.study.runner import in_flight
 
     spec, series = _stored(folder, data_dir)
     counts: Counter[str] = Counter()

@@ -8,12 +8,13 @@ import pandas as pd
 
 from synaptic_pruning.study.about import About
 from synaptic_pruning.study.cells import task_of
-from synaptic_pruning.study.executors import Executor, failure
+from synaptic_pruning.study.executors import Executor
 from synaptic_pruning.study.exported import exported
 from synaptic_pruning.study.plan import Plan, expand, no_ensemble
+from synaptic_pruning.study.records import failure, read_record
 from synaptic_pruning.study.report import Dataset, write_report
 from synaptic_pruning.study.results import keep_best_networks, to_table, write_table
-from synaptic_pruning.study.runner import read_record, run
+from synaptic_pruning.study.runner import run
 from synaptic_pruning.study.sections.evidence import statistics
 from synaptic_pruning.study.selection import select
 from synaptic_pruning.study.storage import write_atomically

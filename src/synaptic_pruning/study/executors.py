@@ -1,7 +1,5 @@
 """Where cells run: in processes of this machine. `ray_cluster` has the same for a cluster."""
 
-import json
-import math
 import multiprocessing
 import os
 import signal
@@ -12,29 +10,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from synaptic_pruning.study.cells import run_cell
-from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.study.records import Job, Record, failure, write_record
+from synaptic_pruning.study.teams import run_job
 
 _PRELOAD = ["synaptic_pruning.study.preloaded"]
 
-Record = dict[str, Any]
 Work = Callable[[Any, Any, Path], Record]
 """What is done for a cell with its data; files beside the record go to the folder."""
-
-
-class Job(Protocol):
-    """What the runner and the executors know of a cell, whatever its task."""
-
-    @property
-    def dataset(self) -> str:
-        """Name of its data."""
-
-    @property
-    def hash(self) -> str:
-        """Name of its record, the same for the same settings and data everywhere."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return its settings as plain values."""
 
 
 class Executor(Protocol):
@@ -61,7 +43,7 @@ class Processes:
         work: what a process does for a cell; returns the record.
     """
 
-    def __init__(self, jobs: int, work: Work = run_cell) -> None:
+    def __init__(self, jobs: int, work: Work = run_job) -> None:
         self.jobs = jobs
         self.work = work
         self._context = multiprocessing.get_context("forkserver")
@@ -110,16 +92,6 @@ def attempt(work: Work, cell: Job, data: Any, folder: Path) -> Record:
         return failure(cell, f"failed: {type(error).__name__}: {error}")
 
 
-def failure(cell: Job, reason: str) -> Record:
-    """Return the record of a cell that has no result."""
-    return {"cell": cell.to_dict(), "hash": cell.hash, "status": reason}
-
-
-def write_record(folder: Path, cell: Job, record: Record) -> None:
-    """Write `<hash>.json`, whole or not at all."""
-    write_atomically(folder / f"{cell.hash}.json", json.dumps(_finite(record), allow_nan=False))
-
-
 def _alone(work: Work, cell: Job, data: Any, folder: Path) -> None:
     """The body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -133,15 +105,6 @@ def _die_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by None."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _reason(exitcode: int | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from synaptic_pruning.study.arms import ARMS, Grid, Regime, members
 from synaptic_pruning.study.cells import Cell, Protocol
+from synaptic_pruning.study.teams import FASTER
 
 if TYPE_CHECKING:
     from synaptic_pruning.tasks.forecasting.series import Series
@@ -31,6 +32,7 @@ class Plan:
         schedule: of the learning rate, "constant" or "cosine".
         protocol: "rigorous", without leaks, or "paper", the released one of Vos et al. with all of them.
         grid: what the arms choose from on validation data.
+        together: whether the seeds of a setting are trained side by side where that is faster.
     """
 
     models: tuple[str, ...]
@@ -46,6 +48,7 @@ class Plan:
     schedule: "LearningRate" = "constant"
     protocol: Protocol = "rigorous"
     grid: Grid = field(default_factory=Grid)
+    together: bool = False
 
     def candidates(self, arm: str) -> tuple[Regime, ...]:
         """Return the regimes that an arm chooses from."""
@@ -97,6 +100,7 @@ def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
             schedule=plan.schedule,
             batch_size=plan.batch_size,
             protocol=plan.protocol,
+            together=plan.together and model in FASTER,
         )
         for one in series
         for model in plan.models

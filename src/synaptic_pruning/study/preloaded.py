@@ -8,7 +8,8 @@ import synaptic_pruning.study.classification.cells
 import synaptic_pruning.study.plan
 import synaptic_pruning.study.runner
 import synaptic_pruning.tasks.classification
-import synaptic_pruning.tasks.forecasting.leaking  # noqa: F401
+import synaptic_pruning.tasks.forecasting.leaking
+import synaptic_pruning.tasks.forecasting.together  # noqa: F401
 from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from synaptic_pruning.study.cells import run_cell
-from synaptic_pruning.study.executors import Job, Record, Work, attempt, failure, write_record
+from synaptic_pruning.study.executors import Work, attempt
+from synaptic_pruning.study.records import Job, Record, failure, write_record
 from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.study.teams import run_job
 
 _QUEUED = 2
 """Cells handed to Ray for every core it has, so that no core waits for the next one."""
@@ -30,7 +31,7 @@ class RayCluster:
         ConnectionError: no cluster answers at the address.
     """
 
-    def __init__(self, address: str, work: Work = run_cell) -> None:
+    def __init__(self, address: str, work: Work = run_job) -> None:
         try:
             import ray
         except ImportError:

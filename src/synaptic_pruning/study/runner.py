@@ -1,6 +1,5 @@
 """Run every cell once; keep what is finished, whatever happens to the rest."""
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,9 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from synaptic_pruning.study.executors import Executor, Job, Record, failure
+from synaptic_pruning.study.executors import Executor
+from synaptic_pruning.study.records import Job, Record, Team, cells_of, failure, read_record
+from synaptic_pruning.study.teams import group
 
 _LOCKS = "locks"
 _LOOK_AGAIN = 0.5
@@ -25,7 +26,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
     Every cell leaves one JSON file, written atomically. A cell that raises, diverges or is killed leaves a record that
     says so; only those that raised or were killed are tried again by the next call. Several calls may share a folder,
     also in several processes: a cell is locked while it runs, the lock falls with its holder, and the others take
-    what is left and wait for the rest.
+    what is left and wait for the rest. Cells that make a `Team` start in one process.
 
     Args:
         cells: what to run.
@@ -53,25 +54,33 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=_DRAWN) as progress:
         bar = progress.add_task("Training", total=len(cells), completed=len(cells) - len(todo))
-        waiting = todo[::-1]  # in the order of the hashes: a random order, so the time left is honest
-        elsewhere: list[Job] = []
+        waiting = group(todo)[::-1]  # in the order of the hashes: a random order, so the time left is honest
+        elsewhere: list[list[Job]] = []
         try:
             while waiting or running or elsewhere:
                 while waiting and executor.room(len(running)):
-                    cell = waiting.pop()
-                    lock = _claim(folder, cell)
-                    if lock is None:
-                        elsewhere.append(cell)
-                    elif _is_final(read_record(folder, cell)) or _changed_since(began, folder, cell):
-                        lock.release()
-                        progress.advance(bar)
-                    else:
-                        locks[cell.hash] = lock
-                        running[executor.start(cell, data[cell.dataset], folder)] = cell
+                    mine: list[Job] = []
+                    others: list[Job] = []
+                    for cell in waiting.pop():
+                        lock = _claim(folder, cell)
+                        if lock is None:
+                            others.append(cell)
+                        elif _is_final(read_record(folder, cell)) or _changed_since(began, folder, cell):
+                            lock.release()
+                            progress.advance(bar)
+                        else:
+                            locks[cell.hash] = lock
+                            mine.append(cell)
+                    if others:
+                        elsewhere.append(others)
+                    if mine:
+                        job = mine[0] if len(mine) == 1 else Team(tuple(mine))
+                        running[executor.start(job, data[job.dataset], folder)] = job
                 if running:
                     for done in executor.wait(running, folder):
-                        locks.pop(running.pop(done).hash).release()
-                        progress.advance(bar)
+                        for cell in cells_of(running.pop(done)):
+                            locks.pop(cell.hash).release()
+                            progress.advance(bar)
                 elif elsewhere:
                     time.sleep(_LOOK_AGAIN)
                 if not waiting:
@@ -81,15 +90,6 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
             for lock in locks.values():
                 lock.release()
     return [read_record(folder, cell) or failure(cell, "failed: left no record") for cell in cells]
-
-
-def read_record(folder: Path, cell: Job) -> Record | None:
-    """The record of a cell, or None when there is none that can be read."""
-    try:
-        record: Record = json.loads((folder / f"{cell.hash}.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record
 
 
 def in_flight(folder: Path, cell: Job) -> bool:

@@ -81,6 +81,8 @@ class Spec(_Strict):
         schedule: of the learning rate.
         protocol: "rigorous", or "paper" with all leaks of the released code.
         grid: what the arms choose from.
+        together: train the seeds of a setting side by side in one process where that is faster (RNNs); time and memory
+            are then no training's own.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Spec(_Strict):
     schedule: Literal["constant", "cosine"] = "constant"
     protocol: Literal["rigorous", "paper"] = "rigorous"
     grid: GridSpec = GridSpec()
+    together: bool = Field(default=False, strict=True)
 
     @field_validator("datasets", "development", "models", "arms", "lengths")
     @classmethod
@@ -155,6 +158,7 @@ class Spec(_Strict):
             schedule=self.schedule,
             protocol=self.protocol,
             grid=Grid(**self.grid.model_dump()),
+            together=self.together,
         )
 
     def series(self, data_dir: Path | None = None) -> list[Series]:

@@ -11,7 +11,8 @@ from synaptic_pruning.study.classification.arms import ARMS, SPARSITY
 from synaptic_pruning.study.classification.cells import ImageCell, ImageSet
 from synaptic_pruning.study.classification.report import write_report
 from synaptic_pruning.study.classification.results import to_table
-from synaptic_pruning.study.executors import Executor, Record, failure
+from synaptic_pruning.study.executors import Executor
+from synaptic_pruning.study.records import Record, failure
 from synaptic_pruning.study.results import write_table
 from synaptic_pruning.study.runner import run
 from synaptic_pruning.tasks.classification import ClassificationTask

@@ -1,0 +1,107 @@
+"""Seeds that are trained side by side must give the study of seeds trained one by one."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synaptic_pruning.study.about import About
+from synaptic_pruning.study.compare import compare
+from synaptic_pruning.study.executors import Processes
+from synaptic_pruning.study.plan import Plan, expand
+from synaptic_pruning.study.records import Team, cells_of, read_record
+from synaptic_pruning.study.runner import run
+from synaptic_pruning.study.teams import group, run_job
+from synaptic_pruning.tasks.forecasting.series import Series
+
+WAVE = Series("wave", "y", ("y",), np.arange(120), np.sin(np.arange(120.0) / 3)[:, None], season=1)
+ARMS = ("none", "dropout", "mc-dropout", "synaptic", "synaptic-ensemble", "identical")
+APART = Plan(("rnn", "lstm"), ARMS, lengths=(4,), horizon=1, seeds=(0, 1), epochs=2, batch_size=16)
+TOGETHER = replace(APART, together=True)
+
+
+def unlucky(job, series: Series, folder: Path) -> dict:
+    """A team is killed, but for that of dropout, which raises; single cells are real."""
+    if isinstance(job, Team):
+        if job.cells[0].regime.dropout:
+            raise RuntimeError("no luck")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(job, series, folder)
+
+
+def work(job, series: Series, folder: Path) -> dict:
+    """Stands in for a training, and leaves a trace of every cell."""
+    for cell in cells_of(job):
+        (folder / f"run-{cell.hash}-{time.time_ns()}").touch()
+    time.sleep(0.2)
+    return {"cells": [{"cell": c.to_dict(), "hash": c.hash, "status": "ok"} for c in cells_of(job)]}
+
+
+def test_the_table_is_that_of_one_by_one(tmp_path):
+    tables = []
+    for name, plan in (("apart", APART), ("together", TOGETHER)):
+        (tmp_path / name).mkdir()
+        tables.append(compare([WAVE], plan, tmp_path / name, executor=Processes(2), about=About("")))
+    apart, together = tables
+    same = ["dataset", "model", "arm", "seed", "setting", "sparsity", "alive", "best_epoch", "status"]
+    pd.testing.assert_frame_equal(apart[same], together[same])
+    assert (together["status"] == "ok").all()
+    np.testing.assert_allclose(apart["mae"], together["mae"], rtol=1e-3)
+    recurrent = apart["model"] == "rnn"
+    assert (apart["config_hash"] == together["config_hash"]).tolist() == (~recurrent).tolist()
+    sentence = "RNNs of several seeds were trained side by side"
+    assert [sentence in (tmp_path / name / "report.html").read_text() for name in ("apart", "together")] == [
+        False,
+        True,
+    ]
+
+
+def test_a_record_says_how_many_were_trained_side_by_side(tmp_path):
+    cells = expand(replace(TOGETHER, arms=("none",)), [WAVE])
+    for record in run(cells, {"wave": WAVE}, tmp_path, Processes(1)):
+        assert record.get("together") == (2 if record["cell"]["model"] == "rnn" else None)
+
+
+def test_only_seeds_of_one_setting_make_a_team():
+    teams = group(expand(TOGETHER, [WAVE, replace(WAVE, name="other")]))
+    assert sum(map(len, teams)) == len(expand(APART, [WAVE])) * 2
+    for team in teams:
+        (kind,) = {(c.dataset, c.model, c.regime, c.length) for c in team}
+        assert len(team) == 1 or kind[1] == "rnn"
+        assert len({c.seed for c in team}) == len(team)
+    # Ensembles have five networks at 80 %, the others as many as there are seeds.
+    assert sorted(len(team) for team in teams if team[0].model == "rnn") == sorted(2 * [2, 2, 5, 2])
+
+
+def test_a_killed_team_costs_its_own_cells_and_is_tried_again(tmp_path):
+    cells = expand(replace(TOGETHER, models=("rnn",), arms=("none", "dropout")), [WAVE])
+    first = run(cells, {"wave": WAVE}, tmp_path, Processes(2, unlucky))
+    assert len(first) == 4
+    for record in first:
+        hurt = "failed: RuntimeError: no luck" if record["cell"]["regime"]["dropout"] else "killed: signal 9"
+        assert record["status"].startswith(hurt)
+    assert [r["status"] for r in run(cells, {"wave": WAVE}, tmp_path, Processes(2))] == ["ok"] * 4
+
+
+def test_cells_that_are_there_already_are_not_trained_again(tmp_path):
+    cells = expand(replace(TOGETHER, models=("rnn",), arms=("none",), seeds=(0, 1, 2)), [WAVE])
+    run(cells[1:2], {"wave": WAVE}, tmp_path, Processes(1, there))
+    run(cells, {"wave": WAVE}, tmp_path, Processes(1, work))
+    traces = [path.name.split("-")[1] for path in tmp_path.glob("run-*")]
+    assert sorted(traces) == sorted([cells[0].hash, cells[2].hash])
+    assert all(read_record(tmp_path, cell)["status"] == "ok" for cell in cells)
+
+
+def there(job, series: Series, folder: Path) -> dict:
+    return {"cell": job.to_dict(), "hash": job.hash, "status": "ok"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_hash_knows_how_a_cell_is_trained(together):
+    cell = expand(replace(APART, together=together), [WAVE])[0]
+    assert ("together" in cell.to_dict()) == together
