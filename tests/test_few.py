@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from synaptic_pruning import few, threshold
-from synaptic_pruning.threshold import Scores, lowest
+from synaptic_pruning.ranked import Scores
+from synaptic_pruning.threshold import lowest
 
 SIZES = (1, 40, 5_000, 7_000)  # more than two samples' worth
 KINDS = {

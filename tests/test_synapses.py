@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.synapses import pack, unpack
+from synaptic_pruning.packing import pack, unpack
 
 
 def _names(model: nn.Module, **arguments) -> list[str]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synaptic_pruning import threshold
-from synaptic_pruning.threshold import Scores, kth_smallest, lowest
+from synaptic_pruning import radix
+from synaptic_pruning.ranked import Scores
+from synaptic_pruning.threshold import kth_smallest, lowest
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Few values, so that ties are heavy; signed zeros, denormals of each width and infinities among them.
@@ -93,7 +94,7 @@ def test_a_limit_a_tensor_is_kept_and_the_others_give_its_share(tensors, data):
 
 
 def test_pieces_join_without_a_seam(monkeypatch):
-    monkeypatch.setattr(threshold, "_CHUNK", 7)
+    monkeypatch.setattr(radix, "_CHUNK", 7)
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randint(-3, 3, (size,), generator=generator).float() for size in (1, 7, 8, 50)]
     for k in range(67):

@@ -8,7 +8,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from synaptic_pruning.inputs import See, find_see, shape
-from synaptic_pruning.synapses import Synapses, unwrap
+from synaptic_pruning.prunable import unwrap
+from synaptic_pruning.synapses import Synapses
 
 
 class Activity:

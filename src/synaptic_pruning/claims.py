@@ -5,7 +5,7 @@ import weakref
 
 import torch
 
-from synaptic_pruning.synapses import Layer
+from synaptic_pruning.layers import Layer
 
 _owners: "weakref.WeakValueDictionary[int, object]" = weakref.WeakValueDictionary()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from synaptic_pruning.claims import claim, release
 from synaptic_pruning.history import History
 from synaptic_pruning.optimizers import innermost, skipped, untraced
+from synaptic_pruning.prunable import unwrap
 from synaptic_pruning.roots import Roots
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
@@ -18,7 +19,7 @@ from synaptic_pruning.schedules import cubic
 from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.silence import Silence
 from synaptic_pruning.summaries import Summary
-from synaptic_pruning.synapses import Synapses, unwrap
+from synaptic_pruning.synapses import Synapses
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from synaptic_pruning.layers import Layer
 from synaptic_pruning.shards import local
-from synaptic_pruning.synapses import Layer
 
 _WORTH = 1 << 12  # dead weights of a layer from which on their roots cost more than what is done here
 _ONE = {torch.float32: 0x3F800000, torch.float64: 0x3FF0000000000000}  # the bits of 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from synaptic_pruning.synapses import Layer
+from synaptic_pruning.layers import Layer
 
 
 class Silence:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.export.header import DTYPES, KEY, VERSION, FileError, read_header
-from synaptic_pruning.synapses import pack, unpack
+from synaptic_pruning.packing import pack, unpack
 
 Values = Literal["float32", "float16", "int8"]
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

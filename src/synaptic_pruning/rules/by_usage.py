@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.activity import Activity, usage
+from synaptic_pruning.layers import Layer
+from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules import Rule
-from synaptic_pruning.synapses import Layer, Synapses
-from synaptic_pruning.threshold import Scores, lowest
+from synaptic_pruning.synapses import Synapses
+from synaptic_pruning.threshold import lowest
 
 
 @dataclass(kw_only=True)

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from synaptic_pruning.prunable import unwrap
+from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.growth import dense_gradients
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
-from synaptic_pruning.synapses import Synapses, unwrap
-from synaptic_pruning.threshold import Scores, lowest
+from synaptic_pruning.synapses import Synapses
+from synaptic_pruning.threshold import lowest
 
 
 @dataclass

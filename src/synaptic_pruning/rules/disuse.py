@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from synaptic_pruning.layers import Layer
 from synaptic_pruning.rules.by_usage import ByUsage
-from synaptic_pruning.synapses import Layer
 
 
 @dataclass

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.layers import Layer
+from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity, layer_scores, shares, survivors
 from synaptic_pruning.schedules import cubic
 from synaptic_pruning.scores import Piece, random
-from synaptic_pruning.synapses import Layer, Synapses
-from synaptic_pruning.threshold import Scores, lowest
+from synaptic_pruning.synapses import Synapses
+from synaptic_pruning.threshold import lowest
 
 
 @dataclass

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from synaptic_pruning.layers import Layer
+from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules.by_usage import ByUsage
-from synaptic_pruning.synapses import Layer
-from synaptic_pruning.threshold import Scores, kth_smallest
+from synaptic_pruning.threshold import kth_smallest
 
 
 @dataclass

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.activity import Activity, spread
+from synaptic_pruning.layers import Layer
+from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.schedules import Schedule
 from synaptic_pruning.scores import Piece, Score, find_score, usage
-from synaptic_pruning.synapses import Layer, Synapses
-from synaptic_pruning.threshold import Scores, lowest
+from synaptic_pruning.synapses import Synapses
+from synaptic_pruning.threshold import lowest
 
 _SAMPLE = 10
 """Of the steps of a window one in so many is watched, from the first on."""

@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.prunable import unwrap
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.schedules import Schedule
-from synaptic_pruning.synapses import Synapses, unwrap
+from synaptic_pruning.synapses import Synapses
 
 _ATTENTION_OUTPUT = nn.modules.linear.NonDynamicallyQuantizableLinear  # its rows are as many as the inputs
 
