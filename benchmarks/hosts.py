@@ -154,7 +154,14 @@ def ddp(pruned: bool, clock: Clock) -> None:
 
 
 def fsdp(pruned: bool, clock: Clock) -> None:
-    """Run one of two fully sharded processes, on layers wide enough to be worth it."""
+    """Run one of two fully sharded processes."""
+    from torch.distributed.fsdp import fully_shard
+
+    _loop(pruned, clock, fully_shard(Network()))
+
+
+def fsdp_wide(pruned: bool, clock: Clock) -> None:
+    """Run one of two fully sharded processes on a million weights that are used once a window and no more."""
     from torch.distributed.fsdp import fully_shard
 
     class Flat(nn.Module):
@@ -169,8 +176,8 @@ def fsdp(pruned: bool, clock: Clock) -> None:
     _loop(pruned, clock, fully_shard(Flat()))
 
 
-HOSTS = {function.__name__: function for function in (plain, lightning, transformers, accelerate, ddp, fsdp)}
-PARALLEL = ("ddp", "fsdp")
+HOSTS = {function.__name__: function for function in (plain, lightning, transformers, accelerate, ddp, fsdp, fsdp_wide)}
+PARALLEL = ("ddp", "fsdp", "fsdp_wide")
 
 
 def _train(host: str, pruned: bool, clock: Clock) -> None:
