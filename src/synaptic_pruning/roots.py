@@ -13,14 +13,15 @@ from torch import Tensor
 from synaptic_pruning.layers import Layer
 from synaptic_pruning.shards import local
 
-_WORTH = 1 << 12  # dead weights of a layer from which on their roots cost more than what is done here
+_WORTH = 1 << 10  # dead weights of a layer from which on their roots cost more than what is done here
 _ONE = {torch.float32: 0x3F800000, torch.float64: 0x3FF0000000000000}  # the bits of 1.0
 
 
 class Roots:
     """Makes the second moments of dead weights one while a step is under way.
 
-    The step of a dead weight is then 0 / (1 + ε) in place of 0 / (0 + ε), and no other weight has to do with it.
+    The step of a dead weight is then 0 / (1 + ε) in place of 0 / (0 + ε), and no other weight has to do with it. All
+    layers go in one call each way, for in a small network a few Python calls a layer would show.
 
     Args:
         layers: The layers; call `refresh` after their masks have changed.
@@ -32,48 +33,54 @@ class Roots:
         self._optimizer = optimizer
         mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
-        # The fused kernels take roots of their own.
-        self.matter = mkl and plain and not any(g["fused"] or g["differentiable"] for g in optimizer.param_groups)
-        self._lifted: list[Tensor] = []
-        self._gates: list[Tensor] = []
-        self._views: dict[Layer, tuple[Tensor, Tensor]] = {}  # moments and their bits
+        # The fused kernels take roots of their own, and AMSGrad would remember the largest moments.
+        others = ("fused", "differentiable", "amsgrad")
+        self._matter = mkl and plain and not any(group[name] for group in optimizer.param_groups for name in others)
+        self._missing = False
         self.refresh()
 
     def refresh(self) -> None:
         """Take up new masks."""
-        self._large: list[tuple[Layer, Tensor, Tensor]] = [
-            (layer, layer.gate, (1 - layer.gate).mul_(_ONE[layer.parameter.dtype]))
+        self._large = [
+            (layer, layer.gate)
             for layer in self._layers
-            if self.matter and layer.gate is not None and layer.size - layer.count >= _WORTH
+            if self._matter and layer.gate is not None and layer.size - layer.count >= _WORTH
             if layer.parameter.dtype in _ONE and layer.gate.is_cpu
         ]
+        self._state: object = None  # the optimizer's, where the moments were found
+        self._found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}  # bits of moments, and gates
+        self._lifted = False
 
     def lift(self) -> None:
         """Make them one; call it before a step."""
-        self._lifted, self._gates = [], []
-        for layer, gate, ones in self._large:
-            bits = self._bits(layer)
-            if bits is not None:
-                bits.bitwise_or_(ones)  # all bits of a dead one are 0, and an alive one keeps its own
-                self._lifted.append(bits)
-                self._gates.append(gate)
+        if not self._large:
+            return
+        if self._state is not self._optimizer.state or self._missing:
+            self._find()
+        for dtype, (bits, gates) in self._found.items():
+            # As integers, exactly: b - one · 1 + one where alive, 0 - one · 0 + one where dead.
+            torch._foreach_add_(bits, gates, alpha=-_ONE[dtype])
+            torch._foreach_add_(bits, _ONE[dtype])
+        self._lifted = True
 
     def lower(self) -> None:
         """Make them zero again; call it after the step."""
         if self._lifted:
-            torch._foreach_mul_(self._lifted, self._gates)
-            self._lifted = []
+            for bits, gates in self._found.values():
+                torch._foreach_mul_(bits, gates)
+            self._lifted = False
 
-    def _bits(self, layer: Layer) -> Tensor | None:
-        state = self._optimizer.state.get(layer.parameter, {})
-        moment = state.get("exp_avg_sq")
-        if moment is None or "max_exp_avg_sq" in state:  # AMSGrad would remember the largest of them
-            return None
-        known, bits = self._views.get(layer, (None, None))
-        if known is not moment:
-            part = local(moment)
-            if not part.is_cpu or part.dtype is not layer.parameter.dtype or layer.gate is None:
-                return None
-            bits = part.view(layer.gate.dtype)
-            self._views[layer] = moment, bits
-        return bits
+    def _find(self) -> None:
+        """Look for the moments, which are there after a first step and are others once a checkpoint was loaded."""
+        self._state, self._found, self._missing = self._optimizer.state, {}, False
+        for layer, gate in self._large:
+            state = self._optimizer.state.get(layer.parameter, {})
+            moment = state.get("exp_avg_sq")
+            self._missing |= moment is None
+            if moment is None or "max_exp_avg_sq" in state:
+                continue
+            moment = local(moment)
+            if moment.is_cpu and moment.dtype is layer.parameter.dtype:
+                bits, gates = self._found.setdefault(moment.dtype, ([], []))
+                bits.append(moment.view(gate.dtype))
+                gates.append(gate)
