@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class File(Protocol):
 
     @property
     def rewrite(self) -> tuple[tuple[str, str], ...]:
-        """Text replaced in what ``url`` gives, one (old, new) after the other."""
+        """What is replaced in what ``url`` gives, one (regular expression, text) after the other."""
 
     @property
     def keep(self) -> int | None:
@@ -236,7 +237,7 @@ def _extract(entry: File, url: str, packed: Path) -> bytes:
     except _DAMAGED:
         return b""
     for old, new in entry.rewrite:
-        content = content.replace(old.encode(), new.encode())
+        content = re.sub(old.encode(), new.encode(), content, flags=re.MULTILINE)
     return content[: entry.keep]
 
 

@@ -33,7 +33,8 @@ class Entry:
         rows: Of the series that `load` returns.
         url: Address of a file that gives these bytes; None where no public address does.
         member: File to take out of the archive at ``url``.
-        rewrite: Text replaced in what ``url`` gives, one (old, new) after the other.
+        rewrite: What is replaced in what ``url`` gives, one (regular expression, text) after the other; ``^`` and ``$``
+            stand for the ends of a line.
         keep: How many bytes of the result to keep, from its start.
         changes: Without a ``url``: why the original is not this file.
         block: Data sets of one source share a block and count once in a statistic; default the name.
