@@ -14,7 +14,7 @@ from synaptic_pruning.layers import Layer
 from synaptic_pruning.shards import local
 
 _WORTH = 1 << 10  # dead weights of a layer from which on their roots cost more than what is done here
-_ONE = {torch.float32: 0x3F800000, torch.float64: 0x3FF0000000000000}  # the bits of 1.0
+_DTYPES = (torch.float32, torch.float64)
 
 
 class Roots:
@@ -45,10 +45,13 @@ class Roots:
             (layer, layer.gate)
             for layer in self._layers
             if self._matter and layer.gate is not None and layer.size - layer.count >= _WORTH
-            if layer.parameter.dtype in _ONE and layer.gate.is_cpu
+            if layer.parameter.dtype in _DTYPES and layer.gate.is_cpu
         ]
         self._state: object = None  # the optimizer's, where the moments were found
-        self._found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}  # bits of moments, and gates
+        self._moments: list[Tensor] = []
+        self._ones: list[Tensor] = []
+        self._bits: list[Tensor] = []
+        self._gates: list[Tensor] = []
         self._lifted = False
 
     def lift(self) -> None:
@@ -57,22 +60,20 @@ class Roots:
             return
         if self._state is not self._optimizer.state or self._missing:
             self._find()
-        for dtype, (bits, gates) in self._found.items():
-            # As integers, exactly: b - one · 1 + one where alive, 0 - one · 0 + one where dead.
-            torch._foreach_add_(bits, gates, alpha=-_ONE[dtype])
-            torch._foreach_add_(bits, _ONE[dtype])
-        self._lifted = True
+        if self._moments:
+            torch._foreach_add_(self._moments, self._ones)  # 0 + 1 where dead, and v + 0 is v to the last bit
+            self._lifted = True
 
     def lower(self) -> None:
         """Make them zero again; call it after the step."""
         if self._lifted:
-            for bits, gates in self._found.values():
-                torch._foreach_mul_(bits, gates)
+            torch._foreach_mul_(self._bits, self._gates)
             self._lifted = False
 
     def _find(self) -> None:
         """Look for the moments, which are there after a first step and are others once a checkpoint was loaded."""
-        self._state, self._found, self._missing = self._optimizer.state, {}, False
+        self._state, self._missing = self._optimizer.state, False
+        self._moments, self._ones, self._bits, self._gates = [], [], [], []
         for layer, gate in self._large:
             state = self._optimizer.state.get(layer.parameter, {})
             moment = state.get("exp_avg_sq")
@@ -81,6 +82,7 @@ class Roots:
                 continue
             moment = local(moment)
             if moment.is_cpu and moment.dtype is layer.parameter.dtype:
-                bits, gates = self._found.setdefault(moment.dtype, ([], []))
-                bits.append(moment.view(gate.dtype))
-                gates.append(gate)
+                self._moments.append(moment)
+                self._ones.append(1 - gate.to(moment.dtype))
+                self._bits.append(moment.view(gate.dtype))
+                self._gates.append(gate)
