@@ -32,7 +32,7 @@ from synaptic_pruning.study.runner import run
 from synaptic_pruning.tasks.forecasting.datasets import embedded
 from synaptic_pruning.tasks.forecasting.models import build_model
 from synaptic_pruning.tasks.forecasting.together import train_together
-from synaptic_pruning.tasks.forecasting.training import Attach, train
+from synaptic_pruning.tasks.forecasting.training import Attach, Settings, train
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
 
 WINDOW, BATCH, EPOCHS, ROUNDS = 30, 64, 20, 3
@@ -151,7 +151,7 @@ def compare_together(count: int, dropout: float, rule: Callable[[int], sp.Rule |
             train(model, task, epochs=5, seed=seed, batch_size=32, attach=attach(seed))
         middle = time.process_time()
         seeds = range(count)
-        train_together(networks(), task, epochs=5, seeds=seeds, batch_size=32, attach=[attach(seed) for seed in seeds])
+        train_together(networks(), task, Settings(5, batch_size=32), seeds=seeds, attach=[attach(s) for s in seeds])
         ratios.append((middle - start) / (time.process_time() - middle))
     return statistics.median(ratios)
 

@@ -13,6 +13,7 @@ import torch
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting import RNNForecaster, Series, make_task, train
 from synaptic_pruning.tasks.forecasting.together import train_together
+from synaptic_pruning.tasks.forecasting.training import Settings
 
 SEEDS = (3, 4, 5)
 RULES = {
@@ -61,7 +62,8 @@ def test_each_is_what_it_would_be_alone(rule, dropout, missing):
         for model, seed in zip(alone, SEEDS, strict=True)
     ]
     beside = [_model(seed, dropout) for seed in SEEDS]
-    together = train_together(beside, task, seeds=SEEDS, attach=[_attached(rule, seed) for seed in SEEDS], **settings)
+    attach = [_attached(rule, seed) for seed in SEEDS]
+    together = train_together(beside, task, Settings(**settings), seeds=SEEDS, attach=attach)
     for one, other, model, twin in zip(apart, together, alone, beside, strict=True):
         assert (one.status, one.steps, one.best_epoch, one.layers) == (
             other.status,
@@ -85,7 +87,7 @@ def test_one_that_diverges_leaves_the_others_alone():
     with torch.no_grad():
         models[1].head.bias.fill_(float("inf"))
     broken, state = models[1], {name: value.clone() for name, value in models[1].state_dict().items()}
-    together = train_together(models, task, seeds=SEEDS, attach=[None] * 3, **settings)
+    together = train_together(models, task, Settings(**settings), seeds=SEEDS, attach=[None] * 3)
     assert [run.status for run in together] == ["ok", "nan-loss", "ok"]
     assert len(together[1].history) == 1
     assert all(torch.equal(value, state[name]) for name, value in broken.state_dict().items())
@@ -99,12 +101,12 @@ def test_the_callers_random_numbers_are_left_alone():
     expected = torch.rand(3)
     models = [_model(seed, dropout=0.3) for seed in SEEDS]
     torch.manual_seed(7)
-    train_together(models, _task(), seeds=SEEDS, attach=[None] * 3, epochs=1)
+    train_together(models, _task(), Settings(1), seeds=SEEDS, attach=[None] * 3)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_what_cannot_be_stacked_is_refused():
     with pytest.raises(ValueError, match="not RNNs of one layer and one size; train them one by one"):
-        train_together([_model(0), _model(1, hidden=8)], _task(), seeds=(0, 1), attach=[None, None], epochs=1)
+        train_together([_model(0), _model(1, hidden=8)], _task(), Settings(1), seeds=(0, 1), attach=[None, None])
     with pytest.raises(ValueError, match="epochs=0"):
-        train_together([_model(0)], _task(), seeds=(0,), attach=[None], epochs=0)
+        train_together([_model(0)], _task(), Settings(0), seeds=(0,), attach=[None])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from synaptic_pruning.study.records import Job
     from synaptic_pruning.tasks.forecasting.series import Series
-    from synaptic_pruning.tasks.forecasting.training import Attach, LearningRate, Training
+    from synaptic_pruning.tasks.forecasting.training import Attach, LearningRate, Settings, Training
     from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows
 
 Protocol = Literal["rigorous", "paper"]
@@ -121,21 +121,23 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> dict[str, Any]:
 
     task = task_of(cell, series)
     model = build(cell, task)
-    training = train(model, task, seed=cell.stream, attach=attached(cell), **settings(cell, task))
+    training = train(model, task, seed=cell.stream, attach=attached(cell), **vars(settings(cell, task)))
     return record_of(cell, model, task, training, folder)
 
 
-def settings(cell: Cell, task: "ForecastingTask") -> dict[str, Any]:
-    """Return how the network of a cell is trained, as arguments of `train`."""
+def settings(cell: Cell, task: "ForecastingTask") -> "Settings":
+    """Return how the network of a cell is trained."""
+    from synaptic_pruning.tasks.forecasting.training import Settings
+
     per_epoch = -(-len(task.train) // cell.batch_size)
-    return {
-        "epochs": max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
-        "learning_rate": cell.learning_rate,
-        "batch_size": cell.batch_size,
-        "weight_decay": cell.regime.weight_decay,
-        "schedule": cell.schedule,
-        "keep": "last" if cell.protocol == "paper" else "best",
-    }
+    return Settings(
+        epochs=max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
+        learning_rate=cell.learning_rate,
+        batch_size=cell.batch_size,
+        weight_decay=cell.regime.weight_decay,
+        schedule=cell.schedule,
+        keep="last" if cell.protocol == "paper" else "best",
+    )
 
 
 def attached(cell: Cell) -> "Attach | None":

@@ -35,9 +35,9 @@ def run_job(job: Job, series: "Series", folder: Path) -> Record:
     trainings = train_together(
         models,
         task,
+        settings(cells[0], task),
         seeds=[cell.stream for cell in cells],
         attach=[attached(cell) for cell in cells],
-        **settings(cells[0], task),
     )
     records = [
         record_of(cell, model, task, training, folder) | {"together": len(cells)}

@@ -8,29 +8,22 @@ there nothing is gained.)
 import math
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .models import RNNForecaster
-from .training import Attach, LearningRate, Run, Training, check
+from .training import Attach, Run, Settings, Training
 from .windows import ForecastingTask
 
 
 def train_together(
     models: Sequence[RNNForecaster],
     task: ForecastingTask,
+    settings: Settings,
     *,
     seeds: Sequence[int],
     attach: Sequence[Attach | None],
-    epochs: int,
-    learning_rate: float = 1e-3,
-    batch_size: int = 64,
-    patience: int | None = None,
-    weight_decay: float = 0.0,
-    schedule: LearningRate = "constant",
-    keep: Literal["best", "last"] = "best",
 ) -> list[Training]:
     """Train networks of one size as `train` would one by one: the same but for rounding, in less time.
 
@@ -40,15 +33,9 @@ def train_together(
     Args:
         models: one-layer networks of the same size.
         task: the task of all.
+        settings: how all of them are trained.
         seeds: of each network.
         attach: what puts a pruner on each, or None.
-        epochs: as for `train`, like all settings that follow.
-        learning_rate: see there.
-        batch_size: see there.
-        patience: see there.
-        weight_decay: see there.
-        schedule: see there.
-        keep: see there.
 
     Returns:
         What happened to each; ``train_seconds`` is its share of the time of all.
@@ -57,26 +44,13 @@ def train_together(
         ValueError: as for `train`, or networks that differ in size or have more than one layer.
     """
     for model in models:
-        check(model, task, epochs=epochs, batch_size=batch_size, patience=patience)
+        settings.check(model, task)
     stack = _Stack(models, seeds)
     with torch.random.fork_rng(devices=[]):
         runs = []
         for model, seed, pruner in zip(models, seeds, attach, strict=True):
             torch.manual_seed(seed)
-            run = Run(
-                model,
-                task,
-                epochs=epochs,
-                seed=seed,
-                learning_rate=learning_rate,
-                batch_size=batch_size,
-                patience=patience,
-                attach=pruner,
-                weight_decay=weight_decay,
-                schedule=schedule,
-                keep=keep,
-            )
-            runs.append(run)
+            runs.append(Run(model, task, settings, seed=seed, attach=pruner))
         while going := [place for place, run in enumerate(runs) if not run.ended]:
             started = time.perf_counter()
             losses = _epoch(stack, runs, going)

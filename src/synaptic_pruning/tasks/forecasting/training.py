@@ -67,6 +67,35 @@ class Training:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How networks are trained: the arguments of `train` that several networks may share, with its defaults."""
+
+    epochs: int
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    patience: int | None = None
+    weight_decay: float = 0.0
+    schedule: LearningRate = "constant"
+    keep: Literal["best", "last"] = "best"
+
+    def check(self, model: nn.Module, task: ForecastingTask) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: as for `train`.
+        """
+        if self.epochs < 1 or self.batch_size < 1 or (self.patience is not None and self.patience < 1):
+            raise ValueError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}, patience={self.patience} must be at least 1."
+            )
+        if getattr(model, "predict", task.predict) != task.predict:
+            raise ValueError(
+                f"the model was built for predict={model.predict!r}, the task for {task.predict!r}; "
+                "pass predict=task.predict to build_model."
+            )
+
+
 class _Checkpoint(NamedTuple):
     epoch: int
     sparsity: float
@@ -99,22 +128,11 @@ def train(
     Raises:
         ValueError: an argument out of range, or a model built for another ``predict`` than the task's.
     """
-    check(model, task, epochs=epochs, batch_size=batch_size, patience=patience)
+    settings = Settings(epochs, learning_rate, batch_size, patience, weight_decay, schedule, keep)
+    settings.check(model, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        run = Run(
-            model,
-            task,
-            epochs=epochs,
-            seed=seed,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            patience=patience,
-            attach=attach,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            keep=keep,
-        )
+        run = Run(model, task, settings, seed=seed, attach=attach)
         while not run.ended:
             started = time.perf_counter()
             model.train()
@@ -123,25 +141,10 @@ def train(
     return run.result()
 
 
-def check(model: nn.Module, task: ForecastingTask, *, epochs: int, batch_size: int, patience: int | None) -> None:
-    """Refuse what cannot be trained.
-
-    Raises:
-        ValueError: as for `train`.
-    """
-    if epochs < 1 or batch_size < 1 or (patience is not None and patience < 1):
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}, patience={patience} must be at least 1.")
-    if getattr(model, "predict", task.predict) != task.predict:
-        raise ValueError(
-            f"the model was built for predict={model.predict!r}, the task for {task.predict!r}; "
-            "pass predict=task.predict to build_model."
-        )
-
-
 class Run:
     """One network in training: all but the batches' forward and backward passes, which several may share.
 
-    The arguments are those of `train`.
+    The other arguments are those of `train`.
 
     Attributes:
         batches: its own shuffled batches.
@@ -149,27 +152,15 @@ class Run:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        task: ForecastingTask,
-        *,
-        epochs: int,
-        seed: int,
-        learning_rate: float,
-        batch_size: int,
-        patience: int | None,
-        attach: Attach | None,
-        weight_decay: float,
-        schedule: LearningRate,
-        keep: Literal["best", "last"],
+        self, model: nn.Module, task: ForecastingTask, settings: Settings, *, seed: int, attach: Attach | None
     ) -> None:
-        self.model, self.batches = model, Batches(task.train, batch_size, seed)
+        self.model, self.batches = model, Batches(task.train, settings.batch_size, seed)
         self.ended = False
-        self._task, self._epochs, self._patience, self._keep = task, epochs, patience, keep
+        self._task, self._settings = task, settings
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = Adam(trainable, lr=learning_rate, weight_decay=weight_decay)
-        steps = epochs * len(self.batches)
-        self._rate = LambdaLR(self._optimizer, lambda step: rate_at(schedule, (step + 0.5) / steps))
+        self._optimizer = Adam(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        steps = settings.epochs * len(self.batches)
+        self._rate = LambdaLR(self._optimizer, lambda step: rate_at(settings.schedule, (step + 0.5) / steps))
         self._pruner = attach(model, self._optimizer, steps) if attach else None
         self._training = Training()
         self._best_mae = math.inf
@@ -211,11 +202,11 @@ class Run:
             self.ended = True
         elif pruner is not None and not pruner.ramp_finished:
             self._checkpoint = _Checkpoint(epoch, sparsity, _copy(self.model))
-        elif mae < self._best_mae or self._keep == "last":
+        elif mae < self._best_mae or self._settings.keep == "last":
             self._best_mae, self._checkpoint = mae, _Checkpoint(epoch, sparsity, _copy(self.model))
-        elif self._patience is not None and epoch - self._checkpoint.epoch >= self._patience:
+        elif self._settings.patience is not None and epoch - self._checkpoint.epoch >= self._settings.patience:
             self.ended = True
-        self.ended |= epoch == self._epochs
+        self.ended |= epoch == self._settings.epochs
 
     def result(self) -> Training:
         """Leave the weights that were kept in the model, in eval mode, and return what happened."""
