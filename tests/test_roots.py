@@ -19,7 +19,7 @@ def _train(monkeypatch, optimizer, worth: int, dtype: torch.dtype = torch.float3
     pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(RULE), total_steps=steps, every=2)
     # Seen by a hook between the pruner's own.
     optimizer.register_step_pre_hook(
-        lambda o, *_: lifted.append(sum(int((s["exp_avg_sq"] == 1).sum()) for s in o.state.values()))
+        lambda o, *_: lifted.append(sum(int((s["exp_avg_sq"] == roots.least(dtype)).sum()) for s in o.state.values()))
     )
     for _ in range(steps):
         optimizer.zero_grad()
@@ -58,6 +58,7 @@ def test_nothing_changes_but_while_a_step_is_under_way(monkeypatch, optimizer, d
     "optimizer",
     [
         lambda p: torch.optim.Adam(p, amsgrad=True),
+        lambda p: torch.optim.Adam(p, eps=1e-12),
         lambda p: torch.optim.Adam(p, fused=True),
         lambda p: torch.optim.NAdam(p),
     ],
@@ -68,6 +69,28 @@ def test_other_optimizers_are_left_alone(monkeypatch, optimizer):
 
 def test_other_dtypes_are_left_alone(monkeypatch):
     assert not any(_train(monkeypatch, torch.optim.Adam, 1, torch.bfloat16)[1])
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
+def test_a_living_weight_with_a_moment_of_next_to_nothing_takes_the_same_steps(monkeypatch):
+    ends, smallest = [], []
+    for worth in (1, 1 << 60):
+        monkeypatch.setattr(roots, "_WORTH", worth)
+        torch.manual_seed(0)
+        net = nn.Linear(8, 8)
+        optimizer = torch.optim.Adam(net.parameters())
+        pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.5, at=0.1)), total_steps=40)
+        for step in range(40):
+            x = torch.randn(4, 8)
+            x[:, 0] = 1e-20 if step < 20 else 0.0  # squares and their decay leave the normal numbers
+            x[:, 1] = 0.0 if step < 30 else x[:, 1]  # nothing at first, then a first gradient
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+        smallest.append(optimizer.state[net.weight]["exp_avg_sq"][pruner.masks()["weight"]].min())
+        ends.append(net.weight.detach().clone())
+    assert torch.equal(*ends)
+    assert smallest[1] < torch.finfo(torch.float32).tiny <= smallest[0]  # or nothing was tried here
 
 
 def test_moments_that_were_loaded_are_found(monkeypatch):

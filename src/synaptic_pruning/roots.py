@@ -14,14 +14,15 @@ from synaptic_pruning.layers import Layer
 from synaptic_pruning.shards import local
 
 _WORTH = 1 << 10  # dead weights of a layer from which on their roots cost more than what is done here
+_EPSILON = 1e-9  # beside it the root of `least` is nothing, even in Adam's first steps
 _DTYPES = (torch.float32, torch.float64)
 
 
 class Roots:
-    """Makes the second moments of dead weights one while a step is under way.
+    """Makes the second moments of dead weights a very small number while a step is under way.
 
-    The step of a dead weight is then 0 / (1 + ε) in place of 0 / (0 + ε), and no other weight has to do with it. All
-    layers go in one call each way, for in a small network a few Python calls a layer would show.
+    The step of a dead weight is then 0 / (next to nothing + ε), still 0. A living weight's moment below that number
+    is raised to it as well, and stays so: no step can tell, for beside ε its root is nothing.
 
     Args:
         layers: The layers; call `refresh` after their masks have changed.
@@ -35,7 +36,12 @@ class Roots:
         plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
         # The fused kernels take roots of their own, and AMSGrad would remember the largest moments.
         others = ("fused", "differentiable", "amsgrad")
-        self._matter = mkl and plain and not any(group[name] for group in optimizer.param_groups for name in others)
+        self._matter = (
+            mkl
+            and plain
+            and not any(group[name] for group in optimizer.param_groups for name in others)
+            and all(group["eps"] >= _EPSILON for group in optimizer.param_groups)
+        )
         self._missing = False
         self.refresh()
 
@@ -49,23 +55,23 @@ class Roots:
         ]
         self._state: object = None  # the optimizer's, where the moments were found
         self._moments: list[Tensor] = []
-        self._ones: list[Tensor] = []
+        self._least: list[float] = []
         self._bits: list[Tensor] = []
         self._gates: list[Tensor] = []
         self._lifted = False
 
     def lift(self) -> None:
-        """Make them one; call it before a step."""
+        """Raise them; call it before a step."""
         if not self._large:
             return
         if self._state is not self._optimizer.state or self._missing:
             self._find()
         if self._moments:
-            torch._foreach_add_(self._moments, self._ones)  # 0 + 1 where dead, and v + 0 is v to the last bit
+            torch._foreach_clamp_min_(self._moments, self._least)
             self._lifted = True
 
     def lower(self) -> None:
-        """Make them zero again; call it after the step."""
+        """Make those of dead weights zero again; call it after the step."""
         if self._lifted:
             torch._foreach_mul_(self._bits, self._gates)
             self._lifted = False
@@ -73,7 +79,7 @@ class Roots:
     def _find(self) -> None:
         """Look for the moments, which are there after a first step and are others once a checkpoint was loaded."""
         self._state, self._missing = self._optimizer.state, False
-        self._moments, self._ones, self._bits, self._gates = [], [], [], []
+        self._moments, self._least, self._bits, self._gates = [], [], [], []
         for layer, gate in self._large:
             state = self._optimizer.state.get(layer.parameter, {})
             moment = state.get("exp_avg_sq")
@@ -83,6 +89,11 @@ class Roots:
             moment = local(moment)
             if moment.is_cpu and moment.dtype is layer.parameter.dtype:
                 self._moments.append(moment)
-                self._ones.append(1 - gate.to(moment.dtype))
+                self._least.append(least(moment.dtype))
                 self._bits.append(moment.view(gate.dtype))
                 self._gates.append(gate)
+
+
+def least(dtype: torch.dtype) -> float:
+    """Return what moments are raised to: small, but normal after a step's decay too, for others are as slow as zero."""
+    return 16 * torch.finfo(dtype).tiny
