@@ -96,6 +96,29 @@ def test_one_line_attaches_it(namespace: Any):
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
 
 
+@pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
+def test_a_step_enters_no_hook_that_does_nothing(namespace: Any):
+    entered, called = [], []
+
+    class Record(namespace.profilers.Profiler):
+        def start(self, action_name: str) -> None:
+            entered.append(action_name)
+
+        def stop(self, action_name: str) -> None:
+            pass
+
+    class Mine(SynapticPruning):
+        def on_before_backward(self, *arguments: Any) -> None:
+            called.append(arguments)
+
+    _fit(SynapticPruning(), namespace=namespace, profiler=Record())
+    ours = [action for action in entered if action.startswith("[Callback]SynapticPruning.")]
+    each_step = {action for action in ours if ours.count(action) >= STEPS}
+    assert each_step == {"[Callback]SynapticPruning.on_train_batch_end"}
+    _fit(copy.deepcopy(Mine()), namespace=namespace)
+    assert len(called) == STEPS
+
+
 def test_same_as_a_plain_loop():
     _, module = _fit(SynapticPruning(every=3))
     plain = _module()
