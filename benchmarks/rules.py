@@ -48,15 +48,21 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
         pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps, exclude=options.exclude))
         return pruners[0]
 
+    synapses = sp.Synapses(model)
+
+    def price(net: nn.Module, progress: float) -> torch.Tensor:
+        sizes = [layer.parameter.abs().sum() for layer in synapses.layers if progress < options.end]
+        return options.l1 * sum(sizes, torch.zeros((), device=options.device))
+
     run = train(
         model,
         task,
         epochs=options.epochs,
         seed=seed,
         weight_decay=options.weight_decay,
+        penalty=price if options.l1 else None,
         attach=attach if rule else None,
     )
-    synapses = sp.Synapses(model)
     alive = {layer.name: int((layer.parameter != 0).sum()) for layer in synapses.layers}
     return {
         "seed": seed,
@@ -137,6 +143,7 @@ def main() -> None:
     parser.add_argument("--end", type=float, default=0.5, help="progress from which nothing dies any more")
     parser.add_argument("--exclude", type=lambda names: names.split(","), default=[], help="layers left alone")
     parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--l1", type=float, default=0.0, help="price of a weight's size in the loss, until --end")
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
     parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
     parser.add_argument("--device", default="cpu")

@@ -155,3 +155,26 @@ def test_faults_are_told(digits):
     model = images.build_model("mlp", digits.shape, seed=0, widths=(8,))
     late = lambda m, o, n: sp.SynapticPruner(m, o, total_steps=10 * n)  # noqa: E731
     assert images.train(model, digits, epochs=1, seed=0, attach=late).status == "pruner-unfinished"
+
+
+def test_a_penalty_of_half_the_squares_is_adams_weight_decay(digits):
+    seen, runs = [], []
+
+    def squares(model: nn.Module, progress: float) -> torch.Tensor:
+        seen.append(progress)
+        return 0.5 * 0.01 * torch.stack([p.square().sum() for p in model.parameters()]).sum()
+
+    for choice in ({"weight_decay": 0.01}, {"penalty": squares}, {}):
+        model = images.build_model("mlp", digits.shape, seed=0, widths=(16,)).double()
+        run = images.train(model, _double(digits), epochs=2, seed=0, **choice)
+        runs.append((nn.utils.parameters_to_vector(model.parameters()), run.history[-1]["train_loss"]))
+    (decayed, loss), (penalised, same_loss), (free, _) = runs
+    assert torch.allclose(decayed, penalised, atol=1e-6)
+    assert not torch.allclose(decayed, free, atol=1e-3)
+    assert loss == pytest.approx(same_loss, abs=1e-6)  # without what the penalty added
+    assert seen == [step / 18 for step in range(18)]
+
+
+def _double(task: ClassificationTask) -> ClassificationTask:
+    parts = [Labelled(part.images.double(), part.labels) for part in (task.train, task.validation, task.test)]
+    return ClassificationTask(task.name, *parts)

@@ -15,6 +15,7 @@ from synaptic_pruning.pruner import SynapticPruner
 from .datasets import ClassificationTask, Labelled
 
 Attach = Callable[[nn.Module, Optimizer, int], SynapticPruner]
+Penalty = Callable[[nn.Module, float], Tensor]
 Status = Literal["ok", "nan-loss", "pruner-unfinished"]
 
 
@@ -47,6 +48,7 @@ def train(
     learning_rate: float = 1e-3,
     batch_size: int = 128,
     weight_decay: float = 0.0,
+    penalty: Penalty | None = None,
     attach: Attach | None = None,
 ) -> Training:
     """Train with Adam on cross-entropy, the rate falling to zero on a cosine; leave the best weights in, in eval mode.
@@ -59,6 +61,7 @@ def train(
         learning_rate: At the start.
         batch_size: Images a step; the last, smaller batch of an epoch is left out.
         weight_decay: Adam's.
+        penalty: ``penalty(model, progress)`` is added to the loss, at a training progress in [0, 1).
         attach: ``attach(model, optimizer, total_steps)`` puts a pruner on. Until its ramp is finished no epoch may be
             the best, so that what is evaluated is fully pruned.
 
@@ -84,11 +87,13 @@ def train(
             order = torch.randperm(len(task.train), generator=shuffle)[: batches * batch_size].to(device)
             for index in torch.split(order, batch_size):
                 loss = nn.functional.cross_entropy(model(task.train.images[index]), task.train.labels[index])
+                total += loss.detach()
+                if penalty:
+                    loss = loss + penalty(model, decay.last_epoch / (epochs * batches))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 decay.step()
-                total += loss.detach()
             mean = float(total) / batches  # waits for the device
             seconds = time.perf_counter() - started
             run.seconds += seconds
