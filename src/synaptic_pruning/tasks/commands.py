@@ -57,6 +57,8 @@ def info_command(name: Annotated[str, typer.Argument(help="Data set.")], data_di
         value = getattr(entry, field.name)
         if value != field.default:
             typer.echo(f"{field.name:<12}{_text(value)}")
+    if entry.derive:
+        typer.echo(f"{'derived':<12}from the file at url, by a function of tasks/forecasting/originals.py")
     where = _where(entry, data_dir)
     typer.echo(f"{'where':<12}{where if where == 'absent' else f'{where}: {locate(entry, data_dir)}'}")
 

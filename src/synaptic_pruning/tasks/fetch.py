@@ -16,6 +16,7 @@ from typing import Protocol
 
 from synaptic_pruning.tasks.errors import DataError
 
+Derive = Callable[[bytes], bytes]
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError)
 _TIMEOUTS = (10.0, 30.0)  # seconds to connect, seconds without a byte
@@ -64,6 +65,10 @@ class File(Protocol):
     @property
     def keep(self) -> int | None:
         """How many bytes of the result to keep, from its start."""
+
+    @property
+    def derive(self) -> Derive | None:
+        """What makes the file out of all that; None where it is the file."""
 
     @property
     def changes(self) -> str:
@@ -238,7 +243,11 @@ def _extract(entry: File, url: str, packed: Path) -> bytes:
         return b""
     for old, new in entry.rewrite:
         content = re.sub(old.encode(), new.encode(), content, flags=re.MULTILINE)
-    return content[: entry.keep]
+    content = content[: entry.keep]
+    try:
+        return entry.derive(content) if entry.derive else content
+    except (*_DAMAGED, ValueError, LookupError):  # another table than it was
+        return b""
 
 
 def _matches(entry: File, content: bytes) -> bool:

@@ -25,6 +25,7 @@ class ImageFile:
     member: None = None
     rewrite: tuple[tuple[str, str], ...] = ()
     keep: None = None
+    derive: None = None
     changes: str = ""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from .originals import ORIGINALS, Original
 from .series import DataError
 
 
@@ -86,6 +87,11 @@ class Entry:
     def __post_init__(self) -> None:
         if not self.block:
             object.__setattr__(self, "block", self.name)
+
+    @property
+    def derive(self) -> Original | None:
+        """What makes the file out of the one at ``url``, where ``rewrite`` and ``keep`` do not."""
+        return ORIGINALS.get(self.name)
 
 
 def find(name: str) -> Entry:
