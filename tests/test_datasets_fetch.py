@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from served import SERVED
 from synaptic_pruning.tasks import fetch as fetching
 from synaptic_pruning.tasks.fetch import fetch, locate, read
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
@@ -116,11 +117,11 @@ def test_fetched_once_then_cached(server, entry, cache):
     assert left_in(cache) == {"made.csv"}
 
 
-def archive(content: bytes) -> bytes:
+def archive(content: bytes, member: str = "inner.csv") -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("read.me", "not this")
-        file.writestr("inner.csv", content)
+        file.writestr(member, content)
     return packed.getvalue()
 
 
@@ -148,8 +149,7 @@ def test_real_files_as_their_sources_serve_them(server, cache, monkeypatch, name
     for old, new in entry.rewrite:
         body = body.replace(new.encode(), old.encode())
     if entry.member:
-        body = archive(body).replace(b"inner.csv", entry.member[:9].encode())
-        entry = replace(entry, member=entry.member[:9])
+        body = archive(body, entry.member)
     elif entry.url.endswith(".gz"):
         body = gzip.compress(body, 1)  # not as the source packs it: only the content counts
     server.body = body
@@ -199,6 +199,32 @@ def test_real_files_of_sources_that_write_them_otherwise(server, cache, monkeypa
     monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
     assert load(name).digest == load(name, data_dir=DATA).digest
     assert server.requests == 1
+
+
+@pytest.mark.parametrize("name", ["seoul-bike", "us-gasoline"])
+def test_real_files_derived_from_their_originals(server, cache, monkeypatch, name):
+    entry = DATASETS[name]
+    if not (DATA / entry.file).exists():
+        pytest.skip(f"needs {DATA / entry.file}")
+    rows = [line.split(",") for line in read(entry, DATA / entry.file).decode().splitlines()[1:]]
+    for changed in (True, False):
+        original = SERVED[name](rows[1:] if changed else rows)
+        original = original if isinstance(original, bytes) else original.encode()
+        server.body = archive(original, entry.member) if entry.member else original
+        monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
+        if changed:
+            with pytest.raises(DataError, match=f"{name}.*fail the checksum"):
+                fetch(DATASETS[name])
+            assert left_in(cache) == set()
+    assert load(name).digest == load(name, data_dir=DATA).digest
+    assert server.requests == 2
+
+
+def test_a_page_in_place_of_an_original(server, cache):
+    server.body = b"<html>moved</html>"
+    with pytest.raises(DataError, match=r"'us-flu'.*18 bytes that fail the checksum"):
+        fetch(replace(DATASETS["us-flu"], url=server.url("a.csv")))
+    assert left_in(cache) == set()
 
 
 def test_the_package_that_carries_a_file_agrees(server, cache, monkeypatch):
@@ -315,6 +341,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from synaptic_pruning.tasks.forecasting import DATASETS
+from served import SERVED
 from synaptic_pruning.tasks import fetch as fetching
 folder, url, size, sha256 = sys.argv[1:]
 fetching.cache = lambda: Path(folder)
