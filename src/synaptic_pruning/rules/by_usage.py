@@ -155,12 +155,17 @@ class ByUsage(Rule):
     def _survivors(self, layer: Layer, mean: Tensor, condemned: Tensor) -> Tensor:
         """Take the condemned away as far as the floors allow."""
         condemned = condemned.to(layer.alive.device) & layer.alive
-        if not int(condemned.view(torch.uint8).max()):  # many times faster than any()
+        count = int(condemned.count_nonzero())
+        if not count:
             return layer.alive
+        least = min(layer.alive.numel() - int(self.max_layer_sparsity * layer.alive.numel()), layer.count)
+        kept = layer.alive ^ condemned
+        doomed = _reached(layer, layer.alive) & ~_reached(layer, kept)
+        if layer.count - count >= least and not bool(doomed.any()):  # mostly so, and then no usage is needed
+            return kept
         used = _used(layer, mean)
-        dying = condemned.reshape(-1).index_fill(0, _last_of_units(layer, condemned, used), False).view_as(condemned)
-        floor = layer.alive.numel() - int(self.max_layer_sparsity * layer.alive.numel())
-        excess = min(floor, layer.count) - (layer.count - int(dying.sum()))
+        dying = condemned.reshape(-1).index_fill(0, _best_of_units(layer, doomed, used), False).view_as(condemned)
+        excess = least - (layer.count - int(dying.count_nonzero()))
         if excess > 0:
             saved = lowest([Scores.of(-used, layer.name, dying.reshape(-1))], excess)[0]
             dying = dying & ~saved.view_as(dying)
@@ -172,12 +177,16 @@ def _used(layer: Layer, mean: Tensor) -> Tensor:
     return used if layer.count == used.numel() else used.mul_(layer.alive)
 
 
-def _last_of_units(layer: Layer, condemned: Tensor, used: Tensor) -> Tensor:
-    """Return the flat position of the most used connection of every output unit that would lose all it has."""
-    doomed = _by_unit(layer, layer.alive).any(1) & ~_by_unit(layer, layer.alive & ~condemned).any(1)
-    places = _by_unit(layer, torch.arange(used.numel(), device=used.device).view_as(used))[doomed]
+def _reached(layer: Layer, mask: Tensor) -> Tensor:
+    """Tell of every output unit whether a connection of the mask leads to it."""
+    return _by_unit(layer, mask).view(torch.uint8).amax(1).view(torch.bool)  # bytes: many times faster than any()
+
+
+def _best_of_units(layer: Layer, units: Tensor, used: Tensor) -> Tensor:
+    """Return the flat position of the most used alive connection of each of these output units."""
+    places = _by_unit(layer, torch.arange(used.numel(), device=used.device).view_as(used))[units]
     # An alive connection may have usage 0 like the dead ones, and must win over them.
-    best = _by_unit(layer, used.masked_fill(~layer.alive, -1))[doomed].argmax(1, keepdim=True)
+    best = _by_unit(layer, used.masked_fill(~layer.alive, -1))[units].argmax(1, keepdim=True)
     return places.gather(1, best).reshape(-1)
 
 
