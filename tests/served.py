@@ -1,6 +1,7 @@
 """What the sources of data sets serve, made from the rows of our files as the sources write them."""
 
 import io
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -221,3 +222,39 @@ SERVED: dict[str, Callable[[Rows], str | bytes]] = {
     "wind-turbine": _wind,
 }
 """By name of the data set."""
+
+
+def served(name: str, ours: bytes) -> bytes:
+    """Return the original of one of them, made from our file."""
+    original = SERVED[name]([line.split(",") for line in ours.decode().splitlines()[1:]])
+    return original if isinstance(original, bytes) else original.encode()
+
+
+def _numbered(body: bytes) -> bytes:
+    """As R writes a table: quoted names, and a column of row numbers without one."""
+    head, *rows = body.decode().splitlines()
+    names = ",".join(f'"{name}"' for name in head.replace("year", "time").split(","))
+    return "".join([f'"",{names}\n', *(f'"{i}",{row}\n' for i, row in enumerate(rows, 1))]).encode()
+
+
+def _quoted(body: bytes) -> bytes:
+    rows = body.decode().splitlines()[1:]
+    return "\n".join(['"ds","y"', *('"{}",{}'.format(*row.split(",")) for row in rows)]).encode() + b"\n"
+
+
+def _grown(head: bytes):
+    """The same with line ends of Windows, and a day more."""
+    return lambda body: (head + body[5:] + b"2026-09-01,1\n").replace(b"\n", b"\r\n")
+
+
+REWRITTEN: dict[str, Callable[[bytes], bytes]] = {
+    "vix": _grown(b"DATE,"),
+    "natural-gas": _grown(b"Date,"),
+    "wti-oil": _grown(b"Date,"),
+    "wiki-peyton-manning": _quoted,
+    "treering": _numbered,
+    "eu-stock-indices": lambda body: body.replace(b"index,", b"rownames,"),
+    "melbourne-min-temperature": lambda body: body.replace(b"date,", b"Date,"),
+    "co2-mauna-loa": lambda body: re.sub(rb"(?m)^(\d{4})-(\d\d)-(\d\d)", rb"\1\2\3", body),
+}
+"""The same where `rewrite` and `keep` of the registry do: the source's file from ours."""

@@ -9,14 +9,14 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-Original = Callable[[bytes], bytes]
+from synaptic_pruning.tasks.fetch import Derive
 
-ORIGINALS: dict[str, Original] = {}
+ORIGINALS: dict[str, Derive] = {}
 """What makes our file out of the source's, by name of the data set."""
 
 
-def _original(name: str) -> Callable[[Original], Original]:
-    def register(function: Original) -> Original:
+def _original(name: str) -> Callable[[Derive], Derive]:
+    def register(function: Derive) -> Derive:
         ORIGINALS[name] = function
         return function
 
@@ -43,6 +43,14 @@ def _day(text: str, pattern: str) -> str:
 
 def _numbered(rows: Iterable[Sequence[str]]) -> list[list[str]]:
     return [[str(place), *row] for place, row in enumerate(rows)]
+
+
+def _first(rows: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the values by time, of those with the same time the first."""
+    found: dict[str, str] = {}
+    for time, value in rows:
+        found.setdefault(time, value)
+    return found
 
 
 @_original("appliances-energy")
@@ -161,18 +169,13 @@ def _los_loop_speed(original: bytes) -> bytes:
 
 @_original("machine-temperature")
 def _machine_temperature(original: bytes) -> bytes:
-    rows: dict[str, str] = {}
-    for time, value in _rows(original)[1:]:
-        rows.setdefault(time, value)  # an hour stands there twice
-    return _file("date,value", rows.items())
+    return _file("date,value", _first(_rows(original)[1:]).items())  # an hour stands there twice
 
 
 @_original("pjm-east-load")
 def _pjm_east_load(original: bytes) -> bytes:
-    rows: dict[str, str] = {}
-    for time, load in _rows(original)[1:]:
-        rows.setdefault(time, load)  # the hour in autumn that clocks show twice
-    return _file("date,PJME_MW", sorted(row for row in rows.items() if row[0] >= "2014-08-03"))
+    hours = _first(_rows(original)[1:])  # clocks show one twice in autumn
+    return _file("date,PJME_MW", sorted(row for row in hours.items() if row[0] >= "2014-08-03"))
 
 
 @_original("seoul-bike")

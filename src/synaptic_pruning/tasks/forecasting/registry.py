@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from .originals import ORIGINALS, Original
+from synaptic_pruning.tasks.fetch import Derive
+
+from .originals import ORIGINALS
 from .series import DataError
 
 
@@ -89,7 +91,7 @@ class Entry:
             object.__setattr__(self, "block", self.name)
 
     @property
-    def derive(self) -> Original | None:
+    def derive(self) -> Derive | None:
         """What makes the file out of the one at ``url``, where ``rewrite`` and ``keep`` do not."""
         return ORIGINALS.get(self.name)
 
