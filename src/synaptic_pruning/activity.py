@@ -1,6 +1,7 @@
 """Watch how active the inputs of every weight are while a network trains: one small vector a layer."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class Activity:
         self._resting = False
         self.watching = True
         self.totals: list[Tensor] = [torch.empty(0)] * len(synapses.layers)
-        self._counts = torch.zeros(len(synapses.layers), dtype=torch.int64, device=synapses.layers[0].alive.device)
+        # Tensors, since a compiled step would be compiled anew for every other number.
+        self._counts = [torch.zeros((), dtype=torch.int64, device=layer.alive.device) for layer in synapses.layers]
         places = {id(layer.parameter): place for place, layer in enumerate(synapses.layers)}
         watches = []
         for module in unwrap(model).modules():
@@ -74,12 +76,12 @@ class Activity:
         self._resting = True
         self._look()
 
-    def add(self, place: int, mean: Tensor, count: int) -> None:
-        """Count in one call's mean over ``count`` samples."""
-        if self.totals[place].device != mean.device:
-            self.totals[place] = self.totals[place].to(mean.device)
-        self.totals[place].add_(mean, alpha=count)
-        self._counts[place] += count
+    def add(self, place: int, total: Tensor, count: int) -> None:
+        """Count in what one call's ``count`` samples add up to."""
+        if self.totals[place].device != total.device:
+            self.totals[place] = self.totals[place].to(total.device)
+        self.totals[place].add_(total)
+        self._counts[place].add_(count)
 
     def close(self) -> list[Tensor | None]:
         """Return each layer's mean absolute inputs, shaped as `inputs.shape` says, and start the next window.
@@ -89,12 +91,11 @@ class Activity:
         if self._group is not None:
             self._reduce(self._group)
         means = [
-            total / count if count > 0 and bool(total.isfinite().all()) else None
-            for total, count in zip(self.totals, self._counts.tolist(), strict=True)
+            total / count if count > 0 and isfinite(float(total.sum())) else None
+            for total, count in zip(self.totals, map(int, self._counts), strict=True)
         ]
-        for total in self.totals:
-            total.zero_()
-        self._counts.zero_()
+        for tensor in (*self.totals, *self._counts):
+            tensor.zero_()
         self._steps = 0
         self._look()
         return means
@@ -103,14 +104,14 @@ class Activity:
         """Return the unfinished window."""
         return {
             "totals": [t.clone() for t in self.totals],
-            "counts": self._counts.clone(),
+            "counts": torch.stack([c.cpu() for c in self._counts]),
             "steps": self._steps,
             "resting": self._resting,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the window that `state_dict` took."""
-        for mine, theirs in zip([*self.totals, self._counts], [*state["totals"], state["counts"]], strict=True):
+        for mine, theirs in zip([*self.totals, *self._counts], [*state["totals"], *state["counts"]], strict=True):
             mine.copy_(theirs)
         self._steps, self._resting = state["steps"], state["resting"]
         self._look()
@@ -126,12 +127,13 @@ class Activity:
 
     def _reduce(self, group: dist.ProcessGroup) -> None:
         flat = torch.cat([total.reshape(-1) for total in self.totals])
-        counts = self._counts.to(flat.device)
+        counts = torch.stack([count.to(flat.device) for count in self._counts])
         dist.all_reduce(flat, group=group)
         dist.all_reduce(counts, group=group)
         for total, part in zip(self.totals, torch.split(flat, [t.numel() for t in self.totals]), strict=True):
             total.copy_(part.view_as(total))
-        self._counts = counts
+        for mine, count in zip(self._counts, counts, strict=True):
+            mine.copy_(count)
 
 
 class _Watch:
@@ -146,12 +148,11 @@ class _Watch:
         activity = self._activity
         if not (activity.watching and module.training and torch.is_grad_enabled()):
             return
-        with torch.no_grad():
-            activity.watching = False  # what is computed again to be seen must not be seen twice
-            for name, mean, count in self._see(module, args, kwargs, output):
-                if name in self._places:
-                    activity.add(self._places[name], mean, count)
-            activity.watching = True
+        activity.watching = False  # what is computed again to be seen must not be seen twice
+        for name, total, count in self._see(module, args, kwargs, output):
+            if name in self._places:
+                activity.add(self._places[name], total, count)
+        activity.watching = True
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return _Asleep, ()

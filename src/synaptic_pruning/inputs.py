@@ -1,4 +1,4 @@
-"""What the weights of a layer see: the mean absolute input of every connection, from one call of its module.
+"""What the weights of a layer see: the absolute inputs of every connection, added up over one call of its module.
 
 One function a kind of module. Each takes what a forward hook gets and returns a `Seen` for every weight of the module.
 Inputs that no hook can see (states inside a deep recurrent network, attention before its output projection) are
@@ -22,16 +22,17 @@ _RUN: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 
 
 class Seen(NamedTuple):
-    """Mean absolute inputs of one parameter in one call.
+    """Absolute inputs of one parameter in one call.
 
     Attributes:
         name: The parameter's name in its module.
-        mean: Shape (blocks, ...): the parameter's rows fall into that many equal runs, each with inputs of its own.
-        samples: Over how many it is the mean.
+        total: Their sum over the samples, in float32 at least. Shape (blocks, ...): the parameter's rows fall into that
+            many equal runs, each with inputs of its own.
+        samples: How many they are: vectors or, of convolutions, images, an image counting with its mean.
     """
 
     name: str
-    mean: Tensor
+    total: Tensor
     samples: int
 
 
@@ -46,7 +47,7 @@ def find_see(module: nn.Module) -> See | None:
 
 
 def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
-    """Return the shape of `Seen.mean` for a parameter."""
+    """Return the shape of `Seen.total` for a parameter."""
     if isinstance(module, _ConvTransposeNd):
         return (weight.shape[0], *[1] * (weight.dim() - 1))
     blocks = module.groups if isinstance(module, _ConvNd) else 3 if name == "in_proj_weight" else 1
@@ -54,18 +55,18 @@ def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
 
 
 def _linear(module: nn.Linear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    return [_seen("weight", _argument(args, kwargs, 0, "input"))]
+    return [_seen("weight", _input(args, kwargs, 0, "input"))]
 
 
 def _bilinear(module: nn.Bilinear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    first, second = (_argument(args, kwargs, i, f"input{i + 1}").abs().flatten(0, -2) for i in range(2))
-    return [Seen("weight", (first.T @ second)[None] / len(first), len(first))]
+    first, second = (_input(args, kwargs, i, f"input{i + 1}").abs().flatten(0, -2) for i in range(2))
+    return [Seen("weight", (first.T @ second)[None], len(first))]
 
 
 def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    """Each tap of a kernel sees the inputs at its own offset; the mean image makes that cheap and exact."""
-    x = _argument(args, kwargs, 0, "input")
-    images, count = _mean_image(module, x)
+    """Each tap of a kernel sees the inputs at its own offset; the sum of the images makes that cheap and exact."""
+    x = _input(args, kwargs, 0, "input")
+    images, count = _sum_images(module, x)
     padding = module._reversed_padding_repeated_twice
     if any(padding):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
@@ -79,18 +80,18 @@ def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, An
 
 
 def _transposed(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    images, count = _mean_image(module, _argument(args, kwargs, 0, "input"))
+    images, count = _sum_images(module, _input(args, kwargs, 0, "input"))
     return [Seen("weight", images.flatten(1).mean(1).view(-1, *[1] * images.dim()), count)]
 
 
 def _cell(module: nn.RNNCellBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    x, state = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
+    x, state = _input(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
     hidden = state[0] if isinstance(state, tuple) else state
-    if hidden is None:
-        hidden = x.new_zeros(*x.shape[:-1], module.hidden_size)
+    hidden = x.new_zeros(*x.shape[:-1], module.hidden_size) if hidden is None else hidden.detach()
     return [_seen("weight_ih", x), _seen("weight_hh", hidden)]
 
 
+@torch.no_grad()
 def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
     """Walk through the layers. A layer's recurrent inputs are h_0 and all its outputs but the last, h_n."""
     x, state = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
@@ -122,8 +123,7 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
             suffix = f"_l{layer}{'_reverse' if way else ''}"
             seen.append(_seen(f"weight_ih{suffix}", data))
             total = _sum(h) - _sum(final[way]) + (0 if start is None else _sum(start[way]))
-            count = h.numel() // h.shape[-1]
-            seen.append(Seen(f"weight_hh{suffix}", (total.clamp(min=0) / count)[None], count))
+            seen.append(Seen(f"weight_hh{suffix}", total.clamp(min=0), h.numel() // h.shape[-1]))
             if inner is not None:
                 seen.append(_seen(f"weight_hr{suffix}", inner.chunk(ways, -1)[way]))
         data = out
@@ -163,6 +163,7 @@ def _run(
     return torch.cat(projected, -1), last, out
 
 
+@torch.no_grad()
 def _attention(
     module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
 ) -> list[Seen]:
@@ -172,9 +173,10 @@ def _attention(
     if module.in_proj_weight is None:
         seen = [_seen(f"{name[0]}_proj_weight", x) for name, x in zip(names, inputs, strict=True)]
     else:
-        mean = {id(x): _seen("", x) for x in inputs}
-        blocks = torch.cat([mean[id(x)].mean for x in inputs])
-        seen = [Seen("in_proj_weight", blocks, mean[id(inputs[0])].samples)]
+        each = {id(x): _seen("", x) for x in inputs}
+        samples = each[id(inputs[0])].samples  # keys may be more or fewer than queries
+        blocks = [each[id(x)].total * (samples / each[id(x)].samples) for x in inputs]
+        seen = [Seen("in_proj_weight", torch.cat(blocks), samples)]
     out = module.out_proj
     plain = {"out_proj.weight": torch.eye(*out.weight.shape, dtype=out.weight.dtype, device=out.weight.device)}
     if out.bias is not None:
@@ -191,22 +193,31 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name
     return args[place] if len(args) > place else kwargs.get(name)
 
 
+def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str) -> Tensor:
+    """Return a tensor argument without its graph, which costs a small layer less than to turn gradients off."""
+    tensor: Tensor = _argument(args, kwargs, place, name).detach()
+    return tensor
+
+
 def _sum(x: Tensor) -> Tensor:
-    """Sum |x| over all but the last dimension, in float32 at least."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return x.reshape(-1, x.shape[-1]).abs().sum(0, dtype=wide)
+    """Sum |x| over all but the last dimension, in float32 at least; shape (1, features)."""
+    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+    return rows.abs().sum(0, keepdim=True, dtype=_wide(x))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return x.dtype if x.dtype.itemsize >= 4 else torch.float32
 
 
 def _seen(name: str, x: Tensor) -> Seen:
-    count = x.numel() // x.shape[-1]
-    return Seen(name, (_sum(x) / count)[None], count)
+    return Seen(name, _sum(x), x.numel() // x.shape[-1])
 
 
-def _mean_image(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
-    """Average |x| over the batch: shape (channels, ...), and the number of images."""
+def _sum_images(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
+    """Sum |x| over the batch: shape (channels, ...), and the number of images."""
     if x.dim() == len(module.kernel_size) + 1:
         x = x[None]
-    return x.abs().mean(0, dtype=torch.promote_types(x.dtype, torch.float32)), len(x)
+    return x.abs().sum(0, dtype=_wide(x)), len(x)
 
 
 _KINDS: list[tuple[type[nn.Module], See]] = [

@@ -4,6 +4,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -59,12 +60,13 @@ class ByUsage(Rule):
         """Return what the rule remembers of each connection of a layer before the first window."""
 
     @abstractmethod
-    def judge(self, layer: Layer, used: Tensor, memory: Tensor, window: int) -> None:
+    def judge(self, layer: Layer, used: Tensor, mean: float, memory: Tensor, window: int) -> None:
         """Update the memory in place.
 
         Args:
             layer: The layer.
-            used: Usage of every connection in this window, the parameter's shape; 0 where it is dead.
+            used: Usage of every connection in this window, the parameter's shape; 0 where it is dead. May be changed.
+            mean: Its mean over the alive connections.
             memory: What `fresh` made, of the same shape.
             window: How many windows ended before.
         """
@@ -144,11 +146,12 @@ class ByUsage(Rule):
         for place, (layer, mean) in enumerate(zip(synapses.layers, means, strict=True)):
             if mean is not None:
                 used = _used(layer, mean)
-                if not bool(used.sum().isfinite()):
+                total = float(used.sum())
+                if not isfinite(total):
                     raise ValueError(f"{layer.name} has a weight that is not finite; lower the learning rate")
                 self._last[place] = mean
                 memory = self._memory[place] = self._memory[place].to(layer.alive.device)
-                self.judge(layer, used, memory, self._windows)
+                self.judge(layer, used, total / max(1, layer.count), memory, self._windows)
         self._steps = 0
         self._windows += 1
 
@@ -174,7 +177,7 @@ class ByUsage(Rule):
 
 def _used(layer: Layer, mean: Tensor) -> Tensor:
     used = usage(layer.parameter, mean)
-    return used if layer.count == used.numel() else used.mul_(layer.alive)
+    return used if layer.count == used.numel() else used.mul_(layer.alive.view(torch.uint8))
 
 
 def _reached(layer: Layer, mask: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Survival(ByUsage):
         """Return the initial score."""
         return torch.full_like(layer.alive, self.initial, dtype=torch.float32)
 
-    def judge(self, layer: Layer, used: Tensor, memory: Tensor, window: int) -> None:
+    def judge(self, layer: Layer, used: Tensor, mean: float, memory: Tensor, window: int) -> None:
         """Let every connection earn and pay."""
         if layer.count == 0:
             return
