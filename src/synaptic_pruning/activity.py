@@ -94,8 +94,7 @@ class Activity:
             total / count if count > 0 and isfinite(float(total.sum())) else None
             for total, count in zip(self.totals, map(int, self._counts), strict=True)
         ]
-        for tensor in (*self.totals, *self._counts):
-            tensor.zero_()
+        torch._foreach_zero_([*self.totals, *self._counts])
         self._steps = 0
         self._look()
         return means
