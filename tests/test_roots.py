@@ -1,4 +1,6 @@
-"""Training must be the same, bit for bit, with and without the detour, and nothing may be left of it after a step."""
+"""Training must be the same, bit for bit, with and without the detour; what is saved or looked at in the end too."""
+
+import copy
 
 import pytest
 import torch
@@ -8,32 +10,53 @@ import synaptic_pruning as sp
 from synaptic_pruning import roots
 
 RULE = sp.cubic(0.8, begin=0.1, end=0.6)
+STEPS, EVERY = 48, 3  # events do not fall together with the steps at which moments are raised
 
 
-def _train(monkeypatch, optimizer, worth: int, dtype: torch.dtype = torch.float32, steps: int = 30):
-    monkeypatch.setattr(roots, "_WORTH", worth)
+def _start(optimizer, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 2)).to(dtype)
     optimizer = optimizer(net.parameters())
+    return net, optimizer, sp.SynapticPruner(net, optimizer, sp.ToSparsity(RULE), total_steps=STEPS, every=EVERY)
+
+
+def _step(net, optimizer, step: int) -> None:
+    """One step on the step's own batch, in which an input or two are zero all along, and so are some moments."""
+    x = torch.randn(16, 20, dtype=net[0].weight.dtype, generator=torch.Generator().manual_seed(step))
+    x[:, :2] = 0
+    optimizer.zero_grad()
+    net(x).square().mean().backward()
+    optimizer.step()
+
+
+def _remembered(net, optimizer, pruner, alive: bool = False) -> list:
+    """Everything of dead weights, or of living ones, that the optimizer holds at this moment."""
+    named = dict(net.named_parameters())
+    pairs = [(optimizer.state[named[name]], mask == alive) for name, mask in pruner.masks().items()]
+    return [value[mask] for state, mask in pairs for value in state.values() if value.dim()]
+
+
+def _train(monkeypatch, optimizer, worth: int, dtype: torch.dtype = torch.float32):
+    monkeypatch.setattr(roots, "_WORTH", worth)
+    net, optimizer, pruner = _start(optimizer, dtype)
     lifted = []
-    pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(RULE), total_steps=steps, every=2)
     # Seen by a hook between the pruner's own.
     optimizer.register_step_pre_hook(
-        lambda o, *_: lifted.append(sum(int((s["exp_avg_sq"] == roots.least(dtype)).sum()) for s in o.state.values()))
+        lambda *_: lifted.append(sum(int((v == 0).sum()) for v in _remembered(net, optimizer, pruner)))
     )
-    for _ in range(steps):
-        optimizer.zero_grad()
-        net(torch.randn(16, 20, dtype=dtype)).square().mean().backward()
-        optimizer.step()
-        for name, mask in pruner.masks().items():
-            for value in optimizer.state[dict(net.named_parameters())[name]].values():
-                assert value.dim() == 0 or (value[~mask] == 0).all()
-    state = [value for s in optimizer.state.values() for value in s.values()]
-    return (
-        [*(p.detach() for p in net.parameters()), *state],
-        lifted,
-        sum(int((~m).sum()) for m in pruner.masks().values()),
-    )
+    weights = []
+    for step in range(STEPS):
+        before = pruner.sparsity()
+        _step(net, optimizer, step)
+        weights += [p.detach().clone() for p in net.parameters()]
+        if pruner.sparsity() > before:
+            assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+        assert all((value <= roots.least(dtype)).all() for value in _remembered(net, optimizer, pruner))
+    assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+    # Of a living weight that never had a gradient a moment of next to nothing is all that may differ.
+    state = [v.masked_fill(v.abs() <= roots.least(dtype), 0) for s in optimizer.state.values() for v in s.values()]
+    dead = sum(int((~m).sum()) for m in pruner.masks().values())
+    return [*weights, *state], lifted, dead
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
@@ -46,12 +69,12 @@ def _train(monkeypatch, optimizer, worth: int, dtype: torch.dtype = torch.float3
         lambda p: torch.optim.AdamW(p, lr=1e-2),
     ],
 )
-def test_nothing_changes_but_while_a_step_is_under_way(monkeypatch, optimizer, dtype):
+def test_no_weight_is_another_and_nothing_is_left(monkeypatch, optimizer, dtype):
     with_it, lifted, dead = _train(monkeypatch, optimizer, 1, dtype)
     without, untouched, _ = _train(monkeypatch, optimizer, 1 << 60, dtype)
     assert all(map(torch.equal, with_it, without))
-    assert lifted[-1] == dead
-    assert not any(untouched)
+    assert lifted[-1] == dead  # of two numbers for every dead weight one is zero
+    assert untouched[-1] == 2 * dead
 
 
 @pytest.mark.parametrize(
@@ -64,11 +87,14 @@ def test_nothing_changes_but_while_a_step_is_under_way(monkeypatch, optimizer, d
     ],
 )
 def test_other_optimizers_are_left_alone(monkeypatch, optimizer):
-    assert not any(_train(monkeypatch, optimizer, 1)[1])
+    _, lifted, dead = _train(monkeypatch, optimizer, 1)
+    assert lifted[-1] % dead == 0
+    assert lifted[-1] >= 2 * dead
 
 
 def test_other_dtypes_are_left_alone(monkeypatch):
-    assert not any(_train(monkeypatch, torch.optim.Adam, 1, torch.bfloat16)[1])
+    _, lifted, dead = _train(monkeypatch, torch.optim.Adam, 1, torch.bfloat16)
+    assert lifted[-1] == 2 * dead
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
@@ -93,15 +119,57 @@ def test_a_living_weight_with_a_moment_of_next_to_nothing_takes_the_same_steps(m
     assert smallest[1] < torch.finfo(torch.float32).tiny <= smallest[0]  # or nothing was tried here
 
 
-def test_moments_that_were_loaded_are_found(monkeypatch):
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
+@pytest.mark.parametrize("at", [17, 18, 20])  # an event at 18; moments are raised before steps 17 and 33 besides
+def test_what_is_saved_is_exact_and_a_resumed_run_remembers_the_same(monkeypatch, at):
     monkeypatch.setattr(roots, "_WORTH", 1)
-    net = nn.Linear(8, 8)
-    optimizer = torch.optim.Adam(net.parameters())
-    pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.5, at=0.1)), total_steps=10)
-    for step in range(4):
-        if step == 2:
-            optimizer.load_state_dict(optimizer.state_dict())
-        optimizer.zero_grad()
-        net(torch.randn(4, 8)).square().mean().backward()
-        optimizer.step()
-        assert (optimizer.state[net.weight]["exp_avg_sq"][~pruner.masks()["weight"]] == 0).all()
+    net, optimizer, pruner = _start(torch.optim.Adam)
+    for step in range(at):
+        _step(net, optimizer, step)
+    raised = any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+    assert raised == (at % EVERY != 0)
+    saved = copy.deepcopy([net.state_dict(), optimizer.state_dict(), pruner.state_dict()])
+    assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+    again = _start(torch.optim.Adam)
+    for part, state in zip(again, saved, strict=True):
+        part.load_state_dict(state)
+    whole = _start(torch.optim.Adam)
+    for step in range(at):
+        _step(*whole[:2], step)
+    for step in range(at, 40):
+        for some in (again, whole):
+            _step(*some[:2], step)
+        assert all(map(torch.equal, _remembered(*again, alive=True), _remembered(*whole, alive=True)))
+    ours, theirs = (some[1].state_dict()["state"].values() for some in (again, whole))
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(ours, theirs, strict=True) for key in a)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
+def test_saving_midway_changes_nothing(monkeypatch):
+    monkeypatch.setattr(roots, "_WORTH", 1)
+    ends = []
+    for saves in (False, True):
+        net, optimizer, _ = _start(torch.optim.Adam)
+        for step in range(40):
+            _step(net, optimizer, step)
+            if saves:
+                optimizer.state_dict()
+        optimizer.state_dict()
+        ends.append([*net.parameters(), *(v for s in optimizer.state.values() for v in s.values())])
+    assert all(map(torch.equal, *ends))
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="without MKL roots of zeros cost nothing")
+def test_moments_that_were_loaded_are_found_and_a_removed_pruner_leaves_zeros(monkeypatch):
+    monkeypatch.setattr(roots, "_WORTH", 1)
+    net, optimizer, pruner = _start(torch.optim.Adam)
+    for step in range(20):
+        _step(net, optimizer, step)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+    for step in range(20, 23):
+        _step(net, optimizer, step)
+    assert any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
+    with pytest.warns(UserWarning, match="before the last event"):
+        pruner.remove()
+    assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))

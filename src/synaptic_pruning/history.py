@@ -37,6 +37,11 @@ class History:
         self._sizes = [[(0, synapses.count)]]  # of each generation: (step, alive)
         self._generation: list[Tensor] | None = None  # of each weight, as place in the two lists above
 
+    @property
+    def last(self) -> int:
+        """Step of the last event, 0 before there was one."""
+        return self._sizes[0][-1][0]
+
     def record(self, step: int, masks: Sequence[Tensor]) -> list[int]:
         """Take down an event; call it before the new masks replace the present ones.
 

@@ -125,6 +125,7 @@ class SynapticPruner:
         self._hooks = [
             self.optimizer.register_step_pre_hook(untraced(self._before_step)),
             self.optimizer.register_step_post_hook(untraced(self._after_step)),
+            self.optimizer.register_state_dict_pre_hook(lambda _: self._roots.lower()),
         ]
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._silence.not_at_backward).atexit = False
@@ -224,6 +225,7 @@ class SynapticPruner:
             hook.remove()
         self._hooks = []
         self._silence.not_at_backward()
+        self._roots.lower()
         self.rule.detach()
         release(self.synapses.layers, self)
         if self.steps > 0 and not self._finished:
@@ -234,7 +236,7 @@ class SynapticPruner:
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        self._roots.lift()
+        self._roots.lift(self.steps, event=self.steps == self.history.last)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._gradients_are_there()
@@ -258,7 +260,6 @@ class SynapticPruner:
                 "optimizer.step() is being captured in a CUDA graph, which would replay it without the pruner; leave "
                 "the step out of the graph"
             )
-        self._roots.lower()
         if skipped(optimizer):
             return
         self.steps += 1
@@ -274,6 +275,8 @@ class SynapticPruner:
             self._event(self._progress(self.steps))
         else:
             self._silence.weights()
+        if self.steps == self.total_steps:
+            self._roots.lower()
         if self.rule.grows:
             self._before_backward()
 

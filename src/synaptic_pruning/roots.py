@@ -15,14 +15,18 @@ from synaptic_pruning.shards import local
 
 _WORTH = 1 << 10  # dead weights of a layer from which on their roots cost more than what is done here
 _EPSILON = 1e-9  # beside it the root of `least` is nothing, even in Adam's first steps
+_EVERY = 16  # steps, in which β₂ of 0.85 and more lets no moment fade below the normal numbers
 _DTYPES = (torch.float32, torch.float64)
 
 
 class Roots:
-    """Makes the second moments of dead weights a very small number while a step is under way.
+    """Keeps the second moments of dead weights at a very small number between events.
 
     The step of a dead weight is then 0 / (next to nothing + ε), still 0. A living weight's moment below that number
-    is raised to it as well, and stays so: no step can tell, for beside ε its root is nothing.
+    is raised to it as well, and stays so: no step can tell, for beside ε its root is nothing. When that happens depends
+    on the number of the step alone, so that a run that was resumed remembers the same.
+
+    Dead moments are exactly zero after an event in which weights died, in what the optimizer saves and when it is over.
 
     Args:
         layers: The layers; call `refresh` after their masks have changed.
@@ -60,9 +64,14 @@ class Roots:
         self._gates: list[Tensor] = []
         self._lifted = False
 
-    def lift(self) -> None:
-        """Raise them; call it before a step."""
-        if not self._large:
+    def lift(self, steps: int, event: bool) -> None:
+        """Raise them if it is time to; call it before a step.
+
+        Args:
+            steps: How many steps went before.
+            event: Whether the last of those ended with an event.
+        """
+        if not self._large or not (event or steps % _EVERY == 0):
             return
         if self._state is not self._optimizer.state or self._missing:
             self._find()
@@ -71,8 +80,10 @@ class Roots:
             self._lifted = True
 
     def lower(self) -> None:
-        """Make those of dead weights zero again; call it after the step."""
+        """Make those of dead weights zero again."""
         if self._lifted:
+            if self._state is not self._optimizer.state:
+                self._find()
             torch._foreach_mul_(self._bits, self._gates)
             self._lifted = False
 
