@@ -113,6 +113,15 @@ def _keywest(rows: Rows) -> str:
     return _lines(*lines)
 
 
+def _m4(rows: Rows) -> str:
+    """All 414 series, the ones that ours lacks made up, and a whole number with or without its point."""
+    columns = {170 + 24 * place: cells for place, cells in enumerate(list(zip(*rows, strict=True))[1:])}
+    others = (["12.5"] * (748 if place < 170 else 1008) for place in range(1, 415))
+    series = (",".join(columns.get(place, other)) for place, other in enumerate(others, 1))
+    head = ["# Dataset Information", "@relation M4", "@attribute series_name string", "@horizon 48", "@data"]
+    return _lines(*head, *(f"T{place}:2017-05-01 12-00-00:{values}" for place, values in enumerate(series, 1)))
+
+
 def _machine(rows: Rows) -> str:
     """An hour once more, with other values of the same length."""
     lines = [",".join(row) for row in rows]
@@ -211,6 +220,7 @@ SERVED: dict[str, Callable[[Rows], str | bytes]] = {
         "773869,767541,767542,717447,717446,717445,773062,767620,737529,717816,765604",
         *(",".join([*cells, "1"]) for _, *cells in rows),
     ),
+    "m4-hourly": _m4,
     "machine-temperature": _machine,
     "pjm-east-load": _pjm,
     "seoul-bike": _seoul,

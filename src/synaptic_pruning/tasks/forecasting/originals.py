@@ -6,6 +6,7 @@ write dates anew. Whether the outcome is the right file is not decided here but 
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -165,6 +166,16 @@ def _london_weather(original: bytes) -> bytes:
 def _los_loop_speed(original: bytes) -> bytes:
     header, *rows = _rows(original)
     return _file(",".join(["index", *(f"sensor_{name}" for name in header[:10])]), _numbered(row[:10] for row in rows))
+
+
+@_original("m4-hourly")
+def _m4_hourly(original: bytes) -> bytes:
+    """Ten of the archive's 414 series; H1 is its T1."""
+    series = dict(line.split(":")[::2] for line in original.decode("latin-1").splitlines() if re.match(r"T\d+:", line))
+    places = range(170, 387, 24)
+    columns = (series[f"T{place}"].split(",") for place in places)
+    rows = zip(*((cell.removesuffix(".0") for cell in column) for column in columns), strict=True)
+    return _file(",".join(["index", *(f"H{place}" for place in places)]), _numbered(rows))
 
 
 @_original("machine-temperature")
