@@ -3,6 +3,8 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import synaptic_pruning as sp
@@ -44,6 +46,41 @@ def test_the_last_event_comes_even_between_two_regular_ones():
     _train(net, optimizer, 1)
     assert pruner.finished
     assert pruner.sparsity() == 0.5
+
+
+class _Noting(sp.Rule):
+    """Notes the progress at which it is asked."""
+
+    end = None
+
+    def __init__(self, end: float) -> None:
+        self.end, self.asked = end, []
+
+    def update(self, synapses, progress):
+        self.asked.append(progress)
+        return [layer.alive for layer in synapses.layers]
+
+
+@given(
+    total=st.integers(1, 40),
+    every=st.integers(1, 45),
+    end=st.floats(0, 1) | st.integers(0, 10).map(lambda tenths: tenths / 10),
+    resumed=st.integers(0, 40),
+)
+def test_events_are_every_so_many_steps_and_once_at_the_end(total, every, end, resumed):
+    net, rule = nn.Linear(1, 1), _Noting(end)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    pruner = sp.SynapticPruner(net, optimizer, rule, total_steps=total, every=every)
+    expected, over = [], False
+    for step in range(1, total + 1):
+        if step == resumed:
+            pruner.load_state_dict(pruner.state_dict())
+        optimizer.step()
+        if not over and (step % every == 0 or step / total >= end):
+            expected.append(step / total)
+            over = step / total >= end
+    assert rule.asked == expected
+    assert pruner.finished == over
 
 
 def test_dead_weights_have_no_influence():

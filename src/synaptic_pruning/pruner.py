@@ -2,6 +2,7 @@
 
 import warnings
 import weakref
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from synaptic_pruning.claims import claim, release
 from synaptic_pruning.history import History
 from synaptic_pruning.optimizers import innermost, skipped, untraced
 from synaptic_pruning.prunable import unwrap
-from synaptic_pruning.roots import Roots
+from synaptic_pruning.roots import LIFT_EVERY, Roots
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 from synaptic_pruning.schedules import cubic
@@ -104,6 +105,7 @@ class SynapticPruner:
         self.every = max(1, total_steps // _EVENTS) if every is None else every
         self.steps = 0
         self._finished = False
+        self._last = 0  # step of the last event
         claim(self.synapses.layers, self.optimizer, self)
         try:
             start = self.rule.attach(model, self.synapses)
@@ -121,6 +123,7 @@ class SynapticPruner:
             release(self.synapses.layers, self)
             raise
         self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
+        self._next = self._next_event()
         self._silence_all()
         self._hooks = [
             self.optimizer.register_step_pre_hook(untraced(self._before_step)),
@@ -208,6 +211,7 @@ class SynapticPruner:
         self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
+        self._last, self._next = self.history.last, self._next_event()
         if state["total_steps"] != self.total_steps:
             warnings.warn(
                 f"the checkpoint was made with total_steps={state['total_steps']} and this pruner has "
@@ -236,7 +240,8 @@ class SynapticPruner:
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        self._roots.lift(self.steps, event=self.steps == self.history.last)
+        if self.steps % LIFT_EVERY == 0 or self.steps == self._last:
+            self._roots.lift()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._gradients_are_there()
@@ -250,7 +255,7 @@ class SynapticPruner:
         return args[:1], {**kwargs, "closure": then}
 
     def _gradients_are_there(self) -> None:
-        if self._event_at(self.steps + 1):
+        if self.steps + 1 == self._next:
             self.rule.before_event(self.synapses)
         self._silence.other_gradients()
 
@@ -271,8 +276,9 @@ class SynapticPruner:
             )
         if not self._finished:
             self.rule.observe(self.synapses)
-        if self._event_at(self.steps):
+        if self.steps == self._next:
             self._event(self._progress(self.steps))
+            self._last, self._next = self.steps, self._next_event()
         else:
             self._silence.weights()
         if self.steps == self.total_steps:
@@ -282,7 +288,7 @@ class SynapticPruner:
 
     def _before_backward(self) -> None:
         """Have dead gradients silenced at backward, but not where a rule that grows will ask for them."""
-        if self.rule.grows and self._event_at(self.steps + 1):
+        if self.rule.grows and self.steps + 1 == self._next:
             self._silence.not_at_backward()
         else:
             self._silence.at_backward()
@@ -290,8 +296,12 @@ class SynapticPruner:
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.total_steps)
 
-    def _event_at(self, step: int) -> bool:
-        return not self._finished and (self._progress(step) >= self.rule.end or step % self.every == 0)
+    def _next_event(self) -> int | None:
+        """Return the first step after this one that is a multiple of ``every`` or past the rule's end."""
+        if self._finished:
+            return None
+        end = bisect_left(range(self.total_steps), self.rule.end, key=self._progress)
+        return max(self.steps + 1, min(end, self.steps + self.every - self.steps % self.every))
 
     def _event(self, progress: float) -> None:
         self.synapses.follow()

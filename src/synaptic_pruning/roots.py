@@ -15,7 +15,7 @@ from synaptic_pruning.shards import local
 
 _WORTH = 1 << 10  # dead weights of a layer from which on their roots cost more than what is done here
 _EPSILON = 1e-9  # beside it the root of `least` is nothing, even in Adam's first steps
-_EVERY = 16  # steps, in which β₂ of 0.85 and more lets no moment fade below the normal numbers
+LIFT_EVERY = 16  # steps, in which β₂ of 0.85 and more lets no moment fade below the normal numbers
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -23,10 +23,8 @@ class Roots:
     """Keeps the second moments of dead weights at a very small number between events.
 
     The step of a dead weight is then 0 / (next to nothing + ε), still 0. A living weight's moment below that number
-    is raised to it as well, and stays so: no step can tell, for beside ε its root is nothing. When that happens depends
-    on the number of the step alone, so that a run that was resumed remembers the same.
-
-    Dead moments are exactly zero after an event in which weights died, in what the optimizer saves and when it is over.
+    is raised to it as well, and stays so: no step can tell, for beside ε its root is nothing. Those of dead weights are
+    exactly zero after an event in which weights died, in what the optimizer saves and when training is over.
 
     Args:
         layers: The layers; call `refresh` after their masks have changed.
@@ -64,14 +62,12 @@ class Roots:
         self._gates: list[Tensor] = []
         self._lifted = False
 
-    def lift(self, steps: int, event: bool) -> None:
-        """Raise them if it is time to; call it before a step.
+    def lift(self) -> None:
+        """Raise them; call it before the step after an event and before every `LIFT_EVERY`-th.
 
-        Args:
-            steps: How many steps went before.
-            event: Whether the last of those ended with an event.
+        At no other, so that a run that was resumed there remembers the same of its living weights.
         """
-        if not self._large or not (event or steps % _EVERY == 0):
+        if not self._large:
             return
         if self._state is not self._optimizer.state or self._missing:
             self._find()
