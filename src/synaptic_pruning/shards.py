@@ -100,8 +100,10 @@ def local(tensor: Tensor) -> Tensor:
     """Return the part of a tensor that this rank holds, sharing its storage: all of it unless it is a DTensor."""
     if not _is_dtensor(tensor):
         return tensor
-    with torch.no_grad():
-        part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    if torch.is_grad_enabled():  # to turn it off takes longer than all the rest
+        with torch.no_grad():
+            return local(tensor)
+    part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
     return part
 
 
