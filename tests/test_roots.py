@@ -87,9 +87,7 @@ def test_no_weight_is_another_and_nothing_is_left(monkeypatch, optimizer, dtype)
     ],
 )
 def test_other_optimizers_are_left_alone(monkeypatch, optimizer):
-    _, lifted, dead = _train(monkeypatch, optimizer, 1)
-    assert lifted[-1] % dead == 0
-    assert lifted[-1] >= 2 * dead
+    assert _train(monkeypatch, optimizer, 1)[1] == _train(monkeypatch, optimizer, 1 << 60)[1]
 
 
 def test_other_dtypes_are_left_alone(monkeypatch):

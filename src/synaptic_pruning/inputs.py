@@ -201,12 +201,8 @@ def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: s
 
 def _sum(x: Tensor) -> Tensor:
     """Sum |x| over all but the last dimension, in float32 at least; shape (1, features)."""
-    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-    return rows.abs().sum(0, keepdim=True, dtype=_wide(x))
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return x.dtype if x.dtype.itemsize >= 4 else torch.float32
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.reshape(-1, x.shape[-1]).abs().sum(0, keepdim=True, dtype=wide)
 
 
 def _seen(name: str, x: Tensor) -> Seen:
@@ -217,7 +213,7 @@ def _sum_images(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
     """Sum |x| over the batch: shape (channels, ...), and the number of images."""
     if x.dim() == len(module.kernel_size) + 1:
         x = x[None]
-    return x.abs().sum(0, dtype=_wide(x)), len(x)
+    return x.abs().sum(0, dtype=torch.promote_types(x.dtype, torch.float32)), len(x)
 
 
 _KINDS: list[tuple[type[nn.Module], See]] = [

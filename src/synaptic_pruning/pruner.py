@@ -105,7 +105,6 @@ class SynapticPruner:
         self.every = max(1, total_steps // _EVENTS) if every is None else every
         self.steps = 0
         self._finished = False
-        self._last = 0  # step of the last event
         claim(self.synapses.layers, self.optimizer, self)
         try:
             start = self.rule.attach(model, self.synapses)
@@ -211,7 +210,7 @@ class SynapticPruner:
         self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
-        self._last, self._next = self.history.last, self._next_event()
+        self._next = self._next_event()
         if state["total_steps"] != self.total_steps:
             warnings.warn(
                 f"the checkpoint was made with total_steps={state['total_steps']} and this pruner has "
@@ -240,7 +239,7 @@ class SynapticPruner:
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        if self.steps % LIFT_EVERY == 0 or self.steps == self._last:
+        if self.steps % LIFT_EVERY == 0 or self.steps == self.history.last:
             self._roots.lift()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
@@ -278,7 +277,7 @@ class SynapticPruner:
             self.rule.observe(self.synapses)
         if self.steps == self._next:
             self._event(self._progress(self.steps))
-            self._last, self._next = self.steps, self._next_event()
+            self._next = self._next_event()
         else:
             self._silence.weights()
         if self.steps == self.total_steps:

@@ -102,5 +102,5 @@ class Roots:
 
 
 def least(dtype: torch.dtype) -> float:
-    """Return what moments are raised to: small, but normal after a step's decay too, for others are as slow as zero."""
+    """Return what moments are raised to: small, but normal until raised again, for others are as slow as zero."""
     return 16 * torch.finfo(dtype).tiny

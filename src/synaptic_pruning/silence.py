@@ -40,7 +40,7 @@ class Silence:
     def weights(self) -> None:
         """Set every dead weight to exactly zero, in place."""
         if self._fast:
-            places = [_place(layer) for layer in self._fast]
+            places = [layer.weight.data_ptr() for layer in self._fast]
             if places != self._places:  # for the first time, or the weights moved since
                 self._find()
             if self._bits:
@@ -82,7 +82,7 @@ class Silence:
     def _find(self) -> None:
         if not all(_gate_fits(layer) for layer in self._fast):
             self.refresh()
-        self._places = [_place(layer) for layer in self._fast]
+        self._places = [layer.weight.data_ptr() for layer in self._fast]
         self._bits = [layer.weight.view(gate.dtype) for layer, gate in zip(self._fast, self._gates, strict=True)]
 
     def _watch(self, dead: Sequence[Layer]) -> None:
@@ -127,7 +127,3 @@ def _factor_dtype(tensor: Tensor) -> torch.dtype:
 def _gate_fits(layer: Layer) -> bool:
     """Tell whether a layer can go in the one call with others: it lies where its gate is."""
     return layer.gate is not None and layer.gate.device == layer.parameter.device
-
-
-def _place(layer: Layer) -> int:
-    return (layer.parameter if layer.shard is None else layer.weight).data_ptr()
