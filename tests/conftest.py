@@ -1,5 +1,9 @@
+import threading
+
 import pytest
 import torch
+
+from http_server import Server
 
 # Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
 torch.set_num_threads(1)
@@ -21,3 +25,14 @@ def cache(tmp_path, monkeypatch):
     for proxy in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(proxy, "127.0.0.1")
     return folder
+
+
+@pytest.fixture
+def server():
+    """A server that answers with what is put into it; see `http_server`."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()

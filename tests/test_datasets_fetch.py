@@ -2,79 +2,23 @@
 
 import gzip
 import hashlib
-import io
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import zipfile
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from served import REWRITTEN, served
+from http_server import TEXT, archive, left_in
 from synaptic_pruning.tasks import fetch as fetching
-from synaptic_pruning.tasks.fetch import fetch, locate, read
-from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
+from synaptic_pruning.tasks.fetch import fetch, locate
+from synaptic_pruning.tasks.forecasting import DATASETS, DataError
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
-TEXT = "index,y\n" + "".join(f"{i},{i % 7}\n" for i in range(40_000))
-
-
-class Server(ThreadingHTTPServer):
-    """Answers every path as ``answer`` says; counts the requests."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.body = TEXT.encode()
-        self.status = 200
-        self.length: int | None = None  # said, where it is not that of the body
-        self.pause_after: int | None = None  # bytes, then silence
-        self.delay = 0.0
-        self.released = threading.Event()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def url(self, name: str = "file.csv") -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.requests += 1
-        time.sleep(server.delay)
-        self.send_response(server.status)
-        self.send_header("Content-Length", str(server.length or len(server.body)))
-        self.end_headers()
-        if server.pause_after is None:
-            self.wfile.write(server.body)
-        else:
-            self.wfile.write(server.body[: server.pause_after])
-            self.wfile.flush()
-            server.released.wait(60)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        yield server
-        server.released.set()
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -100,11 +44,6 @@ def made(content: bytes, **changes: object):
     )
 
 
-def left_in(cache: Path) -> set[str]:
-    """Every file but locks, which stay."""
-    return {path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"}
-
-
 def test_fetched_once_then_cached(server, entry, cache):
     with pytest.raises(DataError, match="datasets fetch made"):
         locate(entry)
@@ -114,14 +53,6 @@ def test_fetched_once_then_cached(server, entry, cache):
     assert fetch(entry) == path
     assert server.requests == 1
     assert left_in(cache) == {"made.csv"}
-
-
-def archive(content: bytes, member: str = "inner.csv") -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("read.me", "not this")
-        file.writestr(member, content)
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -137,74 +68,6 @@ def test_the_original_becomes_the_file(server, name, body, expected, recipe):
     server.body = body
     path = fetch(made(expected, url=server.url(name), **recipe))
     assert path.read_bytes() == expected
-
-
-@pytest.mark.parametrize("name", ["etth1", "air-quality", "twitter-volume", "exchange-rate"])
-def test_real_files_as_their_sources_serve_them(server, cache, monkeypatch, name):
-    entry = DATASETS[name]
-    if not (DATA / entry.file).exists():
-        pytest.skip(f"needs {DATA / entry.file}")
-    body = read(entry, DATA / entry.file)
-    for old, new in entry.rewrite:
-        body = body.replace(new.encode(), old.encode())
-    if entry.member:
-        body = archive(body, entry.member)
-    elif entry.url.endswith(".gz"):
-        body = gzip.compress(body, 1)  # not as the source packs it: only the content counts
-    server.body = body
-    monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url(entry.url.rsplit("/", 1)[1])))
-    assert load(name).digest == load(name, data_dir=DATA).digest
-    assert server.requests == 1
-
-
-SIZES = {"wiki-peyton-manning": 86_845, "treering": 145_430, "eu-stock-indices": 60_865, "co2-mauna-loa": 33_974}
-
-
-@pytest.mark.parametrize("name", REWRITTEN)
-def test_real_files_of_sources_that_write_them_otherwise(server, cache, monkeypatch, name):
-    entry = DATASETS[name]
-    if not (DATA / entry.file).exists():
-        pytest.skip(f"needs {DATA / entry.file}")
-    server.body = REWRITTEN[name](read(entry, DATA / entry.file))
-    assert len(server.body) == SIZES.get(name, len(server.body))
-    monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
-    assert load(name).digest == load(name, data_dir=DATA).digest
-    assert server.requests == 1
-
-
-@pytest.mark.parametrize("name", ["seoul-bike", "us-gasoline"])
-def test_real_files_derived_from_their_originals(server, cache, monkeypatch, name):
-    entry = DATASETS[name]
-    if not (DATA / entry.file).exists():
-        pytest.skip(f"needs {DATA / entry.file}")
-    ours = read(entry, DATA / entry.file)
-    for changed in (True, False):
-        original = served(name, ours[: ours.rindex(b"\n", 0, -1) + 1] if changed else ours)
-        server.body = archive(original, entry.member) if entry.member else original
-        monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
-        if changed:
-            with pytest.raises(DataError, match=f"{name}.*fail the checksum"):
-                fetch(DATASETS[name])
-            assert left_in(cache) == set()
-    assert load(name).digest == load(name, data_dir=DATA).digest
-    assert server.requests == 2
-
-
-def test_a_page_in_place_of_an_original(server, cache):
-    server.body = b"<html>moved</html>"
-    with pytest.raises(DataError, match=r"'us-flu'.*18 bytes that fail the checksum"):
-        fetch(replace(DATASETS["us-flu"], url=server.url("a.csv")))
-    assert left_in(cache) == set()
-
-
-def test_the_package_that_carries_a_file_agrees(server, cache, monkeypatch):
-    """statsmodels serves the file from its repository and carries it, too."""
-    import statsmodels
-
-    entry = DATASETS["co2-mauna-loa"]
-    server.body = (Path(statsmodels.__file__).parent / "datasets" / "co2" / "co2.csv").read_bytes()
-    path = fetch(replace(entry, url=server.url("a.csv")))
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
 
 
 def refused(entry, cache, *fragments):

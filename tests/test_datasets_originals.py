@@ -4,21 +4,26 @@ Sizes are those of copies of the originals that were looked at, and the checksum
 ours meets them, the original holds what ours holds.
 """
 
+import gzip
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from served import SERVED, served
-from synaptic_pruning.tasks.fetch import read
-from synaptic_pruning.tasks.forecasting import DATASETS
+from http_server import archive, left_in
+from served import REWRITTEN, SERVED, served
+from synaptic_pruning.tasks.fetch import fetch, read
+from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
 from synaptic_pruning.tasks.forecasting.originals import ORIGINALS
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
 SIZES = {
     "chicago-transit": 268_584,
+    "co2-mauna-loa": 33_974,
     "eeg-eye-state": 1_696_426,
+    "eu-stock-indices": 60_865,
     "gefcom2014-price": 901_320,
     "halifax-sea-level": 159_411,
     "heart-rate": 15_976,
@@ -26,7 +31,9 @@ SIZES = {
     "london-weather": 814_426,
     "machine-temperature": 732_223,
     "solar-radiation": 2_960_314,
+    "treering": 145_430,
     "us-gasoline": 26_373,
+    "wiki-peyton-manning": 86_845,
     "wind-turbine": 2_443_586 + 1,  # up to the last row that ours has; a character of its header takes two bytes
 }
 """Bytes of the original, or of the part of it that we have."""
@@ -78,3 +85,62 @@ def test_another_file_is_told_by_its_sum(name, body):
     except (ValueError, LookupError, EOFError):
         return
     assert hashlib.sha256(made).hexdigest() != DATASETS[name].sha256
+
+
+@pytest.mark.parametrize("name", ["etth1", "air-quality", "twitter-volume", "exchange-rate"])
+def test_real_files_as_their_sources_serve_them(server, cache, monkeypatch, name):
+    entry = DATASETS[name]
+    body = _ours(name)
+    for old, new in entry.rewrite:
+        body = body.replace(new.encode(), old.encode())
+    if entry.member:
+        body = archive(body, entry.member)
+    elif entry.url.endswith(".gz"):
+        body = gzip.compress(body, 1)  # not as the source packs it: only the content counts
+    server.body = body
+    monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url(entry.url.rsplit("/", 1)[1])))
+    assert load(name).digest == load(name, data_dir=DATA).digest
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_real_files_of_sources_that_write_them_otherwise(server, cache, monkeypatch, name):
+    entry = DATASETS[name]
+    server.body = REWRITTEN[name](_ours(name))
+    assert len(server.body) == SIZES.get(name, len(server.body))
+    monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
+    assert load(name).digest == load(name, data_dir=DATA).digest
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("name", ["seoul-bike", "us-gasoline"])
+def test_real_files_derived_from_their_originals(server, cache, monkeypatch, name):
+    entry = DATASETS[name]
+    ours = _ours(name)
+    for changed in (True, False):
+        original = served(name, ours[: ours.rindex(b"\n", 0, -1) + 1] if changed else ours)
+        server.body = archive(original, entry.member) if entry.member else original
+        monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
+        if changed:
+            with pytest.raises(DataError, match=f"{name}.*fail the checksum"):
+                fetch(DATASETS[name])
+            assert left_in(cache) == set()
+    assert load(name).digest == load(name, data_dir=DATA).digest
+    assert server.requests == 2
+
+
+def test_a_page_in_place_of_an_original(server, cache):
+    server.body = b"<html>moved</html>"
+    with pytest.raises(DataError, match=r"'us-flu'.*18 bytes that fail the checksum"):
+        fetch(replace(DATASETS["us-flu"], url=server.url("a.csv")))
+    assert left_in(cache) == set()
+
+
+def test_the_package_that_carries_a_file_agrees(server, cache, monkeypatch):
+    """statsmodels serves the file from its repository and carries it, too."""
+    import statsmodels
+
+    entry = DATASETS["co2-mauna-loa"]
+    server.body = (Path(statsmodels.__file__).parent / "datasets" / "co2" / "co2.csv").read_bytes()
+    path = fetch(replace(entry, url=server.url("a.csv")))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
