@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,16 +27,28 @@ SPEC = read_spec("standard")
 _Make = Callable[[], sp.Rule]
 
 
+class Trial(NamedTuple):
+    """How a network is trained: pruned by a rule or with dropout, at so many times the study's learning rate."""
+
+    make: _Make | None = None
+    dropout: float = 0.0
+    rate: float = 1.0
+
+
 def ramp(kind: Callable[..., sp.Schedule], sparsity: float, begin: float, end: float) -> _Make:
     return lambda: sp.ToSparsity(kind(sparsity, begin=begin, end=end))
 
 
-RULES: dict[str, _Make | float | None] = {
-    "none": None,
-    "dropout 0.1": 0.1,
-    "dropout 0.3": 0.3,
+RULES: dict[str, Trial] = {
+    "none": Trial(),
+    "none, rate × 0.5": Trial(rate=0.5),
+    "none, rate × 2": Trial(rate=2),
+    "none, rate × 4": Trial(rate=4),
+    "dropout 0.1": Trial(dropout=0.1),
+    "dropout 0.1, rate × 2": Trial(dropout=0.1, rate=2),
+    "dropout 0.3": Trial(dropout=0.3),
     **{
-        f"{name} {target:.0%}, {begin} to {end}": ramp(kind, target, begin, end)
+        f"{name} {target:.0%}, {begin} to {end}": Trial(ramp(kind, target, begin, end))
         for name, kind, target, begin, end in (
             ("cubic", sp.cubic, 0.5, 0.3, 0.8),
             ("cubic", sp.cubic, 0.7, 0.3, 0.8),
@@ -45,19 +58,33 @@ RULES: dict[str, _Make | float | None] = {
             ("linear", sp.linear, 0.8, 0.3, 0.8),
         )
     },
-    "one-shot 80%, 0.3": lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3)),
-    "random 80%, 0.3 to 0.8": lambda: sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="random"),
-    "RigL 80%": lambda: sp.RigL(0.8),
-    "RigL 70%, scaled start": lambda: sp.RigL(0.7, scaled_start=True),
-    "RigL 80%, scaled start": lambda: sp.RigL(0.8, scaled_start=True),
-    "RigL 90%, scaled start": lambda: sp.RigL(0.9, scaled_start=True),
-    "SET 80%, scaled start": lambda: sp.SET(0.8, scaled_start=True),
-    "GraNet 80%, 0.0 to 0.05": lambda: sp.GraNet(0.8, begin=0.0, ramp_end=0.05),
+    "one-shot 80%, 0.3": Trial(lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3))),
+    "random 80%, 0.3 to 0.8": Trial(lambda: sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="random")),
+    "RigL 80%": Trial(lambda: sp.RigL(0.8)),
+    "RigL 80%, scaled start": Trial(lambda: sp.RigL(0.8, scaled_start=True)),
+    "RigL 80%, scaled start, rate × 4": Trial(lambda: sp.RigL(0.8, scaled_start=True), rate=4),
+    "SET 50%, scaled start": Trial(lambda: sp.SET(0.5, scaled_start=True)),
+    "SET 50%, scaled start, rate × 2": Trial(lambda: sp.SET(0.5, scaled_start=True), rate=2),
+    "SET 80%": Trial(lambda: sp.SET(0.8)),
+    "SET 80%, rate × 4": Trial(lambda: sp.SET(0.8), rate=4),
+    "SET 80%, scaled start": Trial(lambda: sp.SET(0.8, scaled_start=True)),
+    **{
+        f"SET 80%, scaled start, rate × {rate}": Trial(lambda: sp.SET(0.8, scaled_start=True), rate=rate)
+        for rate in (2, 4, 8)
+    },
+    "GraNet 80%, 0.0 to 0.05": Trial(lambda: sp.GraNet(0.8, begin=0.0, ramp_end=0.05)),
 }
 
 
 def fit(
-    data: Path, dataset: str, model_name: str, make: _Make | None = None, *, dropout: float = 0.0, seed: int = 0
+    data: Path,
+    dataset: str,
+    model_name: str,
+    make: _Make | None = None,
+    dropout: float = 0.0,
+    rate: float = 1.0,
+    *,
+    seed: int = 0,
 ) -> tuple[Training, float]:
     """Train one network under the standard study's protocol; return what happened and its test MAE."""
     torch.set_num_threads(1)
@@ -76,7 +103,7 @@ def fit(
         task,
         epochs=round(plan.steps / -(-len(task.train) // plan.batch_size)),
         seed=seed,
-        learning_rate=plan.learning_rates[model_name],
+        learning_rate=rate * plan.learning_rates[model_name],
         batch_size=plan.batch_size,
         schedule=plan.schedule,
         attach=attach if make else None,
@@ -87,10 +114,7 @@ def fit(
 def run(cell: tuple[Path, str, str, str, int]) -> float:
     """Train one network and return its test MAE."""
     data, dataset, model_name, arm, seed = cell
-    made = RULES[arm]
-    if isinstance(made, float):
-        return fit(data, dataset, model_name, dropout=made, seed=seed)[1]
-    return fit(data, dataset, model_name, made, seed=seed)[1]
+    return fit(data, dataset, model_name, *RULES[arm], seed=seed)[1]
 
 
 def main() -> None:

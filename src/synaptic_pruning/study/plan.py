@@ -27,7 +27,7 @@ class Plan:
             has more of them than there are seeds take the numbers that follow.
         epochs: passes over the training windows, the same for every arm.
         steps: optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
-        learning_rates: of Adam by model, 1e-3 where none is given.
+        learning_rates: of Adam by model for the dense network, 1e-3 where none is given; see `Regime.rate`.
         predict: "delta", the change from the last observed value, or "level".
         schedule: of the learning rate, "constant" or "cosine".
         protocol: "rigorous", without leaks, or "paper", the released one of Vos et al. with all of them.
@@ -96,7 +96,7 @@ def expand(plan: Plan, series: Sequence["Series"]) -> list[Cell]:
             epochs=plan.epochs,
             steps=plan.steps,
             predict=plan.predict,
-            learning_rate=plan.learning_rates.get(model, 1e-3),
+            learning_rate=plan.learning_rates.get(model, 1e-3) * regime.rate,
             schedule=plan.schedule,
             batch_size=plan.batch_size,
             protocol=plan.protocol,
