@@ -61,10 +61,11 @@ def test_a_spec_becomes_a_plan(write):
     )
     assert [(one.name, one.values.shape) for one in spec.series()] == [("sunspots", (120, 1)), ("elnino", (120, 1))]
     assert spec.blocks() == {"sunspots": "sunspots", "elnino": "elnino"}
-    # data set × model × length × seed × (none + two sparsities), each model at its own rate
+    # data set × model × length × seed × (none + two sparsities), each model at its own rate, sparse networks at twice that
     cells = expand(spec.plan(), spec.series())
     assert len(cells) == 2 * 2 * 2 * 4 * 3
-    assert {(cell.model, cell.learning_rate) for cell in cells} == {("rnn", 1e-2), ("lstm", 3e-3)}
+    rates = {(cell.model, cell.regime.sparsity, cell.learning_rate) for cell in cells}
+    assert rates == {(m, s, lr * (2 if s else 1)) for m, lr in (("rnn", 1e-2), ("lstm", 3e-3)) for s in (0, 0.5, 0.9)}
 
 
 def test_what_is_left_out_has_a_default(write):
