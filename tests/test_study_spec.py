@@ -61,7 +61,7 @@ def test_a_spec_becomes_a_plan(write):
     )
     assert [(one.name, one.values.shape) for one in spec.series()] == [("sunspots", (120, 1)), ("elnino", (120, 1))]
     assert spec.blocks() == {"sunspots": "sunspots", "elnino": "elnino"}
-    # data set × model × length × seed × (none + two sparsities), each model at its own rate, sparse networks at twice that
+    # data set × model × length × seed × (none + two sparsities), each model at its own rate, sparse ones at twice
     cells = expand(spec.plan(), spec.series())
     assert len(cells) == 2 * 2 * 2 * 4 * 3
     rates = {(cell.model, cell.regime.sparsity, cell.learning_rate) for cell in cells}

@@ -60,8 +60,8 @@ class Regime:
         """Factor on the learning rate: 2 for networks with few weights throughout, sparse or narrow, otherwise 1.
 
         A step of Adam changes what a unit puts out the more, the more inputs it has, so that units with fewer want a
-        higher rate: in theory 1 / (width · density) (Dey et al. 2024, arXiv 2405.15743). On the development sets 2 did
-        best of 1, 2, 4 and 8, at half of the weights and at a fifth (docs/recipe.md); dense networks gained nothing.
+        higher rate: in theory 1 / (width · density) (Dey et al. 2024, arXiv 2405.15743). On the development sets sparse
+        networks do better at 2 and 4 than at 1 and 8, dense ones do not (docs/recipe.md); 2 is the cautious one.
 
         Example:
             >>> Regime(recipe="growing", sparsity=0.8).rate, Regime(sparsity=0.8).rate, Regime().rate
