@@ -2,7 +2,7 @@
 
 Protocol of the standard study (`synaptic-pruning study run standard`): first 2,000 rows, window 24, Adam with a cosine
 schedule, 600 steps, best validation weights once the ramp is finished. Printed: test MAE against none, in percent.
-Run: python benchmarks/recipe.py --data ../shared/data --models rnn,lstm
+Run: python benchmarks/recipe.py --data ../shared/data --models rnn,lstm, and with --table rates for learning rates
 """
 
 import argparse
@@ -77,37 +77,28 @@ RATES: dict[str, Trial] = {
 TABLES = {"rules": RULES, "rates": RATES}
 
 
-def fit(
-    data: Path,
-    dataset: str,
-    model_name: str,
-    make: _Make | None = None,
-    dropout: float = 0.0,
-    rate: float = 1.0,
-    *,
-    seed: int = 0,
-) -> tuple[Training, float]:
+def fit(data: Path, dataset: str, model_name: str, trial: Trial, *, seed: int = 0) -> tuple[Training, float]:
     """Train one network under the standard study's protocol; return what happened and its test MAE."""
     torch.set_num_threads(1)
     plan = SPEC.plan()
     task = make_task(load(dataset, data_dir=data, rows=SPEC.rows), length=plan.lengths[0])
     torch.manual_seed(seed)
     sizes = {"channels": 1, "length": plan.lengths[0], "horizon": 1, "unit": task.unit}
-    model = build_model(model_name, **sizes, dropout=dropout)  # type: ignore[arg-type]
+    model = build_model(model_name, **sizes, dropout=trial.dropout)  # type: ignore[arg-type]
 
     def attach(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> sp.SynapticPruner:
-        assert make is not None
-        return sp.SynapticPruner(net, optimizer, make(), total_steps=steps)
+        assert trial.make is not None
+        return sp.SynapticPruner(net, optimizer, trial.make(), total_steps=steps)
 
     training = train(
         model,
         task,
         epochs=round(plan.steps / -(-len(task.train) // plan.batch_size)),
         seed=seed,
-        learning_rate=rate * plan.learning_rates[model_name],
+        learning_rate=trial.rate * plan.learning_rates[model_name],
         batch_size=plan.batch_size,
         schedule=plan.schedule,
-        attach=attach if make else None,
+        attach=attach if trial.make else None,
     )
     return training, score(task, task.to_units(predict(model, task.test), task.test))["mae"]
 
@@ -115,7 +106,7 @@ def fit(
 def run(cell: tuple[Path, str, str, str, str, int]) -> float:
     """Train one network and return its test MAE."""
     data, table, dataset, model_name, arm, seed = cell
-    return fit(data, dataset, model_name, *TABLES[table][arm], seed=seed)[1]
+    return fit(data, dataset, model_name, TABLES[table][arm], seed=seed)[1]
 
 
 def main() -> None:

@@ -16,16 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from recipe import SPEC, fit, ramp
+from recipe import SPEC, Trial, fit, ramp
 from scipy import stats
 
 import synaptic_pruning as sp
 
 GRID = (0.5, 0.7, 0.8, 0.9)
 RULES = {
-    "none": None,
-    "path": ramp(sp.linear, 0.9, 0.3, 0.8),
-    **{f"{target:g}": ramp(sp.cubic, target, 0.3, 0.8) for target in GRID},
+    "none": Trial(),
+    "path": Trial(ramp(sp.linear, 0.9, 0.3, 0.8)),
+    **{f"{target:g}": Trial(ramp(sp.cubic, target, 0.3, 0.8)) for target in GRID},
 }
 TOLERANCES = (0.0, 0.01, 0.03)
 

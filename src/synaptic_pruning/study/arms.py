@@ -21,9 +21,6 @@ RECIPES: dict[str, Callable[[float, int], sp.Rule]] = {
 }
 """Rules by name, each a function of the final sparsity, which of some is an outcome, and the seed of the training."""
 
-_SPARSE_THROUGHOUT = ("growing", "random", "rigl")
-"""Recipes whose networks have their final sparsity from the first step on."""
-
 SYNAPTIC = "growing"
 """The recipe of the arm "synaptic": few weights throughout, the weakest making room for new ones."""
 
@@ -67,7 +64,8 @@ class Regime:
             >>> Regime(recipe="growing", sparsity=0.8).rate, Regime(sparsity=0.8).rate, Regime().rate
             (2.0, 2.0, 1.0)
         """
-        few = self.recipe in _SPARSE_THROUGHOUT or (not self.recipe and self.sparsity > 0)
+        rule = self.rule()
+        few = self.sparsity > 0 if rule is None else rule.ramp_end == 0
         return 2.0 if few else 1.0
 
     @property

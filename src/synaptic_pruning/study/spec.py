@@ -77,7 +77,7 @@ class Spec(_Strict):
         lengths: window lengths in rows; horizon: rows forecast together.
         seeds: networks of every kind, with seeds 0, 1, ...; an ensemble trains more where it has more members.
         steps: optimizer steps of every training, rounded to whole epochs; or give `epochs`.
-        learning_rate: of Adam, one for all models or one a model.
+        learning_rate: of Adam for dense networks, one for all models or one a model; see `Regime.rate`.
         schedule: of the learning rate.
         protocol: "rigorous", or "paper" with all leaks of the released code.
         grid: what the arms choose from.
