@@ -19,6 +19,7 @@ from synaptic_pruning.tasks.classification.models import build_model as classifi
 from synaptic_pruning.tasks.forecasting.models import build_model as forecaster
 
 STEPS, EVENT, WARM = 1000, 20, 5
+RAMP = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
 
 
 def _encoder() -> nn.Module:
@@ -45,7 +46,7 @@ def _loop(name: str, pruned: bool) -> Callable[[], None]:
     model = make().cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     if pruned:
-        sp.SynapticPruner(model, optimizer, total_steps=STEPS, every=EVENT)
+        sp.SynapticPruner(model, optimizer, RAMP, total_steps=STEPS, every=EVENT)
     x = torch.randn(shape, device="cuda")
 
     def turn() -> None:
@@ -61,7 +62,9 @@ def _loop(name: str, pruned: bool) -> Callable[[], None]:
 def main() -> None:
     """Print a line for each network."""
     torch.set_float32_matmul_precision("high")
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, default recipe over {STEPS} steps, AdamW")
+    print(
+        f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, the ramp of docs/recipe.md, {STEPS} steps, AdamW"
+    )
     for name in sys.argv[1:] or NETWORKS:
         loops = [_loop(name, place % 2 == 1) for place in range(4)]
         seconds = alternate(loops, STEPS // EVENT, turn=1, now=time.perf_counter)

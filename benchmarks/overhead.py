@@ -19,16 +19,17 @@ from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
 RUNS = 3
+RULES = {"default": sp.default_rule, "ramp": lambda: sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))}
 PARTS = ("forward", "backward", "optimizer step")
 
 
-def _loop(name: str, pruned: bool, seconds: list[float]) -> Callable[[], None]:
+def _loop(name: str, rule: str | None, seconds: list[float]) -> Callable[[], None]:
     """Return one training step, which adds up in ``seconds`` what its parts take."""
     torch.manual_seed(0)
     model: nn.Module = build_model(name, channels=CHANNELS, length=WINDOW, horizon=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    if pruned:
-        sp.SynapticPruner(model, optimizer, total_steps=STEPS)
+    if rule is not None:
+        sp.SynapticPruner(model, optimizer, RULES[rule](), total_steps=STEPS)
     x, y = torch.randn(BATCH, WINDOW, CHANNELS), torch.randn(BATCH, 1)
 
     def step() -> None:
@@ -46,13 +47,13 @@ def _loop(name: str, pruned: bool, seconds: list[float]) -> Callable[[], None]:
     return step
 
 
-def _measure(name: str) -> None:
+def _measure(name: str, rule: str) -> None:
     parts = [[0.0] * len(PARTS) for _ in range(4)]
-    a, b, c, d = alternate([_loop(name, place % 2 == 1, parts[place]) for place in range(4)], STEPS)
+    a, b, c, d = alternate([_loop(name, rule if place % 2 == 1 else None, parts[place]) for place in range(4)], STEPS)
     whole = sum(a + c)
     extra = [(q + s - p - r) / whole for p, q, r, s in zip(*parts, strict=True)]
     print(
-        f"{name}: {1e3 * statistics.fmean(a + c):.2f} ms a step, with the pruner {cost(mean(b, d), mean(a, c))} "
+        f"{name}, {rule}: {1e3 * statistics.fmean(a + c):.2f} ms a step, pruned {cost(mean(b, d), mean(a, c))} "
         f"({', '.join(f'{part} {100 * x:+.2f}' for part, x in zip(PARTS, extra, strict=True))}; "
         f"of the same: without {cost(c, a)}, with {cost(d, b)})",
         flush=True,
@@ -62,12 +63,13 @@ def _measure(name: str) -> None:
 def main() -> None:
     """Print a line for each run of each network."""
     print(
-        f"batch {BATCH}, window {WINDOW}, default recipe over {STEPS} steps, {torch.get_num_threads()} thread; "
+        f"batch {BATCH}, window {WINDOW}, default and ramp over {STEPS} steps, {torch.get_num_threads()} thread; "
         "± 2 standard errors"
     )
     for name in sys.argv[1:] or ("lstm", "rnn", "patchtst"):
-        for _ in range(RUNS):
-            _measure(name)
+        for rule in RULES:
+            for _ in range(RUNS):
+                _measure(name, rule)
 
 
 if __name__ == "__main__":

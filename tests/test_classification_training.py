@@ -153,7 +153,8 @@ def test_faults_are_told(digits):
     part = Labelled(digits.test.images[:5], model.eval()(digits.test.images[:5]).argmax(1))
     assert images.accuracy(model, part, batch_size=2) == 1
     model = images.build_model("mlp", digits.shape, seed=0, widths=(8,))
-    late = lambda m, o, n: sp.SynapticPruner(m, o, total_steps=10 * n)  # noqa: E731
+    ramp = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
+    late = lambda m, o, n: sp.SynapticPruner(m, o, ramp, total_steps=10 * n)  # noqa: E731
     assert images.train(model, digits, epochs=1, seed=0, attach=late).status == "pruner-unfinished"
 
 

@@ -152,7 +152,7 @@ def _net() -> nn.Sequential:
     torch.manual_seed(3)
     net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3, dtype=torch.bfloat16), nn.Tanh(), nn.Linear(3, 9))
     for parameter in net.parameters():
-        parameter.data = (parameter.data * 8).round() / 8  # many ties
+        parameter.data = ((parameter.data * 8).floor() + 0.5) / 8  # many ties, no zeros
     return net
 
 
@@ -198,9 +198,16 @@ def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     optimizer.step()
 
 
+GROWING: dict[str, Callable[[], sp.Rule]] = {
+    "set": lambda: sp.SET(0.6, drop=0.6, scaled_start=True),
+    "rigl": lambda: sp.RigL(0.6, drop=0.6),
+    "granet": lambda: sp.GraNet(0.6, drop=0.6, begin=0.0, ramp_end=0.5),
+}
+
+
 def _pruned(net: nn.Module, score: str) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
-    rule = sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
+    rule = GROWING[score]() if score in GROWING else sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
     return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=STEPS, every=1)
 
 
@@ -212,10 +219,13 @@ def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.Syn
         for name, p in net.named_parameters()
         for key, value in optimizer.state[p].items()
     }
+    total = pruner.summary().total
+    ends = ("dead_units", "births", "deaths", "mean_age")
     return {
         **state,
         "sparsity": torch.tensor(pruner.sparsity()),
-        "dead": torch.tensor(pruner.summary().total.dead_units),
+        **{name: torch.tensor(getattr(total, name)) for name in ends},
+        "survival": torch.tensor([curve["alive"][-1] for curve in pruner.summary().survival]),
     }
 
 
@@ -258,7 +268,7 @@ def _assert_same(folder: Path, score: str) -> None:
     assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
 
 
-@pytest.mark.parametrize("case", ["fsdp magnitude", "tensor parallel random"])
+@pytest.mark.parametrize("case", ["fsdp magnitude", "tensor parallel random", "fsdp set", "fsdp rigl"])
 def test_training_sharded_over_two_is_that_of_one_process(two: Path, case: str):
     _assert_same(two / case, case.split()[-1])
 
@@ -269,6 +279,9 @@ SLOW = [
     "partly magnitude",
     "fsdp of tensor parallel magnitude",
     "replicas of shards random",
+    "fsdp set",
+    "fsdp of tensor parallel rigl",
+    "partly granet",
 ]
 
 
@@ -278,14 +291,16 @@ def test_training_sharded_over_four_is_that_of_one_process(four: Path, case: str
     _assert_same(four / f"{case} on four", case.split()[-1])
 
 
-def test_resume_on_fewer_ranks(two: Path):
-    _train(0, 1, str(two / "half way"), "fsdp", "magnitude", 7, STEPS)
-    _assert_same(two / "half way", "magnitude")
+@pytest.mark.parametrize("score", ["magnitude", "set"])
+def test_resume_on_fewer_ranks(two: Path, score: str):
+    _train(0, 1, str(two / f"half way {score}"), "fsdp", score, 7, STEPS)
+    _assert_same(two / f"half way {score}", score)
 
 
 @pytest.mark.slow
-def test_resume_on_more_ranks(four: Path):
-    _assert_same(four / "half way too", "magnitude")
+@pytest.mark.parametrize("score", ["magnitude", "rigl"])
+def test_resume_on_more_ranks(four: Path, score: str):
+    _assert_same(four / f"half way too {score}", score)
 
 
 RULES: dict[str, Callable[[], sp.Rule]] = {
@@ -322,7 +337,9 @@ def _data_parallel(rank: int, world: int, folder: str, sharding: str, rule: str)
         torch.save({"masks": masks, "weights": weights, "leaked": leaked}, f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize("case", ["ddp magnitude", "ddp gradient", "ddp disuse", "ddp rigl", "fsdp own data"])
+@pytest.mark.parametrize(
+    "case", ["ddp magnitude", "ddp gradient", "ddp disuse", "ddp rigl", "fsdp own data", "fsdp own data rigl"]
+)
 def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, case: str):
     first, second = (torch.load(two / case / f"{rank}.pt") for rank in range(2))
     for name in ("0.weight", "2.weight"):
@@ -330,9 +347,26 @@ def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, ca
         assert torch.equal(first["weights"][name], second["weights"][name])
         assert (first["weights"][name][~first["masks"][name]] == 0).all()
     # What the ranks exchange has no gradient of a dead weight, but at the events of a rule that grows.
-    assert case == "ddp rigl" or first["leaked"] == second["leaked"] == 0
+    assert "rigl" in case or first["leaked"] == second["leaked"] == 0
     gone = sum(int((~mask).sum()) for mask in first["masks"].values())
     assert gone > 30 if case == "ddp disuse" else gone == round(0.8 * 84)
+
+
+def _trained_on_one(rank: int, world: int, folder: str) -> None:
+    with _group(rank, world, folder):
+        torch.manual_seed(0)
+        net = nn.Linear(40, 40, bias=False)
+        net.weight.data[20:] += torch.randn(20, 1) * torch.randn(40) / 10  # learnt by rows of the second rank alone
+        fully_shard(net)
+        optimizer = torch.optim.Adam(net.parameters())
+        sp.SynapticPruner(net, optimizer, total_steps=20)
+        with pytest.raises(ValueError, match="does not look freshly initialised") as caught:
+            optimizer.step()
+        Path(folder, str(rank)).write_text(str(caught.value))
+
+
+def test_learnt_weights_of_one_rank_stop_every_rank(two: Path):
+    assert (two / "trained on one/0").read_text() == (two / "trained on one/1").read_text()
 
 
 # What each number of processes does, in one start of them: starting takes longer than all of it.
@@ -343,18 +377,22 @@ CASES = {
         "not a number": (_not_a_number,),
         "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
         "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
-        "half way": (_train, "fsdp", "magnitude", 0, 7),
-        "half way too": (_train, "tensor parallel", "magnitude", 0, 7),
+        "fsdp set": (_train, "fsdp", "set", 0, STEPS),
+        "fsdp rigl": (_train, "fsdp", "rigl", 0, STEPS),
+        **{f"half way {score}": (_train, "fsdp", score, 0, 7) for score in ("magnitude", "set")},
+        **{f"half way too {score}": (_train, "tensor parallel", score, 0, 7) for score in ("magnitude", "rigl")},
         "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
         "ddp gradient": (_data_parallel, "ddp", "gradient"),
         "ddp disuse": (_data_parallel, "ddp", "disuse"),
         "ddp rigl": (_data_parallel, "ddp", "rigl"),
         "fsdp own data": (_data_parallel, "fsdp", "gradient"),
+        "fsdp own data rigl": (_data_parallel, "fsdp", "rigl"),
+        "trained on one": (_trained_on_one,),
     },
     4: {
         "ranks by rows": (_ranked, ["rows", "columns", "rows"]),
         "ranks by columns": (_ranked, ["columns", "rows", "columns"]),
         **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},
-        "half way too": (_train, "fsdp", "magnitude", 7, STEPS),
+        **{f"half way too {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "rigl")},
     },
 }

@@ -91,7 +91,9 @@ def _zeros(module: nn.Module) -> float:
 @pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
 def test_one_line_attaches_it(namespace: Any):
     trainer, module = _fit(SynapticPruning(), namespace=namespace)
-    assert _zeros(module) == find_pruner(trainer).sparsity() == 56 / 70
+    pruner = find_pruner(trainer)
+    assert pruner.sparsity() == 56 / 70
+    assert all((module.get_parameter(name)[~mask] == 0).all() for name, mask in pruner.masks().items())
     assert find_pruner(module) is find_pruner(trainer)
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
 
@@ -400,11 +402,12 @@ def test_an_interrupted_fit_lets_go():
             if trainer.global_step == 5:
                 raise RuntimeError("out of memory")
 
-    callback = SynapticPruning()
     module = _module()
     with pytest.raises(RuntimeError, match="out of memory"):
-        _fit(callback, Fail(), module=module)
-    _fit(SynapticPruning(), module=module)
+        _fit(SynapticPruning(), Fail(), module=module)
+    with pytest.raises(ValueError, match="does not look freshly initialised"):
+        _fit(SynapticPruning(), module=module)  # nor does this one keep hold of it
+    _fit(SynapticPruning(RAMP), module=module)
 
 
 def test_manual_optimization():

@@ -168,6 +168,6 @@ def test_moments_that_were_loaded_are_found_and_a_removed_pruner_leaves_zeros(mo
     for step in range(20, 23):
         _step(net, optimizer, step)
     assert any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))
-    with pytest.warns(UserWarning, match="before the last event"):
+    with pytest.warns(UserWarning, match="before the end of the ramp"):
         pruner.remove()
     assert not any(map(torch.count_nonzero, _remembered(net, optimizer, pruner)))

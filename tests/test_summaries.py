@@ -33,7 +33,7 @@ def test_table_by_hand():
 def test_births_deaths_ages_and_cohorts_by_hand():
     synapses = sp.Synapses(nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 2)))
     synapses.keep([torch.tensor([[True, True, True, False]]), torch.ones(2, 1, dtype=torch.bool)])
-    history = History(synapses)
+    history = History(synapses, grows=True)
     for step, first in ((10, [1, 0, 1, 1]), (30, [1, 1, 0, 0]), (40, [1, 0, 0, 1])):
         masks = [torch.tensor([first]).bool(), torch.ones(2, 1, dtype=torch.bool)]
         history.record(step, masks)

@@ -6,15 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaptic_pruning.shards import count_true, total
+from synaptic_pruning.layers import Layer
+from synaptic_pruning.shards import count_true, total, whole
 from synaptic_pruning.synapses import Synapses
 
 
 class History:
     """Count births and deaths at every event, by layer and by generation (the weights born at the same step).
 
-    All weights alive at the start are born at step 0. Only once later births happen is a birth kept for every weight
+    All weights alive at the start are born at step 0. Where later births may happen, a birth is kept for every weight
     (two bytes each).
+
+    Args:
+        synapses: The prunable weights.
+        grows: Whether weights may be born after the start.
 
     Attributes:
         births: Of each layer, weights born after the start.
@@ -29,13 +34,14 @@ class History:
         ([1], [{'born': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
     """
 
-    def __init__(self, synapses: Synapses) -> None:
+    def __init__(self, synapses: Synapses, *, grows: bool = False) -> None:
         self._layers = synapses.layers
         self.births = [0] * len(self._layers)
         self.deaths = [0] * len(self._layers)
         self._born_at = [0]  # the step of each generation
         self._sizes = [[(0, synapses.count)]]  # of each generation: (step, alive)
-        self._generation: list[Tensor] | None = None  # of each weight, as place in the two lists above
+        # Of each weight, as place in the two lists above.
+        self._generation = [torch.zeros_like(x.alive, dtype=torch.int16) for x in self._layers] if grows else None
 
     @property
     def last(self) -> int:
@@ -58,25 +64,30 @@ class History:
             self.births[place] += births[place]
             self.deaths[place] += layer.count + births[place] - kept[place]
         if any(births):
-            if self._generation is None:
-                self._generation = [torch.zeros_like(mask, dtype=torch.int16) for mask in masks]
+            assert self._generation is not None
             self._generation = [
                 generation.to(new.device).masked_fill(new, len(self._born_at))
                 for generation, new in zip(self._generation, born, strict=True)
             ]
             self._born_at.append(step)
             self._sizes.append([])
-        self._extend(step, [sum(kept)] if self._generation is None else self._alive(self._generation, masks))
+        if self._generation is None:
+            self._extend(step, [sum(kept)])
+        else:
+            self._extend(step, self._count(self._generation, masks, self._layers).sum(0).tolist())
         return kept
 
     def mean_age(self, place: int, step: int) -> float:
-        """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive."""
+        """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive.
+
+        Of a shard, every rank must call it.
+        """
         layer = self._layers[place]
         if layer.count == 0:
             return 0.0
         if self._generation is None:
             return float(step)
-        counts = self._count(self._generation[place], layer.alive)
+        counts: list[int] = self._count([self._generation[place]], [layer.alive], [layer])[0].tolist()
         return step - sum(born * n for born, n in zip(self._born_at, counts, strict=True)) / layer.count
 
     def survival(self) -> list[dict[str, Any]]:
@@ -92,13 +103,18 @@ class History:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything recorded as plain values and tensors."""
+        """Return everything recorded as plain values and tensors, laid out as their parameters are."""
+        # Gloo, which may gather a sharded one, knows no int16.
+        generation = self._generation and [
+            g.clone() if layer.shard is None else layer.laid_out(g.to(torch.int32))
+            for layer, g in zip(self._layers, self._generation, strict=True)
+        ]
         return {
             "births": list(self.births),
             "deaths": list(self.deaths),
             "born_at": list(self._born_at),
             "sizes": [list(sizes) for sizes in self._sizes],
-            "generation": None if self._generation is None else [g.clone() for g in self._generation],
+            "generation": generation,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -106,8 +122,9 @@ class History:
         self.births, self.deaths = list(state["births"]), list(state["deaths"])
         self._born_at = list(state["born_at"])
         self._sizes = [[(step, alive) for step, alive in sizes] for sizes in state["sizes"]]
-        generation = state["generation"]
-        self._generation = None if generation is None else [g.clone() for g in generation]
+        if state["generation"] is not None:
+            parts = zip(self._layers, state["generation"], strict=True)
+            self._generation = [layer.part_of(whole(g)).to(torch.int16, copy=True) for layer, g in parts]
 
     def _totals(self, *masks: Sequence[Tensor]) -> list[list[int]]:
         """Count the True entries of each layer in each of these masks, over all ranks."""
@@ -119,10 +136,8 @@ class History:
         for sizes, count in zip(self._sizes, alive, strict=True):
             sizes.append((step, count))
 
-    def _alive(self, generation: Sequence[Tensor], masks: Sequence[Tensor]) -> list[int]:
-        """Count the alive weights of every generation."""
-        counts = [self._count(g, mask) for g, mask in zip(generation, masks, strict=True)]
-        return [sum(column) for column in zip(*counts, strict=True)]
-
-    def _count(self, generation: Tensor, mask: Tensor) -> list[int]:
-        return generation[mask].to(torch.int64).bincount(minlength=len(self._born_at)).tolist()
+    def _count(self, generation: Sequence[Tensor], masks: Sequence[Tensor], layers: Sequence[Layer]) -> Tensor:
+        """Count the alive weights of every generation in these layers, over all ranks: a row a layer."""
+        n = len(self._born_at)
+        counts = [g[mask].to(torch.int64).bincount(minlength=n) for g, mask in zip(generation, masks, strict=True)]
+        return total(torch.stack([count.cpu() for count in counts]), [layer.shard for layer in layers])

@@ -56,9 +56,15 @@ class Layer:
 
     def mask(self) -> Tensor:
         """Return a copy of the mask in the parameter's own shape and layout."""
-        return (
-            self.alive.clone() if self.shard is None or self.shard.wrap is None else self.shard.wrap(self.alive.clone())
-        )
+        return self.laid_out(self.alive.clone())
+
+    def laid_out(self, part: Tensor) -> Tensor:
+        """Return a tensor of which this is the rank's part, in the parameter's own layout."""
+        return part if self.shard is None or self.shard.wrap is None else self.shard.wrap(part)
+
+    def part_of(self, whole: Tensor) -> Tensor:
+        """Return this rank's part of a whole tensor of the parameter's shape."""
+        return whole if self.shard is None else self.shard.take(whole)
 
     def keep(self, mask: Tensor, count: int | None = None) -> None:
         """Take a new mask of the shape of `weight`, True where it is alive; of a shard, every rank must call it.

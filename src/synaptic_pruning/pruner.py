@@ -15,10 +15,10 @@ from synaptic_pruning.optimizers import innermost, skipped, untraced
 from synaptic_pruning.prunable import unwrap
 from synaptic_pruning.roots import LIFT_EVERY, Roots
 from synaptic_pruning.rules import Rule
-from synaptic_pruning.rules.to_sparsity import ToSparsity
-from synaptic_pruning.schedules import cubic
-from synaptic_pruning.shards import count_true, total
+from synaptic_pruning.rules.growth import SET
+from synaptic_pruning.shards import count_true
 from synaptic_pruning.silence import Silence
+from synaptic_pruning.start import Start
 from synaptic_pruning.summaries import Summary
 from synaptic_pruning.synapses import Synapses
 
@@ -27,12 +27,13 @@ _FORMAT = 1
 
 
 def default_rule() -> Rule:
-    """Return the default recipe: global magnitude, a fast-first cubic to 80 % from 30 % to 80 % of training.
+    """Return the default recipe: a fifth of the weights from the first step on, the weakest giving way to new ones.
 
-    It changes nothing until its first event, so that it may be attached to any network, trained, resumed or sharded. A
-    fresh network forecasts better with ``SET(0.8, scaled_start=True)`` at twice the learning rate. See docs/recipe.md.
+    It is for fresh networks, and trains best at about twice the learning rate of the dense one; on weights that look
+    trained it raises `ValueError` at the first step. Prune those with ``ToSparsity(cubic(0.8, begin=0.3, end=0.8))``.
+    What both were chosen on: docs/recipe.md.
     """
-    return ToSparsity(cubic(0.8, begin=0.3, end=0.8))
+    return SET(0.8, scaled_start=True)
 
 
 class SynapticPruner:
@@ -49,7 +50,7 @@ class SynapticPruner:
             ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
         optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
             prunable parameter.
-        rule: What dies when; default `default_rule`.
+        rule: What dies when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
@@ -60,7 +61,8 @@ class SynapticPruner:
 
     Raises:
         ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
-            another pruner holds.
+            another pruner holds; at the first step, a rule for fresh networks on weights that have learnt something, or
+            weights put into the network after the pruner had removed some.
 
     Attributes:
         steps: Real optimizer steps seen so far.
@@ -107,13 +109,8 @@ class SynapticPruner:
         self._finished = False
         claim(self.synapses.layers, self.optimizer, self)
         try:
-            start = self.rule.attach(model, self.synapses)
-            taken_up = None if earlier is None else self._still_fitting(earlier)
-            if state is None:
-                self.synapses.keep(start if taken_up is None else taken_up)
-                if taken_up is None:
-                    self.rule.started(self.synapses)
-            self.history = History(self.synapses)
+            self._start = Start(self.rule, model, self.synapses, earlier=earlier, resumed=state is not None)
+            self.history = History(self.synapses, grows=self.rule.grows)
             self._silence = Silence(self.synapses.layers)
             self._roots = Roots(self.synapses.layers, self.optimizer)
             if state is not None:
@@ -121,7 +118,7 @@ class SynapticPruner:
         except BaseException:
             release(self.synapses.layers, self)
             raise
-        self._finished |= earlier is not None and taken_up is not None and bool(earlier["finished"])
+        self._finished |= self._start.finished
         self._next = self._next_event()
         self._silence_all()
         self._hooks = [
@@ -193,8 +190,8 @@ class SynapticPruner:
         """Go on where `state_dict` was taken; call it after the model's and the optimizer's own ``load_state_dict``.
 
         Raises:
-            ValueError: The checkpoint is not a pruner's, or belongs to another model (the names that differ are given);
-                nothing was loaded.
+            ValueError: The checkpoint is not a pruner's, or belongs to another model (the names that differ are given),
+                or the pruner was attached to loaded weights and has zeroed them; nothing was loaded.
         """
         if state.get("format") != _FORMAT:
             raise ValueError(
@@ -205,7 +202,7 @@ class SynapticPruner:
                 f"the checkpoint was made with the rule {state['rule']} and this pruner has "
                 f"{type(self.rule).__name__}; give the pruner the same rule"
             )
-        self.synapses.load_state_dict(state)
+        self._start.give_way(self.synapses.read_masks(state))
         self.rule.load_state_dict(state["memory"])
         self.history.load_state_dict(state["history"])
         self.steps = int(state["steps"])
@@ -231,14 +228,16 @@ class SynapticPruner:
         self._roots.lower()
         self.rule.detach()
         release(self.synapses.layers, self)
-        if self.steps > 0 and not self._finished:
+        if self.steps > 0 and not self.ramp_finished:
             warnings.warn(
-                f"training ended at step {self.steps} of total_steps={self.total_steps}, before the last event, at "
-                f"{self.sparsity():.1%} sparsity; set total_steps to the number of optimizer steps you take",
+                f"training ended at step {self.steps} of total_steps={self.total_steps}, before the end of the ramp, "
+                f"at {self.sparsity():.1%} sparsity; set total_steps to the number of optimizer steps you take",
                 stacklevel=2,
             )
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        if self.steps == 0:
+            self._start.check()
         if self.steps % LIFT_EVERY == 0 or self.steps == self.history.last:
             self._roots.lift()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -323,16 +322,6 @@ class SynapticPruner:
         self.synapses.keep(masks, counts=self.history.record(self.steps, masks))
         self._finished = progress >= self.rule.end
         self._silence_all()
-
-    def _still_fitting(self, earlier: Mapping[str, Any]) -> list[Tensor] | None:
-        """Return the masks of an earlier training if the weights are still zero where that one pruned."""
-        try:
-            masks = self.synapses.read_masks(earlier)
-        except ValueError:
-            return None
-        layers = self.synapses.layers
-        wrong = [(x.weight.detach().cpu()[~mask.cpu()] != 0).sum() for x, mask in zip(layers, masks, strict=True)]
-        return None if total(torch.stack(wrong), [x.shard for x in layers]).any() else masks
 
     def _silence_all(self) -> None:
         self._silence.refresh()

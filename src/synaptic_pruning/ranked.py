@@ -37,9 +37,17 @@ class Scores:
     shard: Shard | None = None
 
     @classmethod
-    def of(cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None) -> "Scores":
-        """Take the entries of a tensor, of any shape, as the scores themselves; of a DTensor, this rank's part."""
+    def of(
+        cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None, shard: Shard | None = None
+    ) -> "Scores":
+        """Take the entries of a tensor, of any shape, as the scores themselves; of a DTensor, this rank's part.
+
+        Args:
+            tensor: The scores; of a tensor that several ranks share, a DTensor, or this rank's part and ``shard``.
+            name: As for the class.
+            alive: As for the class.
+            shard: As for the class, where ``tensor`` is a plain one.
+        """
         flat = local(tensor.detach()).reshape(-1)
-        return cls(
-            name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive, Shard.of(tensor)
-        )
+        shard = Shard.of(tensor) if shard is None else shard
+        return cls(name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive, shard)

@@ -119,6 +119,15 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def gather(state: Any) -> Any:
+    """Return nested dicts and lists with every DTensor in them made `whole`; every rank must call it."""
+    if isinstance(state, dict):
+        return {key: gather(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [gather(value) for value in state]
+    return whole(state) if isinstance(state, Tensor) else state
+
+
 def count_true(masks: Sequence[Tensor]) -> list[int]:
     """Return how many entries of each mask are True, on this rank; a device is waited for once.
 

@@ -111,19 +111,13 @@ class Synapses:
             "shapes": {layer.name: list(layer.parameter.shape) for layer in self.layers},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the masks of a `state_dict`, packed, whole or sharded; the weights are not touched.
-
-        Raises:
-            ValueError: The prunable parameters differ by name or shape; nothing was loaded.
-        """
-        self.keep(self.read_masks(state))
-
     def read_masks(self, state: Mapping[str, Any]) -> list[Tensor]:
-        """Return the masks of a `state_dict` without taking them: for each layer one of the shape of its ``weight``.
+        """Return the masks of a `state_dict`: for each layer one of the shape of its ``weight``.
+
+        Masks may be packed, whole or sharded.
 
         Raises:
-            ValueError: As for `load_state_dict`.
+            ValueError: The prunable parameters differ by name or shape.
         """
         mine = {layer.name: list(layer.parameter.shape) for layer in self.layers}
         theirs = {name: list(shape) for name, shape in state["shapes"].items()}
@@ -142,5 +136,4 @@ class Synapses:
 
 
 def _read(mask: Tensor, layer: Layer) -> Tensor:
-    mask = whole(mask) if mask.dtype is torch.bool else unpack(mask, layer.parameter.shape)
-    return mask if layer.shard is None else layer.shard.take(mask)
+    return layer.part_of(whole(mask) if mask.dtype is torch.bool else unpack(mask, layer.parameter.shape))

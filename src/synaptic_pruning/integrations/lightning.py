@@ -27,10 +27,10 @@ class SynapticPruning(Callback):
     A `SynapticPruner` is bound when training starts and detached when it ends; validation, test and prediction are
     left alone. Masks travel in the Trainer's checkpoints. A second ``fit`` of a network that still has its zeros goes
     on with the same masks (a ramp that had ended stays ended, any other starts again from where it was); a network
-    without them starts dense. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
+    without them is started on anew. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
 
     Args:
-        rule: What dies when; default `default_rule`.
+        rule: What dies when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
         every: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
@@ -92,7 +92,7 @@ class SynapticPruning(Callback):
         """Say so when the checkpoint has no masks; `load_state_dict` is not called then."""
         if not checkpoint.get("callbacks", {}).get(self.state_key):
             warnings.warn(
-                "the checkpoint holds no masks of SynapticPruning, so pruning starts again from a dense network; "
+                "the checkpoint holds no masks of SynapticPruning, so pruning starts anew, as on any trained network; "
                 "resume from one that was written with this callback in the Trainer",
                 stacklevel=2,
             )

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from synaptic_pruning.pruner import SynapticPruner
 from synaptic_pruning.rules import Rule
-from synaptic_pruning.shards import whole
+from synaptic_pruning.shards import gather
 
 FILE = "synaptic_pruning.pt"
 
@@ -26,7 +26,7 @@ class SynapticPruning(TrainerCallback):
     a model that still has its zeros goes on with the same masks; see ``earlier`` of `SynapticPruner`.
 
     Args:
-        rule: What dies when; default `default_rule`.
+        rule: What dies when; default `default_rule`, for fresh networks.
         every: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
         exclude: As for `SynapticPruner`.
@@ -109,8 +109,7 @@ class SynapticPruning(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the masks into the checkpoint folder."""
         assert self.pruner is not None
-        masks = self.pruner.state_dict()
-        masks["masks"] = {name: whole(mask) for name, mask in masks["masks"].items()}
+        masks = gather(self.pruner.state_dict())
         folder = _folder(args, state)
         if state.is_world_process_zero and folder.is_dir():
             unfinished = folder / f"{FILE}.unfinished"

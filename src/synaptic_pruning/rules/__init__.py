@@ -54,6 +54,14 @@ class Rule(ABC):
         """
         return [layer.alive for layer in synapses.layers]
 
+    def objection(self, synapses: Synapses) -> str:
+        """Return why these weights must not be started on, with what to do instead; empty where they may.
+
+        Asked before anything is removed, never on resuming. It becomes an error at the first step, unless a checkpoint
+        of the pruner is loaded before.
+        """
+        return ""
+
     def started(self, synapses: Synapses) -> None:
         """Change weights that survive the start; called once, after its masks are in force, never on resuming."""
 

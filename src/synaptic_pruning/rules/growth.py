@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.fresh import find_trained
 from synaptic_pruning.layers import Layer
 from synaptic_pruning.ranked import Scores
 from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity, layer_scores, shares, survivors
 from synaptic_pruning.schedules import cubic
 from synaptic_pruning.scores import Piece, random
+from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.synapses import Synapses
 from synaptic_pruning.threshold import lowest
 
@@ -37,7 +39,8 @@ class SET(Rule):
             learning rate of the dense network (docs/recipe.md).
 
     Raises:
-        ValueError: A number outside its range.
+        ValueError: A number outside its range; at the first step, if ``scaled_start`` was asked for on weights that
+            do not look freshly drawn (`find_trained`), of which nothing is removed then.
 
     Source: Mocanu et al. (2018); the cosine is from Dettmers & Zettlemoyer (2019); on the scale of sparse initial
     weights, Evci et al. (2022), Gradient Flow in Sparse Neural Networks.
@@ -51,6 +54,7 @@ class SET(Rule):
         0.5
     """
 
+    shardable: ClassVar[bool] = True
     grows: ClassVar[bool] = True
 
     sparsity: float = 0.9
@@ -85,11 +89,20 @@ class SET(Rule):
         """The sparsity is there from the start."""
         return 0.0
 
+    def objection(self, synapses: Synapses) -> str:
+        """Object to a scaled start on weights that do not look freshly drawn."""
+        trained = find_trained(synapses.layers) if self.scaled_start else ""
+        return trained and (
+            f"{trained} does not look freshly initialised, and {type(self).__name__} with scaled_start=True (as by "
+            f"default) would remove {self.sparsity:.0%} of the weights at random; prune what has been learnt with "
+            "rule=ToSparsity(cubic(0.8, begin=0.3, end=0.8)), or, to resume, load the pruner's state"
+        )
+
     @torch.no_grad()
     def started(self, synapses: Synapses) -> None:
         """Scale the survivors where that is wanted."""
         for layer in synapses.layers if self.scaled_start else ():
-            layer.parameter.mul_((layer.size / layer.count) ** 0.5)
+            layer.weight.mul_((layer.size / layer.count) ** 0.5)
 
     def update(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return masks in which weak connections gave way to new ones; see `Rule.update`."""
@@ -98,9 +111,10 @@ class SET(Rule):
         if progress >= self.end:
             return kept
         fraction = self.drop / 2 * (1 + math.cos(math.pi * progress / self.end))
+        alive = total(torch.tensor(count_true(kept)), [layer.shard for layer in synapses.layers]).tolist()
         return [
-            self._swap(layer, mask, place, fraction)
-            for place, (layer, mask) in enumerate(zip(synapses.layers, kept, strict=True))
+            self._swap(layer, mask, place, min(round(fraction * count), layer.size - layer.count))
+            for place, (layer, mask, count) in enumerate(zip(synapses.layers, kept, alive, strict=True))
         ]
 
     def thin(self, synapses: Synapses, progress: float) -> list[Tensor]:
@@ -108,10 +122,10 @@ class SET(Rule):
         return [layer.alive for layer in synapses.layers]
 
     def appeal(self, layer: Layer, place: int) -> Tensor:
-        """Return how much each place of a layer invites growth, flat; among the dead ones the largest grow."""
+        """Return how much each place of this rank's part invites growth, flat; among the dead the largest grow."""
         # Hashes of seed, event and place alone: every rank and a resumed run agree.
         score = random(self.seed << 32 | self._events)
-        return score(Piece(layer.parameter.detach().reshape(-1), None, place, 0))
+        return score(Piece(layer.weight.detach().reshape(-1), None, place, 0, layer.shard))
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many events passed, on which random growth depends."""
@@ -121,14 +135,13 @@ class SET(Rule):
         """Go on where `state_dict` was taken."""
         self._events = state["events"]
 
-    def _swap(self, layer: Layer, kept: Tensor, place: int, fraction: float) -> Tensor:
-        free = layer.alive.numel() - layer.count  # places that were dead before this event
-        swapped = min(round(fraction * int(kept.sum())), free)
+    def _swap(self, layer: Layer, kept: Tensor, place: int, swapped: int) -> Tensor:
         if swapped == 0:
             return kept
-        weak = layer.parameter.detach().abs()
-        dying = lowest([Scores.of(weak, layer.name, kept.reshape(-1))], swapped)[0]
-        wanted = Scores.of(-self.appeal(layer, place), f"growth of {layer.name}", ~layer.alive.reshape(-1))
+        weak = layer.weight.detach().abs()
+        dying = lowest([Scores.of(weak, layer.name, kept.reshape(-1), layer.shard)], swapped)[0]
+        places = ~layer.alive.reshape(-1)  # dead before this event: what died at it is not reborn
+        wanted = Scores.of(-self.appeal(layer, place), f"growth of {layer.name}", places, layer.shard)
         born = lowest([wanted], swapped)[0]
         return (kept.reshape(-1) & ~dying | born).view_as(kept)
 
@@ -203,17 +216,16 @@ class GraNet(RigL):
 
 
 def dense_gradients(synapses: Synapses) -> list[Tensor]:
-    """Return the size of every weight's gradient; zeros where a parameter has none."""
+    """Return the size of every weight's gradient, of this rank's part; zeros where a parameter has none."""
     return [
-        torch.zeros_like(layer.parameter) if layer.parameter.grad is None else layer.parameter.grad.abs()
-        for layer in synapses.layers
+        torch.zeros_like(layer.weight) if layer.gradient is None else layer.gradient.abs() for layer in synapses.layers
     ]
 
 
 def _erdos_renyi(synapses: Synapses, sparsity: float, most: float) -> list[int]:
     """Divide the missing weights: density proportional to Σ dims / Π dims, layers that would exceed 1 stay dense."""
-    sizes = [layer.alive.numel() for layer in synapses.layers]
-    raw = [sum(layer.alive.shape) / size for layer, size in zip(synapses.layers, sizes, strict=True)]
+    sizes = [layer.size for layer in synapses.layers]
+    raw = [sum(layer.parameter.shape) / size for layer, size in zip(synapses.layers, sizes, strict=True)]
     dense: set[int] = set()
     while True:
         alive = synapses.total * (1 - sparsity) - sum(sizes[i] for i in dense)
