@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from synaptic_pruning.study.arms import ARMS, Grid
+import synaptic_pruning as sp
+from synaptic_pruning.study.arms import ARMS, RECIPES, SYNAPTIC, Grid
 from synaptic_pruning.study.plan import Plan, expand
 from synaptic_pruning.study.spec import presets, read_spec
 from synaptic_pruning.tasks.forecasting.series import DataError
@@ -66,6 +67,11 @@ def test_a_spec_becomes_a_plan(write):
     assert len(cells) == 2 * 2 * 2 * 4 * 3
     rates = {(cell.model, cell.regime.sparsity, cell.learning_rate) for cell in cells}
     assert rates == {(m, s, lr * (2 if s else 1)) for m, lr in (("rnn", 1e-2), ("lstm", 3e-3)) for s in (0, 0.5, 0.9)}
+
+
+def test_what_users_get_by_default_is_what_the_studies_train():
+    assert sp.default_rule() == RECIPES[SYNAPTIC](0.8, 0)
+    assert 0.8 in Grid().sparsity
 
 
 def test_what_is_left_out_has_a_default(write):
