@@ -14,6 +14,7 @@ RESULTS = ROOT / "docs" / "results"
 PRESETS = ROOT / "src" / "synaptic_pruning" / "study" / "presets"
 PUBLISHED = {
     "standard": PRESETS / "standard.toml",
+    "unseen": RESULTS / "unseen.toml",
     "confirmation": RESULTS / "confirmation.toml",
     "controls": RESULTS / "controls.toml",
     "smoke": PRESETS / "smoke.toml",
