@@ -6,7 +6,7 @@ Several times faster than finding the k-th digit by digit, as `threshold` does w
 import torch
 from torch import Tensor
 
-from synaptic_pruning.keys import FoundNaN, as_integers, refuse_nan
+from synaptic_pruning.keys import FoundNaN, refuse_nan
 
 _SAMPLE = 1 << 11
 
@@ -15,7 +15,7 @@ def lowest_of_few(values: Tensor, k: int, alive: Tensor | None = None) -> Tensor
     """Mark the k smallest that are alive, ties by position; None where one is NaN or fewer are alive.
 
     Args:
-        values: Float32 or float64, shape (n,); they are lost.
+        values: Float32 or float64, shape (n,).
         k: From 1 to n.
         alive: Which take part; None when all do.
 
@@ -23,30 +23,32 @@ def lowest_of_few(values: Tensor, k: int, alive: Tensor | None = None) -> Tensor
         >>> lowest_of_few(torch.tensor([5.0, 1.0, 3.0, 1.0, 1.0]), k=2)
         tensor([False,  True, False,  True, False])
     """
+    # Only those that take part are ranked: in a sparse layer few of all are alive.
+    part = None if alive is None else alive.nonzero().squeeze(1)
+    found = values if part is None else values[part]
+    if k > len(found):
+        return None
     try:
-        refuse_nan(values, alive)
+        refuse_nan(found, None)
     except FoundNaN:
         return None
-    keys = as_integers(values, alive)
-    places = _smallest(keys, k)
-    if alive is not None and bool((keys[places] == torch.iinfo(keys.dtype).max).any()):
-        return None
-    return torch.zeros_like(keys, dtype=torch.bool).index_fill_(0, places, True)
+    places = _smallest(found, k)
+    return torch.zeros_like(values, dtype=torch.bool).index_fill_(0, places if part is None else part[places], True)
 
 
-def _smallest(keys: Tensor, k: int) -> Tensor:
-    """Return the places of the k smallest integers, in order; of equal ones the first."""
-    step = max(1, len(keys) // _SAMPLE)
-    sample = keys[::step]
+def _smallest(values: Tensor, k: int) -> Tensor:
+    """Return the places of the k smallest numbers, in order; of equal ones the first."""
+    step = max(1, len(values) // _SAMPLE)
     # Five standard deviations above what is expected, so that hardly ever too few come into question.
     rank = int(k / step + 5 * (k / step) ** 0.5) + 1
-    limit = sample.kthvalue(rank).values if step > 1 and rank < len(sample) else torch.iinfo(keys.dtype).max
-    places = (keys <= limit).nonzero().squeeze(1)
-    if len(places) < k:
-        places = torch.arange(len(keys), device=keys.device)
-    found = keys[places]
+    places = None
+    if step > 1 and rank < (len(values) + step - 1) // step:
+        places = (values <= values[::step].kthvalue(rank).values).nonzero().squeeze(1)
+        places = places if len(places) >= k else None
+    found = values if places is None else values[places]
     last = found.kthvalue(k).values
     taken = found < last
     ties = k - int(taken.count_nonzero())
     taken[(found == last).nonzero().squeeze(1)[:ties]] = True
-    return places[taken]
+    taken = taken.nonzero().squeeze(1)
+    return taken if places is None else places[taken]

@@ -114,14 +114,14 @@ def _random(seed: int, piece: Piece) -> Tensor:
 def _scramble(x: Tensor) -> Tensor:
     """SplitMix64's output function on int64, which wraps around as its unsigned arithmetic does."""
     x = x * -7046029254386353131
-    x = (x ^ _shift(x, 30)) * -4658895280553007687
-    x = (x ^ _shift(x, 27)) * -7723592293110705685
-    return x ^ _shift(x, 31)
+    x.bitwise_xor_(_shift(x, 30)).mul_(-4658895280553007687)
+    x.bitwise_xor_(_shift(x, 27)).mul_(-7723592293110705685)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Shift right and fill with zeros, which int64's own shift does not."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 SCORES: dict[str, Score] = {"magnitude": magnitude, "usage": usage, "gradient": gradient, "random": random()}
