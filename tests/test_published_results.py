@@ -1,6 +1,7 @@
 """Every p-value that docs/results publishes, computed again from the committed table with plain SciPy."""
 
 import json
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -140,3 +141,22 @@ def test_the_costs_of_the_released_protocol(released):
         for arm in ("dropout", "vos2025"):
             said = " | ".join(f"{ratio:.2f}" for ratio in ratios[arm])
             assert f"| {arm} | {said} |" in section.partition(f"| {column} ")[2].partition("\n\n")[0]
+
+
+def test_the_default_alone_is_what_the_page_says():
+    script = runpy.run_path(str(RESULTS.parents[1] / "benchmarks" / "default_alone.py"))
+    page = (RESULTS.parent / "results.md").read_text()
+    for line in script["table"](pd.read_parquet(RESULTS / "default.parquet")):
+        assert f"{line}\n" in page
+
+
+def test_the_default_alone_is_made_of_trainings_of_the_studies():
+    trained = pd.read_parquet(RESULTS / "default.parquet")
+    assert not trained.duplicated(["study", "dataset", "model", "sparsity", "seed"]).any()
+    for name, own in trained.groupby("study"):
+        runs = pd.read_parquet(RESULTS / f"{name}.parquet")
+        runs = runs[runs["arm"] == "synaptic"]
+        chosen = runs.assign(sparsity=runs["setting"].str.removeprefix("sparsity ").astype(float))
+        both = chosen.merge(own, on=["dataset", "model", "sparsity", "seed"], validate="one_to_one")
+        assert len(both) == len(chosen) == len(own) / 2
+        assert (both["mae_x"] == both["mae_y"]).all()
