@@ -25,6 +25,7 @@ from turns import EVENT, STEPS, Clock, cost, mean, take_turns
 import synaptic_pruning as sp
 
 WINDOW = 30
+RAMP = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
 
 
 class Size(NamedTuple):
@@ -59,7 +60,7 @@ def _data() -> TensorDataset:
 def _loop(pruned: bool, clock: Clock, net: nn.Module, call: nn.Module | None = None) -> None:
     optimizer = torch.optim.Adam(net.parameters())
     if pruned:
-        sp.SynapticPruner(net, optimizer, total_steps=size.steps, every=EVENT)
+        sp.SynapticPruner(net, optimizer, RAMP, total_steps=size.steps, every=EVENT)
     for x, y in DataLoader(_data(), size.batch):
         optimizer.zero_grad()
         (call or net)(x, y)["loss"].backward()
@@ -94,7 +95,7 @@ def lightning(pruned: bool, clock: Clock) -> None:
 
     trainer = pl.Trainer(
         max_epochs=1,
-        callbacks=[SynapticPruning(every=EVENT)] if pruned else [],
+        callbacks=[SynapticPruning(RAMP, every=EVENT)] if pruned else [],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -125,7 +126,7 @@ def transformers(pruned: bool, clock: Clock) -> None:
             report_to="none",
             disable_tqdm=True,
         )
-        callbacks = [SynapticPruning(every=EVENT), Watch()] if pruned else [Watch()]
+        callbacks = [SynapticPruning(RAMP, every=EVENT), Watch()] if pruned else [Watch()]
         Trainer(Network(), arguments, train_dataset=data, callbacks=callbacks).train()
 
 
@@ -139,7 +140,7 @@ def accelerate(pruned: bool, clock: Clock) -> None:
         net, torch.optim.Adam(net.parameters()), DataLoader(_data(), size.batch)
     )
     if pruned:
-        sp.SynapticPruner(net, optimizer, total_steps=size.steps, every=EVENT)
+        sp.SynapticPruner(net, optimizer, RAMP, total_steps=size.steps, every=EVENT)
     for x, y in loader:
         optimizer.zero_grad()
         accelerator.backward(net(x, y)["loss"])
