@@ -14,10 +14,10 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from synaptic_pruning.study.arms import SYNAPTIC
+from synaptic_pruning.study.blocks import blocks
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STUDIES = ("standard", "unseen")
-KEY = ["dataset", "model"]
 
 
 def gather(folders: list[str]) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def gather(folders: list[str]) -> pd.DataFrame:
             if regime["recipe"] == SYNAPTIC and cell["seed"] in seeds:
                 place = folder.name, cell["dataset"], cell["model"], regime["sparsity"], cell["seed"]
                 rows.append((*place, record["answers"]["0"]["mae"]))
-    return pd.DataFrame(rows, columns=["study", *KEY, "sparsity", "seed", "mae"])
+    return pd.DataFrame(rows, columns=["study", "dataset", "model", "sparsity", "seed", "mae"])
 
 
 def table(trained: pd.DataFrame) -> list[str]:
@@ -42,11 +42,11 @@ def table(trained: pd.DataFrame) -> list[str]:
     ]
     for study, name in zip(STUDIES, ("first 2,000", "4,001 to 6,000"), strict=True):
         runs = pd.read_parquet(RESULTS / f"{study}.parquet")
-        errors = runs.groupby([*KEY, "arm"])["mae"].mean().unstack()
-        fixed = trained[trained["study"] == study].groupby([*KEY, "sparsity"])["mae"].mean().unstack()
-        blocks = errors.join(fixed).map(np.log).groupby("dataset").mean()
+        fixed = trained[trained["study"] == study].rename(columns={"sparsity": "arm"})
+        fixed = fixed.assign(length=runs["length"].iloc[0], horizon=runs["horizon"].iloc[0])
+        errors = np.log(blocks(pd.concat([runs, fixed])))
         for other in ("none", "dropout", "mc-dropout"):
-            cells = [_against(blocks[arm] - blocks[other]) for arm in (0.8, 0.5, "synaptic")]
+            cells = [_against(errors[arm] - errors[other]) for arm in (0.8, 0.5, "synaptic")]
             lines.append(f"| {name} | {other} | {' | '.join(cells)} |")
     return lines
 

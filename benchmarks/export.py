@@ -24,8 +24,9 @@ import onnxruntime
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from turns import RAMP
 
-from synaptic_pruning import SynapticPruner, ToSparsity, cubic, export
+from synaptic_pruning import SynapticPruner, export
 from synaptic_pruning.export.timing import side_by_side
 from synaptic_pruning.tasks.forecasting import predict, train
 from synaptic_pruning.tasks.forecasting.datasets import embedded
@@ -164,14 +165,13 @@ def size(name: str, sparsity: float) -> None:
 
 def trained() -> None:
     """LSTM and PatchTST forecasters, pruned while training, on three series: error, bytes, latency before and after."""
-    ramp = ToSparsity(cubic(0.8, begin=0.3, end=0.8))
     for series in embedded():
         task = make_task(series, length=30)
         for name in ("lstm", "patchtst"):
             torch.manual_seed(0)
             model = build_model(name, channels=1, length=30, horizon=1, unit=task.unit)
             run = train(
-                model, task, epochs=20, seed=0, attach=lambda m, o, n: SynapticPruner(m, o, ramp, total_steps=n)
+                model, task, epochs=20, seed=0, attach=lambda m, o, n: SynapticPruner(m, o, RAMP, total_steps=n)
             )
             line = [f"{series.name:9} {name:8} {run.sparsity:4.0%}"]
             for batch in (1, 32):

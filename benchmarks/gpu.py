@@ -12,14 +12,13 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from turns import alternate, mean
+from turns import RAMP, alternate, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification.models import build_model as classifier
 from synaptic_pruning.tasks.forecasting.models import build_model as forecaster
 
 STEPS, EVENT, WARM = 1000, 20, 5
-RAMP = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
 
 
 def _encoder() -> nn.Module:

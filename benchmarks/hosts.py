@@ -20,12 +20,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from turns import EVENT, STEPS, Clock, cost, mean, take_turns
+from turns import EVENT, RAMP, STEPS, Clock, cost, mean, take_turns
 
 import synaptic_pruning as sp
 
 WINDOW = 30
-RAMP = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
 
 
 class Size(NamedTuple):

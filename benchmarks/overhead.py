@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from turns import STEPS, alternate, cost, mean
+from turns import RAMP, STEPS, alternate, cost, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
 RUNS = 3
-RULES = {"default": sp.default_rule, "ramp": lambda: sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))}
+RULES = {"default": sp.default_rule, "ramp": lambda: RAMP}
 PARTS = ("forward", "backward", "optimizer step")
 
 

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-STEPS, EVENT = 2000, 40  # the default recipe has an event every fiftieth of training
+import synaptic_pruning as sp
+
+STEPS, EVENT = 2000, 40  # by default there is an event every fiftieth of training
+RAMP = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))  # of docs/recipe.md: what most published figures prune by
 TURN = 10  # steps
 
 # What a training calls after each of its steps.

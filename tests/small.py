@@ -25,6 +25,11 @@ def learn_step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> N
     optimizer.step()
 
 
+def dead_are_zero(net: nn.Module, pruner: sp.SynapticPruner) -> bool:
+    """Of a rule that grows, zeros tell less: weights that were born and got no gradient yet are zeros too."""
+    return all(bool((net.get_parameter(name)[~mask] == 0).all()) for name, mask in pruner.masks().items())
+
+
 def zeros_of(net: nn.Module) -> float:
     weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.dim() == 2])
     return int((weights == 0).sum()) / weights.numel()

@@ -1,56 +1,24 @@
-"""Real processes, talking over gloo: their masks are those of one process, bit for bit."""
+"""Training in real processes, talking over gloo: their masks are those of one process, bit for bit."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import synaptic_pruning as sp
+from ranks import group, spawn
 from synaptic_pruning import roots
 from synaptic_pruning.shards import Shard as Layout
 from synaptic_pruning.shards import whole
-from synaptic_pruning.threshold import kth_smallest, lowest
 
 STEPS = 20
-
-
-@contextmanager
-def _group(rank: int, world: int, folder: str) -> Iterator[None]:
-    meeting = f"file://{folder}/meet{world}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
-    yield
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def _every_case(rank: int, world: int, folder: str) -> None:
-    for case, (function, *arguments) in CASES[world].items():
-        Path(folder, case).mkdir(exist_ok=True)
-        function(rank, world, f"{folder}/{case}", *arguments)
-
-
-def _spawn(world: int, folder: Path) -> Path:
-    try:
-        mp.spawn(_every_case, (world, str(folder)), world)
-    except mp.ProcessExitedException:
-        # Now and then gloo aborts a process while it takes a group down ("terminate called without an active
-        # exception"); no assertion of ours ends a process that way, so it may be tried once more.
-        for meeting in folder.glob(f"*/meet{world}"):
-            meeting.unlink()
-        mp.spawn(_every_case, (world, str(folder)), world)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -61,91 +29,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(folder: Path) -> Path:
     """The folder in which two processes have left what they found in every case."""
-    return _spawn(2, folder)
+    return spawn(2, folder, CASES[2])
 
 
 @pytest.fixture(scope="module")
 def four(two: Path) -> Path:
     """The same of four, some of which go on where two stopped."""
     folder = two
-    return _spawn(4, folder)
-
-
-def _tensors() -> list[Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    ties = torch.randint(-2, 3, (3, 8), generator=generator).float()
-    return [torch.randn(5, 7, generator=generator), ties, torch.randn(4, 3, generator=generator).half()]
-
-
-# Sizes 5, 7 and 3 leave uneven and, on four ranks, empty shards.
-RANKS = (0, 1, 9, 20, 29, 38, 45, 56, 57, 66, 71)
-LAYOUTS = {"rows": Shard(0), "columns": Shard(1), "replicas": Replicate()}
-
-
-def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
-    with _group(rank, world, folder):
-        mesh = init_device_mesh("cpu", (world,))
-        parts = [distribute_tensor(t, mesh, [LAYOUTS[name]]) for t, name in zip(_tensors(), layouts, strict=True)]
-        answers = []
-        for k in RANKS:
-            marks = lowest(parts, k, most=[20, 24, 12] if k < 57 else None)
-            shaped = [mark.view_as(part.to_local()) for mark, part in zip(marks, parts, strict=True)]
-            full = [Layout.of(part).wrap(mark).full_tensor() for mark, part in zip(shaped, parts, strict=True)]
-            answers.append((full, kth_smallest(parts, k) if k else None))
-        torch.save(answers, f"{folder}/{rank}.pt")
-
-
-def _check_ranks(folder: Path, world: int) -> None:
-    for rank in range(world):
-        for k, (marks, value) in zip(RANKS, torch.load(folder / f"{rank}.pt"), strict=True):
-            expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
-            assert all(torch.equal(a.flatten(), b) for a, b in zip(marks, expected, strict=True)), k
-            assert value is None or value == kth_smallest(_tensors(), k)
-
-
-def test_shards_on_two_ranks_are_ranked_as_one(two: Path):
-    _check_ranks(two / "ranks", 2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["ranks by rows", "ranks by columns"])
-def test_shards_on_four_ranks_are_ranked_as_one(four: Path, case: str):
-    _check_ranks(four / case, 4)
-
-
-def _ranked_in_a_group(rank: int, world: int, folder: str) -> None:
-    with _group(rank, world, folder):
-        parts = [tensor.flatten().tensor_split(world)[rank] for tensor in _tensors()]  # uneven: 35 is odd
-        answers = [
-            (
-                lowest(parts, k, most=[20, 24, 12] if k < 57 else None, group=dist.group.WORLD),
-                kth_smallest(parts, k, group=dist.group.WORLD) if k else None,
-            )
-            for k in range(72)
-        ]
-        torch.save(answers, f"{folder}/{rank}.pt")
-
-
-def test_plain_parts_in_a_group_are_ranked_as_one(two: Path):
-    answers = [torch.load(two / "group" / f"{rank}.pt") for rank in range(2)]
-    for k, (first, second) in enumerate(zip(*answers, strict=True)):
-        expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
-        assert all(torch.equal(torch.cat(parts), b) for *parts, b in zip(first[0], second[0], expected, strict=True)), k
-        assert k == 0 or first[1] == second[1] == kth_smallest(_tensors(), k)
-
-
-def _not_a_number(rank: int, world: int, folder: str) -> None:
-    with _group(rank, world, folder):
-        tensor = torch.zeros(4)
-        tensor[3] = float("nan")  # on the last rank only
-        part = distribute_tensor(tensor, init_device_mesh("cpu", (world,)), [Shard(0)])
-        with pytest.raises(ValueError, match="holds NaN") as caught:
-            lowest([part], 2)
-        Path(folder, str(rank)).write_text(str(caught.value))
-
-
-def test_nan_on_one_rank_stops_every_rank(two: Path):
-    assert (two / "not a number/0").read_text() == (two / "not a number/1").read_text()
+    return spawn(4, folder, CASES[4])
 
 
 def _net() -> nn.Sequential:
@@ -232,7 +123,7 @@ def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.Syn
 def _train(rank: int, world: int, folder: str, sharding: str, score: str, first: int, last: int) -> None:
     """Train from step ``first``, out of the checkpoint if it is not 0, up to ``last``, and leave a checkpoint there."""
     roots._WORTH = 1  # as if the layers were large: the one process, whose are not, must come out the same
-    with _group(rank, world, folder):
+    with group(rank, world, folder):
         net = SHARDINGS[sharding](_net(), world)
         optimizer, pruner = _pruned(net, score)
         if first:
@@ -312,7 +203,7 @@ RULES: dict[str, Callable[[], sp.Rule]] = {
 
 
 def _data_parallel(rank: int, world: int, folder: str, sharding: str, rule: str) -> None:
-    with _group(rank, world, folder):
+    with group(rank, world, folder):
         torch.manual_seed(rank)  # DDP broadcasts rank 0's weights
         net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
         if sharding == "ddp":
@@ -353,7 +244,7 @@ def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, ca
 
 
 def _trained_on_one(rank: int, world: int, folder: str) -> None:
-    with _group(rank, world, folder):
+    with group(rank, world, folder):
         torch.manual_seed(0)
         net = nn.Linear(40, 40, bias=False)
         net.weight.data[20:] += torch.randn(20, 1) * torch.randn(40) / 10  # learnt by rows of the second rank alone
@@ -369,12 +260,9 @@ def test_learnt_weights_of_one_rank_stop_every_rank(two: Path):
     assert (two / "trained on one/0").read_text() == (two / "trained on one/1").read_text()
 
 
-# What each number of processes does, in one start of them: starting takes longer than all of it.
+# What each number of processes does.
 CASES = {
     2: {
-        "ranks": (_ranked, ["rows", "columns", "replicas"]),
-        "group": (_ranked_in_a_group,),
-        "not a number": (_not_a_number,),
         "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
         "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
         "fsdp set": (_train, "fsdp", "set", 0, STEPS),
@@ -390,8 +278,6 @@ CASES = {
         "trained on one": (_trained_on_one,),
     },
     4: {
-        "ranks by rows": (_ranked, ["rows", "columns", "rows"]),
-        "ranks by columns": (_ranked, ["columns", "rows", "columns"]),
         **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},
         **{f"half way too {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "rigl")},
     },

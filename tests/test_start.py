@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
+from small import dead_are_zero
 from synaptic_pruning.fresh import find_trained, strongest_direction
 
 STEPS = 40
@@ -49,7 +50,7 @@ def test_the_default_starts_sparse_and_scaled_and_stays_at_its_sparsity():
     for step in range(STEPS):
         _learn(net, optimizer, step, step + 1)
         assert sum(int(mask.sum()) for mask in pruner.masks().values()) == 2030 - round(0.8 * 2030)
-        assert all((net.get_parameter(name)[~mask] == 0).all() for name, mask in pruner.masks().items())
+        assert dead_are_zero(net, pruner)
         if step + 1 == 0.75 * STEPS:
             settled = pruner.masks()
             assert pruner.finished
@@ -74,7 +75,7 @@ def test_learnt_weights_are_not_removed_at_random():
     _learn(net, optimizer, 0, STEPS)
 
 
-def _interrupted() -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
+def _interrupted() -> tuple[list, dict[str, Tensor], dict[str, Tensor]]:
     """Return a checkpoint from half way, and the weights and masks at the end."""
     net = _net()
     optimizer = _adam(net)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.layers import Layer
-from synaptic_pruning.shards import count_true, total, whole
+from synaptic_pruning.shards import total, whole
 from synaptic_pruning.synapses import Synapses
 
 
@@ -35,6 +35,7 @@ class History:
     """
 
     def __init__(self, synapses: Synapses, *, grows: bool = False) -> None:
+        self._synapses = synapses
         self._layers = synapses.layers
         self.births = [0] * len(self._layers)
         self.deaths = [0] * len(self._layers)
@@ -59,7 +60,7 @@ class History:
             self._extend(step, [sizes[-1][1] for sizes in self._sizes])
             return [layer.count for layer in self._layers]
         born = [mask > layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
-        births, kept = self._totals(born, masks)
+        births, kept = self._synapses.counts(born, masks)
         for place, layer in enumerate(self._layers):
             self.births[place] += births[place]
             self.deaths[place] += layer.count + births[place] - kept[place]
@@ -125,12 +126,6 @@ class History:
         if state["generation"] is not None:
             parts = zip(self._layers, state["generation"], strict=True)
             self._generation = [layer.part_of(whole(g)).to(torch.int16, copy=True) for layer, g in parts]
-
-    def _totals(self, *masks: Sequence[Tensor]) -> list[list[int]]:
-        """Count the True entries of each layer in each of these masks, over all ranks."""
-        counts = torch.tensor(count_true([mask for some in masks for mask in some]))
-        found = total(counts, [layer.shard for layer in self._layers] * len(masks))
-        return found.view(len(masks), -1).tolist()
 
     def _extend(self, step: int, alive: Sequence[int]) -> None:
         for sizes, count in zip(self._sizes, alive, strict=True):

@@ -1,14 +1,11 @@
 """With which masks a training begins: the rule's, or those of an earlier training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.layers import Layer
 from synaptic_pruning.rules import Rule
-from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.synapses import Synapses
 
 
@@ -59,7 +56,8 @@ class Start:
         if self._by_rule:
             back = [mask.to(x.alive.device) & ~x.alive for x, mask in zip(layers, masks, strict=True)]
             lost = [new & (x.weight.detach() == 0) for x, new in zip(layers, back, strict=True)]
-            if 0 < sum(self._count(back)) == sum(self._count(lost)):
+            wanted, zeroed = map(sum, self._synapses.counts(back, lost))
+            if 0 < wanted == zeroed:
                 raise ValueError(
                     "attaching the pruner has zeroed weights that were loaded before; load them again, and give the "
                     "pruner its state when it is made, with state="
@@ -78,7 +76,7 @@ class Start:
             raise ValueError(self._objection)
         layers = self._synapses.layers
         if self._by_rule and any(layer.count < layer.size for layer in layers):
-            changed = self._count(_alive_outside([layer.alive for layer in layers], layers))
+            changed = self._outside([layer.alive for layer in layers])
             name = next((layer.name for layer, n in zip(layers, changed, strict=True) if n), "")
             if name:
                 raise ValueError(
@@ -93,13 +91,11 @@ class Start:
             masks = self._synapses.read_masks(earlier)
         except ValueError:
             return None
-        return None if any(self._count(_alive_outside(masks, self._synapses.layers))) else masks
+        return None if any(self._outside(masks)) else masks
 
-    def _count(self, marks: list[Tensor]) -> list[int]:
-        """Count what is marked in each layer, over all ranks."""
-        return total(torch.tensor(count_true(marks)), [layer.shard for layer in self._synapses.layers]).tolist()
-
-
-def _alive_outside(masks: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]:
-    """Mark the weights that are not zero where these masks are False."""
-    return [(x.weight.detach() != 0) & ~mask.to(x.weight.device) for x, mask in zip(layers, masks, strict=True)]
+    def _outside(self, masks: list[Tensor]) -> list[int]:
+        """Count the weights of each layer that are not zero where these masks are False, over all ranks."""
+        layers = self._synapses.layers
+        return self._synapses.counts(
+            [(x.weight.detach() != 0) & ~mask.to(x.weight.device) for x, mask in zip(layers, masks, strict=True)]
+        )[0]

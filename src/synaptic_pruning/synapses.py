@@ -13,7 +13,7 @@ from synaptic_pruning.layers import Layer
 from synaptic_pruning.optimizers import remembered
 from synaptic_pruning.packing import pack, unpack
 from synaptic_pruning.prunable import choose, unwrap
-from synaptic_pruning.shards import Shard, local, whole
+from synaptic_pruning.shards import Shard, count_true, local, total, whole
 
 
 class Synapses:
@@ -81,6 +81,21 @@ class Synapses:
         for layer, mask, count in zip(self.layers, list(masks), known, strict=True):
             if mask is not layer.alive:
                 layer.keep(mask, count)
+
+    def counts(self, *marks: Sequence[Tensor]) -> list[list[int]]:
+        """Count the True entries of each layer in each of these lists of marks, over all ranks.
+
+        Args:
+            marks: Lists of a bool tensor a layer, each of the shape of its ``weight``.
+
+        Returns:
+            For each list, a count a layer.
+        """
+        found = total(
+            torch.tensor(count_true([mark for some in marks for mark in some])),
+            [layer.shard for layer in self.layers] * len(marks),
+        )
+        return found.view(len(marks), -1).tolist()
 
     def follow(self) -> None:
         """Bring every mask to where its weights lie, should the network have been moved since."""

@@ -15,7 +15,6 @@ from synaptic_pruning.rules import Rule
 from synaptic_pruning.rules.to_sparsity import ToSparsity, layer_scores, shares, survivors
 from synaptic_pruning.schedules import cubic
 from synaptic_pruning.scores import Piece, random
-from synaptic_pruning.shards import count_true, total
 from synaptic_pruning.synapses import Synapses
 from synaptic_pruning.threshold import lowest
 
@@ -111,7 +110,7 @@ class SET(Rule):
         if progress >= self.end:
             return kept
         fraction = self.drop / 2 * (1 + math.cos(math.pi * progress / self.end))
-        alive = total(torch.tensor(count_true(kept)), [layer.shard for layer in synapses.layers]).tolist()
+        alive = synapses.counts(kept)[0]
         return [
             self._swap(layer, mask, place, min(round(fraction * count), layer.size - layer.count))
             for place, (layer, mask, count) in enumerate(zip(synapses.layers, kept, alive, strict=True))
