@@ -176,7 +176,7 @@ def test_it_says_what_was_asked(html, names):
         "Friedman",
         "synaptic-pruning compare --out x",
         "64 runs from 48 trainings",
-        "learning rate 0.001 (rnn), 0.001 (lstm), twice that for synaptic, schedule constant",
+        "learning rate 0.001 (rnn), 0.001 (lstm), 2 times that for synaptic, schedule constant",
     ):
         assert needed in text
 
