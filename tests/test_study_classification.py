@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html import escape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,22 +15,16 @@ from safetensors.numpy import load_file
 from scipy import stats
 from typer.testing import CliRunner
 
-from svg import see
+from made_images import a_task, works
 from synaptic_pruning.cli import app
 from synaptic_pruning.study.about import About
-from synaptic_pruning.study.cells import save_network
 from synaptic_pruning.study.classification import compare as comparing
-from synaptic_pruning.study.classification import figures
 from synaptic_pruning.study.classification.arms import ARMS
-from synaptic_pruning.study.classification.cells import ImageCell, ImageSet, build
+from synaptic_pruning.study.classification.cells import ImageCell
 from synaptic_pruning.study.classification.compare import ImagePlan, compare
-from synaptic_pruning.study.classification.report import render
-from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summarise, to_table
-from synaptic_pruning.study.classification.verdict import judge
-from synaptic_pruning.study.records import failure, write_record
-from synaptic_pruning.tasks.classification import ClassificationTask, Labelled
+from synaptic_pruning.study.classification.results import paired
+from synaptic_pruning.study.records import write_record
 
-EVIL = "<script>alert('x')</script> & $a$"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
 ABOUT = About("synaptic-pruning compare")
 
@@ -174,17 +166,6 @@ def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
     assert not (tmp_path / "out" / "cells").exists()
 
 
-def test_differences_are_students():
-    one, other = [0.91, 0.94, 0.90, 0.97], [0.90, 0.95, 0.93, 0.93]
-    interval = stats.ttest_rel(one, other).confidence_interval()
-    found = Difference.of([a - b for a, b in zip(one, other, strict=True)])
-    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((interval.low, interval.high))
-    assert not found.clear
-    assert Difference.of([1.0, 1.1, 0.9]).clear
-    assert Difference.of([5.0]) == Difference(5.0, None)
-    assert not Difference.of([5.0]).clear
-
-
 def test_a_hash_knows_everything_but_addresses():
     cell = ImageCell("digits", "0" * 64, "mlp", "random", 0.5, 0, 3, 64, 1e-3)
     content = json.dumps(cell.to_dict())
@@ -218,30 +199,6 @@ class Inline:
         pass
 
 
-def a_task(name="made") -> ClassificationTask:
-    part = Labelled(torch.randn(20, 1, 4, 4), torch.arange(20) % 10)
-    return ClassificationTask(name, part, part, part, digest="0" * 64)
-
-
-def works(cell: ImageCell, images: ImageSet) -> dict:
-    """Stands in for a training; “disuse” ends at a sparsity of its seed, and fails with seed 2."""
-    if cell.arm == "disuse" and cell.seed == 2:
-        return failure(cell, "nan-loss: lower the learning rate")
-    sparsity = 0.25 * (cell.seed + 1) if cell.arm == "disuse" else cell.sparsity
-    history = [{"epoch": e, "validation_accuracy": 0.4 + 0.1 * e, "sparsity": sparsity} for e in (1, 2)]
-    return failure(cell, "ok") | {
-        "history": history,
-        "layers": {"1.weight": [round(4800 * (1 - sparsity)), 4800]},
-        "sparsity": sparsity,
-        "accuracy": 0.8 - 0.1 * sparsity - 0.02 * (cell.seed + 1) * (cell.arm == "random"),
-        "validation_accuracy": 0.6,
-        "majority": 0.1,
-        "best_epoch": 2,
-        "train_seconds": 2.0 if ARMS[cell.arm].rule else 1.0,
-        "peak_memory_mb": 300.0,
-    }
-
-
 @pytest.fixture
 def no_report(monkeypatch):
     monkeypatch.setattr(comparing, "write_report", lambda *_, **__: None)
@@ -267,121 +224,3 @@ def test_without_disuse_nine_tenths_go(tmp_path):
     executor = Inline(works)
     compare(a_task(), plan, tmp_path, data_dir=None, executor=executor, about=ABOUT)
     assert {cell.sparsity for cell in executor.done if cell.arm != "none"} == {0.9}
-
-
-def records_of(plan: ImagePlan, folder: Path, task: ClassificationTask) -> list[dict]:
-    """Records of `works` with the networks that they speak of."""
-    records = []
-    for model in plan.models:
-        for arm in plan.arms:
-            for seed in plan.seeds:
-                cell = ImageCell(task.name, task.digest, model, arm, 0.5 * ARMS[arm].matched, seed, 2, 64, 1e-3)
-                save_network(build(cell, task), cell, folder)
-                records.append(works(cell, None))
-                if arm == "disuse":
-                    streaks = {"patience": 2, "alive": [5, 4], "removed": [0, 0, 3]}
-                    records[-1]["streaks"] = streaks
-    return records
-
-
-def rows_of(plan: ImagePlan):
-    records = [
-        works(ImageCell("made", "0", model, arm, 0.5 * ARMS[arm].matched, seed, 2, 64, 1e-3), None)
-        for model in plan.models
-        for arm in plan.arms
-        for seed in plan.seeds
-    ]
-    return summarise(paired(to_table(records)))
-
-
-def test_names_and_reasons_from_outside_are_escaped(tmp_path):
-    plan = ImagePlan(("mlp", "cnn"), ("none", "disuse", "synaptic"), (0, 1, 2), 2)
-    task = a_task(EVIL)
-    records = records_of(plan, tmp_path, task)
-    records[2]["status"] = f"failed: {EVIL}"
-    page = render(to_table(records), records, plan=plan, task=task, about=About(EVIL), cells=tmp_path)
-    assert EVIL not in page
-    assert "<script>alert" not in page
-    assert page.count(escape(EVIL, quote=False).replace("'", "&#39;")) >= 4
-    assert "2 of 18 runs failed" not in page
-    assert "3 of 18 runs failed" in page  # “disuse” with seed 2 of both models, and the one above
-    assert page.count("<svg") == 2 + 6 + 2
-
-
-def test_a_page_without_any_good_run(tmp_path):
-    plan = ImagePlan(("mlp",), ("none", "synaptic"), (0,), 2)
-    records = [
-        failure(ImageCell("made", "0", "mlp", arm, 0.0, 0, 2, 64, 1e-3), "killed: signal 9") for arm in plan.arms
-    ]
-    page = render(to_table(records), records, plan=plan, task=a_task(), about=ABOUT, cells=tmp_path)
-    assert "No verdict" in page
-    assert page.count("killed: signal 9") == 2
-
-
-@pytest.mark.parametrize(
-    ("arms", "seeds", "headline"),
-    [
-        (
-            ("none", "synaptic"),
-            (0, 1),
-            "With 50.0\xa0% of its connections, synaptic pruning is 5.00 points less accurate",
-        ),
-        (("none", "synaptic"), (0,), "less accurate than the dense network, on a single seed"),
-        (("dropout", "random"), (0, 1), "“random” cannot be told apart from dropout"),
-        (("synaptic", "random"), (0, 1), "Most accurate here: “synaptic”, with 75.00\xa0% of the test images right"),
-        (("none", "dropout"), (0, 1), "Most accurate here: “none”"),
-    ],
-)
-def test_the_verdict_in_words(arms, seeds, headline):
-    assert headline in judge(rows_of(ImagePlan(("mlp",), arms, seeds, 2))).headline
-
-
-def test_layers_are_matched_by_place_whatever_their_names():
-    records = [works(ImageCell("made", "0", "mlp", arm, 0.0, 0, 2, 64, 1e-3), None) for arm in ("none", "dropout")]
-    records[0]["layers"] = {"1.weight": [4, 4], "3.weight": [2, 2]}
-    records[1]["layers"] = {"1.weight": [4, 4], "4.weight": [1, 2]}
-    assert layer_rows(records, to_table(records)) == [
-        {"model": "mlp", "layer": "1.weight", "size": 4, "alive": {"none": 4.0, "dropout": 4.0}},
-        {"model": "mlp", "layer": "3.weight", "size": 2, "alive": {"none": 2.0, "dropout": 1.0}},
-    ]
-
-
-def test_every_model_has_its_sentences():
-    verdict = judge(rows_of(ImagePlan(("mlp", "cnn"), ("none", "dropout", "disuse", "synaptic"), (0, 1), 2)))
-    assert verdict.headline.endswith("(mlp)")
-    assert [s.split(":")[0] for s in verdict.sentences[::3]] == ["mlp", "cnn"]
-    assert "−5.00 ± 0.00" in verdict.sentences[0]
-    assert verdict.sentences[2].index("“synaptic”") > verdict.sentences[2].index("“disuse”")
-
-
-def test_removed_connections_are_grey_and_the_rest_has_its_sign():
-    weights = np.zeros((3, 2, 2))
-    weights[1] = [[1.0, -1.0], [0.5, 0.0]]
-    weights[2, 0, 0] = -2.0
-    picture = figures.mosaic(weights, 2)  # the unit without connections is left out
-    assert picture.shape == (2, 5, 3)
-    red, blue = picture[0, 0], picture[0, 1]
-    assert red[0] > red[2]
-    assert blue[2] > blue[0]
-    assert (picture[:, 2] == 1).all()  # between the two units
-    grey = picture[1, 1]
-    assert (picture[1, 3:] == grey).all()
-    assert np.ptp(grey) < 0.05
-    strong = picture[0, 3]
-    assert strong[2] > strong[0]
-    assert strong.sum() < blue.sum()
-
-
-def test_pictures_tell_those_who_cannot_see_them(tmp_path):
-    plan = ImagePlan(("cnn",), ("none", "disuse"), (0, 1), 2)
-    task = a_task()
-    records = records_of(plan, tmp_path, task)
-    (curves,) = figures.learning(records)
-    assert "accuracy %" in see(curves).texts
-    fields = figures.fields(records[:1], task, tmp_path)
-    assert "16 units" in fields[0].description
-    assert "3 × 3" in fields[0].description
-    assert see(fields[0]).images
-    (streaks,) = figures.streaks(records)
-    assert "18 alive, 6 removed" in streaks.description
-    assert {"idle windows in a row", "connections", "alive", "removed"} <= set(see(streaks).texts)
