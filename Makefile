@@ -8,6 +8,9 @@ OUT ?= comparison
 HOSTS := .venv-hosts
 
 export OMP_NUM_THREADS ?= 1
+# Byte code is made of what is imported, when it is: of every file of every package it takes minutes.
+export PYTHONDONTWRITEBYTECODE :=
+INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: compare test test-slow test-hosts test-cuda lint bench clean
 
@@ -43,16 +46,16 @@ bench: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,export,dev,lightning,hf]'
+	$(BIN)/python $(INSTALL) torch
+	$(BIN)/python $(INSTALL) --editable '.[study,export,dev,lightning,hf]'
 	touch $(READY)
 
 $(HOSTS)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(HOSTS)
-	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,lightning,hf,hosts,study]'
+	$(HOSTS)/bin/python $(INSTALL) torch
+	$(HOSTS)/bin/python $(INSTALL) --editable '.[dev,lightning,hf,hosts,study]'
 	# These ask for an older pandas than the other hosts get, and work with it (tests/test_more_forecasters.py).
-	$(HOSTS)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps \
+	$(HOSTS)/bin/python $(INSTALL) --no-deps \
 		gluonts lightning orjson pytorch-forecasting scikit-base toolz
 	touch $(HOSTS)/.ready
 
