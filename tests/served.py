@@ -3,9 +3,11 @@
 import io
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+
+from r_file import pedestrian
 
 Rows = list[list[str]]
 
@@ -130,6 +132,23 @@ def _machine(rows: Rows) -> str:
     return _lines("timestamp,value", *lines[:end], *again, *lines[end:])
 
 
+def _melbourne(rows: Rows) -> bytes:
+    """A sensor after the other, without the hours in which it did not count."""
+    names = "Birrarung Marr", "Bourke Street Mall (North)", "QV Market-Elizabeth St (West)", "Southern Cross Station"
+    cells = [(n, _utc(t), int(row[k])) for k, n in enumerate(names) for t, *row in rows if row[k]]
+    sensors, seconds, counts = zip(*cells, strict=True)
+    return pedestrian(list(sensors), list(seconds), list(counts))
+
+
+def _utc(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def _montreal(rows: Rows) -> str:
+    header = " ID,Date,Parameter/Paramètre,Value/Valeur,Symbol/Symbole"
+    return "\ufeff" + _lines(header, *(f"02OA016,{day},discharge/débit,{value}," for day, value in rows), end="\r\n")
+
+
 def _pjm(rows: Rows) -> str:
     """Backwards, and the hour that clocks show twice."""
     lines = [",".join(row) for row in reversed(rows)]
@@ -222,6 +241,8 @@ SERVED: dict[str, Callable[[Rows], str | bytes]] = {
     ),
     "m4-hourly": _m4,
     "machine-temperature": _machine,
+    "melbourne-pedestrians": _melbourne,
+    "montreal-discharge": _montreal,
     "pjm-east-load": _pjm,
     "seoul-bike": _seoul,
     "solar-radiation": _solar,

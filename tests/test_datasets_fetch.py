@@ -33,7 +33,7 @@ def entry(server):
 
 def made(content: bytes, **changes: object):
     """An entry of its own for ``content``."""
-    changes = {"url": None, "member": None, "rewrite": (), "keep": None} | changes
+    changes = {"url": "https://example.org/made.csv", "member": None, "rewrite": (), "keep": None} | changes
     return replace(
         DATASETS["heart-rate"],
         name="made",
@@ -155,18 +155,6 @@ def test_local_copy_is_used_checked_and_never_replaced(server, entry, tmp_path, 
     monkeypatch.setenv("SYNAPTIC_PRUNING_DATA", str(folder))
     assert fetch(entry) == copy
     assert server.requests == 0
-
-
-def test_without_an_address_the_error_says_what_to_do(cache):
-    entry = replace(made(TEXT.encode()), changes="the original grows every day")
-    for ask in (fetch, locate):
-        with pytest.raises(DataError) as caught:
-            ask(entry)
-        for fragment in ("'made'", "grows every day", str(cache / "series" / "made.csv.gz"), entry.source, entry.home):
-            assert fragment in str(caught.value)
-    (cache / "series").mkdir(parents=True)
-    (cache / "series" / "made.csv").write_text(TEXT)
-    assert fetch(entry) == cache / "series" / "made.csv"
 
 
 ELSEWHERE = """

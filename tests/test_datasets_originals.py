@@ -6,10 +6,12 @@ ours meets them, the original holds what ours holds.
 
 import gzip
 import hashlib
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from http_server import archive, left_in
@@ -67,6 +69,17 @@ def test_original_becomes_our_file(name):
     if name in SUMS:
         assert hashlib.new("md5" if len(SUMS[name]) == 32 else "sha256", original).hexdigest() == SUMS[name]
     assert ORIGINALS[name](original) == ours
+
+
+def test_the_sensors_in_melbourne_counted_as_often_as_their_package_says():
+    """Its documentation gives these numbers of rows: https://tsibble.tidyverts.org."""
+    counts = pd.read_csv(io.BytesIO(_ours("melbourne-pedestrians")), index_col=0).count()
+    assert counts.to_dict() == {
+        "Birrarung Marr": 14_566,
+        "Bourke Street Mall (North)": 16_414,
+        "QV Market-Elizabeth St (West)": 17_518,
+        "Southern Cross Station": 17_539,
+    }
 
 
 def test_minutes_become_the_hours_of_their_half_year():

@@ -207,10 +207,9 @@ def test_sources_are_blocks():
     ]
 
 
-def test_an_address_or_the_reason_why_there_is_none():
+def test_every_one_has_an_address_a_licence_and_a_sum():
     for entry in DATASETS.values():
-        assert bool(entry.url) != bool(entry.changes), entry.name
-        assert (entry.url or entry.home).startswith("https://"), entry.name
+        assert entry.url.startswith("https://"), entry.name
         assert entry.licence, entry.name
         assert re.fullmatch("[0-9a-f]{64}", entry.sha256), entry.name
 

@@ -66,7 +66,7 @@ def info_command(name: Annotated[str, typer.Argument(help="Data set.")], data_di
 @app.command("fetch")
 def fetch_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Data sets.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every data set that has a public address.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Every data set.")] = False,
 ) -> None:
     """Fetch data sets into the cache, each checked against its sum; files that are there are only checked."""
     from .fetch import fetch
@@ -81,7 +81,7 @@ def fetch_command(
     except DataError as error:
         _refuse(str(error))
     if all_:
-        entries = [entry for entry in DATASETS.values() if entry.url]
+        entries = list(DATASETS.values())
     failed = []
     for entry, progress in shown(entries):
         try:
@@ -90,9 +90,6 @@ def fetch_command(
             failed.append(str(error))
     for message in failed:
         typer.echo(message, err=True)
-    if all_:
-        without = sum(entry.url is None for entry in DATASETS.values())
-        typer.echo(f"{without} further data sets have no public address; synaptic-pruning datasets info tells why.")
     if failed:
         raise typer.Exit(2)
 

@@ -31,14 +31,6 @@ class File(Protocol):
         """Of the data set."""
 
     @property
-    def source(self) -> str:
-        """Who published it, in words."""
-
-    @property
-    def home(self) -> str:
-        """Page of the source."""
-
-    @property
     def file(self) -> str:
         """Path below the data folder; .gz and .xz stand for a packing that is optional."""
 
@@ -51,8 +43,8 @@ class File(Protocol):
         """Of the unpacked file."""
 
     @property
-    def url(self) -> str | None:
-        """Address of a file that gives these bytes; None where no public address does."""
+    def url(self) -> str:
+        """Address of a file that gives these bytes."""
 
     @property
     def member(self) -> str | None:
@@ -69,10 +61,6 @@ class File(Protocol):
     @property
     def derive(self) -> Derive | None:
         """What makes the file out of all that; None where it is the file."""
-
-    @property
-    def changes(self) -> str:
-        """Without a ``url``: why the original is not this file."""
 
 
 class Progress(Protocol):
@@ -117,11 +105,6 @@ def locate(entry: File, data_dir: str | Path | None = None) -> Path:
     for path in _candidates(entry, folder or cache()):
         if path.is_file():
             return path
-    if entry.url is None:
-        raise DataError(
-            f"no public address serves the file of data set {entry.name!r} ({entry.changes}); put that file at "
-            f"{(folder or cache()) / entry.file}, or compare on a CSV file of your own from {_origin(entry)}."
-        )
     if folder is None:
         raise DataError(
             f"data set {entry.name!r} is not in {cache()}; run synaptic-pruning datasets fetch {entry.name}."
@@ -145,9 +128,9 @@ def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress
         progress: Told of every chunk.
 
     Raises:
-        DataError: No copy and no address, no connection, no answer in time, or other bytes than expected.
+        DataError: No local copy, no connection, no answer in time, or other bytes than expected.
     """
-    if local(data_dir) is not None or entry.url is None:
+    if local(data_dir) is not None:
         path = locate(entry, data_dir)
         read(entry, path)
         return path
@@ -156,7 +139,7 @@ def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress
         if _is_whole(entry, path):
             return path
     try:
-        return _download(entry, entry.url, paths[-1], progress)
+        return _download(entry, paths[-1], progress)
     except OSError as error:
         raise DataError(
             f"data set {entry.name!r} cannot be stored in {cache()} ({error.strerror}); make room there, or name a "
@@ -175,17 +158,17 @@ def read(entry: File, path: Path) -> bytes:
     except _DAMAGED as error:
         raise DataError(
             f"{path}, the file of data set {entry.name!r}, is truncated or damaged ({error}); "
-            f"replace it by the one from {_origin(entry)}."
+            f"replace it by the one from {entry.url}."
         ) from None
     if not _matches(entry, content):
         raise DataError(
             f"{path} is not the file of data set {entry.name!r}: unpacked it has {len(content):,} bytes where "
-            f"{entry.bytes:,} with another checksum are expected; replace it by the one from {_origin(entry)}."
+            f"{entry.bytes:,} with another checksum are expected; replace it by the one from {entry.url}."
         )
     return content
 
 
-def _download(entry: File, url: str, path: Path, progress: Progress | None) -> Path:
+def _download(entry: File, path: Path, progress: Progress | None) -> Path:
     import filelock
     import pooch
     import requests
@@ -205,12 +188,12 @@ def _download(entry: File, url: str, path: Path, progress: Progress | None) -> P
                     timeout=_TIMEOUTS,
                     hooks={"response": lambda response, **_: responses.append(response)},
                 )
-                download(url, str(packed), None)
-                content = _extract(entry, url, packed)
+                download(entry.url, str(packed), None)
+                content = _extract(entry, packed)
                 if not _matches(entry, content):
                     raise DataError(
-                        f"data set {entry.name!r}: {url} gave {packed.stat().st_size:,} bytes that fail the checksum; "
-                        f"try again, and if the source has changed {by_hand}."
+                        f"data set {entry.name!r}: {entry.url} gave {packed.stat().st_size:,} bytes that fail the "
+                        f"checksum; try again, and if the source has changed {by_hand}."
                     )
                 plain.write_bytes(content)
                 return plain.replace(path)
@@ -226,19 +209,19 @@ def _download(entry: File, url: str, path: Path, progress: Progress | None) -> P
         ) from None
     except requests.exceptions.RequestException as error:
         raise DataError(
-            f"data set {entry.name!r} cannot be fetched from {url} ({_reason(error)}); try again, or {by_hand}."
+            f"data set {entry.name!r} cannot be fetched from {entry.url} ({_reason(error)}); try again, or {by_hand}."
         ) from None
 
 
-def _extract(entry: File, url: str, packed: Path) -> bytes:
+def _extract(entry: File, packed: Path) -> bytes:
     """The file out of what the address gave; nothing where that is damaged."""
     content = packed.read_bytes()
     try:
         if entry.member:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 content = archive.read(entry.member)
-        elif not url.endswith(".tar.gz"):  # a whole archive is kept as it is, and so is its sum
-            content = _UNPACK.get(Path(url).suffix, bytes)(content)
+        elif not entry.url.endswith(".tar.gz"):  # a whole archive is kept as it is, and so is its sum
+            content = _UNPACK.get(Path(entry.url).suffix, bytes)(content)
     except _DAMAGED:
         return b""
     for old, new in entry.rewrite:
@@ -265,10 +248,6 @@ def _candidates(entry: File, folder: Path) -> list[Path]:
     """The forms that the file may have; a fetched one is stored plain, which is the last."""
     plain = entry.file.removesuffix(".xz").removesuffix(".gz")
     return [folder / name for name in (f"{plain}.gz", f"{plain}.xz", plain)]
-
-
-def _origin(entry: File) -> str:
-    return entry.url or f"{entry.source} ({entry.home})"
 
 
 def _reason(error: Exception) -> str:

@@ -20,13 +20,10 @@ class ImageFile:
     bytes: int
     sha256: str
     url: str
-    source: str = ""
-    home: str = ""
     member: None = None
     rewrite: tuple[tuple[str, str], ...] = ()
     keep: None = None
     derive: None = None
-    changes: str = ""
 
 
 def _idx(name: str, address: str, sums: dict[str, tuple[int, str]]) -> tuple[ImageFile, ...]:

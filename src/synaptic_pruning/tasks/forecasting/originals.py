@@ -8,9 +8,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from synaptic_pruning.tasks.fetch import Derive
+
+from .r_files import read_table
 
 ORIGINALS: dict[str, Derive] = {}
 """What makes our file out of the source's, by name of the data set."""
@@ -181,6 +183,27 @@ def _m4_hourly(original: bytes) -> bytes:
 @_original("machine-temperature")
 def _machine_temperature(original: bytes) -> bytes:
     return _file("date,value", _first(_rows(original)[1:]).items())  # an hour stands there twice
+
+
+@_original("melbourne-pedestrians")
+def _melbourne_pedestrians(original: bytes) -> bytes:
+    """A long table of R made wide, without the hours in which no sensor counted."""
+    table = read_table(original, "pedestrian")
+    hours: dict[float, dict[str, str]] = {}
+    for sensor, second, count in zip(table["Sensor"], table["Date_Time"], table["Count"], strict=True):
+        hours.setdefault(float(second), {})[sensor] = str(count)
+    sensors = sorted(set(table["Sensor"]))
+    rows = (
+        [f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}", *(hours[second].get(name, "") for name in sensors)]
+        for second in sorted(hours)
+    )
+    return _file(",".join(["date_utc", *sensors]), rows)
+
+
+@_original("montreal-discharge")
+def _montreal_discharge(original: bytes) -> bytes:
+    """Station, date, parameter, value, symbol there."""
+    return _file("date,Discharge", ([row[1], row[3].removesuffix(".0")] for row in _rows(original)[1:]))
 
 
 @_original("pjm-east-load")

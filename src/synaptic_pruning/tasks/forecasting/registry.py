@@ -34,12 +34,11 @@ class Entry:
         frequency: Of the rows, in words.
         season: Rows in a season, 1 for none; the shortest one where there are several.
         rows: Of the series that `load` returns.
-        url: Address of a file that gives these bytes; None where no public address does.
+        url: Address of a file that gives these bytes.
         member: File to take out of the archive at ``url``.
         rewrite: What is replaced in what ``url`` gives, one (regular expression, text) after the other; ``^`` and ``$``
             stand for the ends of a line.
         keep: How many bytes of the result to keep, from its start.
-        changes: Without a ``url``: why the original is not this file.
         block: Data sets of one source share a block and count once in a statistic; default the name.
         separator: Character between cells.
         decimal: Decimal mark.
@@ -67,11 +66,10 @@ class Entry:
     frequency: str
     season: int
     rows: int
-    url: str | None = None
+    url: str
     member: str | None = None
     rewrite: tuple[tuple[str, str], ...] = ()
     keep: int | None = None
-    changes: str = ""
     block: str = ""
     separator: str = ","
     decimal: str = "."
