@@ -17,6 +17,7 @@ PUBLISHED = {
     "standard": PRESETS / "standard.toml",
     "unseen": RESULTS / "unseen.toml",
     "confirmation": RESULTS / "confirmation.toml",
+    "controls-all": RESULTS / "controls-all.toml",
     "controls": RESULTS / "controls.toml",
     "smoke": PRESETS / "smoke.toml",
 }
