@@ -191,7 +191,7 @@ def _melbourne_pedestrians(original: bytes) -> bytes:
     table = read_table(original, "pedestrian")
     hours: dict[float, dict[str, str]] = {}
     for sensor, second, count in zip(table["Sensor"], table["Date_Time"], table["Count"], strict=True):
-        hours.setdefault(float(second), {})[sensor] = str(count)
+        hours.setdefault(float(second), {})[sensor] = str(int(count))
     sensors = sorted(set(table["Sensor"]))
     rows = (
         [f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}", *(hours[second].get(name, "") for name in sensors)]
