@@ -10,10 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import synaptic_pruning as sp
-
-STEPS = 24  # 3 epochs of 8 batches
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 NAMESPACES = {"pytorch_lightning": pytorch_lightning, "lightning": lightning.pytorch}
 # What Lightning says about every training as small as these.
 QUIET = [
@@ -46,6 +42,7 @@ def module_of(namespace: Any = pytorch_lightning, dropout: float = 0.0) -> Any:
 
 
 def loader() -> DataLoader[Any]:
+    """Return eight batches an epoch: three epochs are the `STEPS` of `small`."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(32, 6, generator=generator)
     return DataLoader(TensorDataset(x, x[:, :1]), batch_size=4)
@@ -71,11 +68,6 @@ def fit(*callbacks: Any, module: Any = None, validate: bool = False, **arguments
     module = module_of(arguments.get("namespace", pytorch_lightning)) if module is None else module
     trainer.fit(module, loader(), loader() if validate else None)
     return trainer, module
-
-
-def zeros(module: nn.Module) -> float:
-    weights = torch.cat([p.detach().flatten() for p in module.parameters() if p.dim() == 2])
-    return int((weights == 0).sum()) / weights.numel()
 
 
 def last(folder: Path, every: int = 1) -> Any:

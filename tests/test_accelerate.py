@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
+from small import RAMP, STEPS
 
-STEPS = 24
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 

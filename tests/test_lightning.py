@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import synaptic_pruning as sp
 from kills import differences
-from lightning_runs import NAMESPACES, QUIET, RAMP, STEPS, fit, last, loader, module_of, trainer_of, zeros
-from small import dead_are_zero
+from lightning_runs import NAMESPACES, QUIET, fit, last, loader, module_of, trainer_of
+from small import RAMP, STEPS, dead_are_zero, zeros_of
 from synaptic_pruning.integrations.lightning import (
     AfterRamp,
     EarlyStoppingAfterRamp,
@@ -85,7 +85,7 @@ def test_same_as_a_plain_loop():
 def test_the_length_of_training_is_the_trainers(arguments: dict[str, Any], steps: int):
     trainer, module = fit(SynapticPruning(RAMP), **arguments)
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == steps
-    assert zeros(module) == 63 / 70
+    assert zeros_of(module) == 63 / 70
 
 
 def test_validation_test_and_prediction_are_left_alone():
@@ -217,13 +217,13 @@ def test_manual_optimization():
     module.training_step = training_step
     trainer, _ = fit(SynapticPruning(RAMP), module=module)
     assert find_pruner(trainer).steps == STEPS
-    assert zeros(module) == 63 / 70
+    assert zeros_of(module) == 63 / 70
 
 
 def test_stochastic_weight_averaging_keeps_the_zeros():
     swa = pytorch_lightning.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)
     _, module = fit(SynapticPruning(RAMP), swa, max_epochs=4)
-    assert zeros(module) == 63 / 70
+    assert zeros_of(module) == 63 / 70
 
 
 class _Saved(pytorch_lightning.Callback):

@@ -12,7 +12,8 @@ from torch import nn
 
 import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
-from lightning_runs import QUIET, RAMP, STEPS, each_epoch, fit, last, loader, module_of, trainer_of, zeros
+from lightning_runs import QUIET, each_epoch, fit, last, loader, module_of, trainer_of
+from small import RAMP, STEPS, zeros_of
 from synaptic_pruning.integrations.lightning import SynapticPruning, find_pruner
 
 pytestmark = QUIET
@@ -80,7 +81,7 @@ def test_a_second_fit_goes_on_with_the_same_masks():
     assert differences(callback.state_dict()["masks"], first["masks"]) == []
     assert callback.pruner is not None
     assert callback.pruner.finished
-    assert zeros(module) == 63 / 70
+    assert zeros_of(module) == 63 / 70
     fit(callback, module=copy.deepcopy(module))  # knows the network by its zeros
     assert differences(callback.state_dict()["masks"], first["masks"]) == []
 
@@ -112,7 +113,7 @@ def test_an_unfinished_ramp_starts_again_and_gives_nothing_back():
 
     class Watch(pytorch_lightning.Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            seen.append(zeros(module))
+            seen.append(zeros_of(module))
 
     callback.total_steps = None
     fit(callback, Watch(), module=module)
@@ -127,14 +128,14 @@ def test_another_network_starts_dense():
 
     class Watch(pytorch_lightning.Callback):
         def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
-            seen.append(zeros(module))
+            seen.append(zeros_of(module))
 
     fit(callback, Watch())
     assert seen[0] == seen[1] == 0
     other = module_of()
     other.net = nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 1))
     fit(callback, module=other)
-    assert zeros(other) == 19 / 21
+    assert zeros_of(other) == 19 / 21
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])

@@ -22,11 +22,9 @@ from transformers import (
 
 import synaptic_pruning as sp
 from kills import die, differences, run_until_killed, some_step
-from small import dead_are_zero
+from small import RAMP, STEPS, dead_are_zero
 from synaptic_pruning.integrations.transformers import FILE, SynapticPruning
 
-STEPS = 24
-RAMP = sp.ToSparsity(sp.cubic(0.9, begin=0.05, end=0.5))  # over at half-time: what comes after it is tested too
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 
