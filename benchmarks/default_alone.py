@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from synaptic_pruning.study.arms import SYNAPTIC
-from synaptic_pruning.study.blocks import blocks
+from synaptic_pruning.study.forecasting.arms import SYNAPTIC
+from synaptic_pruning.study.statistics.blocks import blocks
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STUDIES = ("standard", "unseen")

@@ -29,7 +29,7 @@ from turns import RAMP
 from synaptic_pruning import SynapticPruner, export
 from synaptic_pruning.export.timing import side_by_side
 from synaptic_pruning.tasks.forecasting import predict, train
-from synaptic_pruning.tasks.forecasting.datasets import embedded
+from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.metrics import score
 from synaptic_pruning.tasks.forecasting.models import build_model
 from synaptic_pruning.tasks.forecasting.windows import make_task

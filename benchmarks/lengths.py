@@ -14,7 +14,7 @@ from torch import nn
 from turns import alternate
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.arms import ARMS, Grid
+from synaptic_pruning.study.forecasting.arms import ARMS, Grid
 from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
 
 LENGTHS, BATCH, STEPS, WARM_UP = (1, 3, 7, 14, 30, 60), 64, 220, 10

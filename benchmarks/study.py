@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.runner import run
-from synaptic_pruning.tasks.forecasting.datasets import embedded
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.tasks.forecasting.batched_training import train_together
+from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.models import build_model
-from synaptic_pruning.tasks.forecasting.together import train_together
 from synaptic_pruning.tasks.forecasting.training import Attach, Settings, train
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
 

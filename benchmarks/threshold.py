@@ -30,8 +30,8 @@ def _peak_bytes() -> int:
 
 
 def _ours(weights: list[torch.Tensor]) -> list[torch.Tensor]:
-    from synaptic_pruning.ranked import Scores
-    from synaptic_pruning.threshold import lowest
+    from synaptic_pruning.core.topk.lazy_scores import Scores
+    from synaptic_pruning.core.topk.select import lowest
 
     scores = [
         Scores(str(i), w.numel(), lambda start, stop, w=w: w[start:stop].abs(), w.dtype, w.device)

@@ -17,10 +17,10 @@ def _seeded():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache of downloads, no local folder, and no proxy before a server on this machine."""
-    from synaptic_pruning.tasks import fetch
+    from synaptic_pruning.tasks import download
 
     folder = tmp_path / "cache"
-    monkeypatch.setattr(fetch, "cache", lambda: folder)
+    monkeypatch.setattr(download, "cache", lambda: folder)
     monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
     for proxy in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(proxy, "127.0.0.1")

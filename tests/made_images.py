@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from synaptic_pruning.study.cells import save_network
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell, ImageSet, build
 from synaptic_pruning.study.classification.compare import ImagePlan
-from synaptic_pruning.study.records import failure
+from synaptic_pruning.study.engine.records import failure
+from synaptic_pruning.study.forecasting.cells import save_network
 from synaptic_pruning.tasks.classification import ClassificationTask, Labelled
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 import synaptic_pruning as sp
-from synaptic_pruning.activity import Activity, usage
+from synaptic_pruning.core.activity.monitor import Activity, usage
 
 
 def _watched(model: nn.Module, *calls) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from synaptic_pruning.tasks import fetch as fetching
+from synaptic_pruning.tasks import download as fetching
 from synaptic_pruning.tasks.classification import FILES, DataError, make_task
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"

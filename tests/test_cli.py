@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from synaptic_pruning.study.results import COLUMNS
+from synaptic_pruning.study.forecasting.results import COLUMNS
 
 COMMAND = [sys.executable, "-m", "synaptic_pruning"]
 QUICK = ["--models", "rnn", "--lengths", "3", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
@@ -58,7 +58,7 @@ def refused(result, *fragments, code=2):
 def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli import app
+    from synaptic_pruning.cli.compare import app
 
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
     assert result.exit_code == 2
@@ -84,7 +84,7 @@ def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
 def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, content, words, fragment):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli import app
+    from synaptic_pruning.cli.compare import app
 
     if content is not None:
         csv.write_text(content)
@@ -116,13 +116,13 @@ def test_without_the_extra_it_names_the_extra(tmp_path):
 def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatch, bad, code):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli import app
+    from synaptic_pruning.cli.compare import app
 
     table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
     table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
     table = table.assign(prunable=10, alive=10)
     table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
-    monkeypatch.setattr("synaptic_pruning.study.compare.compare", lambda *_, **__: table)
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare", lambda *_, **__: table)
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
     assert result.exit_code == code
     assert result.stderr.strip() == f"{bad} of 4 runs failed; the first: nan-loss: lower the learning rate."

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import synaptic_pruning as sp
 from small import RAMP, STEPS, compiled_or_not, learn_step, loss_of, small_net, zeros_of
-from synaptic_pruning.activity import Activity
-from synaptic_pruning.ranked import Scores
-from synaptic_pruning.synapses import Synapses
-from synaptic_pruning.threshold import kth_smallest, lowest
+from synaptic_pruning.core.activity.monitor import Activity
+from synaptic_pruning.core.synapses import Synapses
+from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.select import kth_smallest, lowest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

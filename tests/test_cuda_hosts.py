@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
 from small import RAMP, STEPS, learn_step, small_net, zeros_of
-from synaptic_pruning.threshold import kth_smallest, lowest
+from synaptic_pruning.core.topk.select import kth_smallest, lowest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from synaptic_pruning.cli import app
-from synaptic_pruning.tasks.forecasting import registry
-from synaptic_pruning.tasks.forecasting.registry import DATASETS
+from synaptic_pruning.cli.compare import app
+from synaptic_pruning.tasks.forecasting.data import registry
+from synaptic_pruning.tasks.forecasting.data.registry import DATASETS
 
 TEXT = b"index,y\n0,1\n1,2\n2,4\n"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from http_server import TEXT, archive, left_in
-from synaptic_pruning.tasks import fetch as fetching
-from synaptic_pruning.tasks.fetch import fetch, locate
+from synaptic_pruning.tasks import download as fetching
+from synaptic_pruning.tasks.download import fetch, locate
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
@@ -162,7 +162,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from synaptic_pruning.tasks.forecasting import DATASETS
-from synaptic_pruning.tasks import fetch as fetching
+from synaptic_pruning.tasks import download as fetching
 folder, url, size, sha256 = sys.argv[1:]
 fetching.cache = lambda: Path(folder)
 entry = replace(DATASETS["heart-rate"], name="made", file="series/made.csv.gz", url=url, bytes=int(size), sha256=sha256)

@@ -16,9 +16,9 @@ import pytest
 
 from http_server import archive, left_in
 from served import REWRITTEN, SERVED, served
-from synaptic_pruning.tasks.fetch import fetch, read
+from synaptic_pruning.tasks.download import fetch, read
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
-from synaptic_pruning.tasks.forecasting.originals import ORIGINALS
+from synaptic_pruning.tasks.forecasting.data.conversions import ORIGINALS
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
 SIZES = {

@@ -14,9 +14,9 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 import synaptic_pruning as sp
 from ranks import group, spawn
-from synaptic_pruning import roots
-from synaptic_pruning.shards import Shard as Layout
-from synaptic_pruning.shards import whole
+from synaptic_pruning.core.sharding import Shard as Layout
+from synaptic_pruning.core.sharding import whole
+from synaptic_pruning.pruner import adam_moments as roots
 
 STEPS = 20
 

@@ -10,8 +10,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from ranks import group, spawn
-from synaptic_pruning.shards import Shard as Layout
-from synaptic_pruning.threshold import kth_smallest, lowest
+from synaptic_pruning.core.sharding import Shard as Layout
+from synaptic_pruning.core.topk.select import kth_smallest, lowest
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from synaptic_pruning.export.attention import Attention, take_apart
-from synaptic_pruning.export.fast_attention import FastAttention
+from synaptic_pruning.export.sparse.attention import FastAttention
+from synaptic_pruning.export.unfused import Attention, take_apart
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synaptic_pruning.export.attention import EncoderLayer, take_apart
-from synaptic_pruning.export.block import FastBlock
-from synaptic_pruning.export.block_kernels import activate
-from synaptic_pruning.export.block_parts import find_parts
-from synaptic_pruning.export.choose import compact
+from synaptic_pruning.export.autotune import compact
+from synaptic_pruning.export.kernels.transformer import activate
+from synaptic_pruning.export.sparse.transformer import FastBlock
+from synaptic_pruning.export.sparse.transformer_match import find_parts
+from synaptic_pruning.export.unfused import EncoderLayer, take_apart
 from synaptic_pruning.tasks.forecasting.models import PatchTSTForecaster
 
 WIDTH = 12

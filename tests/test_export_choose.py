@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning
-from synaptic_pruning.export import choose
-from synaptic_pruning.export.choose import compact
-from synaptic_pruning.export.sparse import Inference
+from synaptic_pruning.export import autotune as choose
+from synaptic_pruning.export.autotune import compact
+from synaptic_pruning.export.sparse.linear import Inference
 from synaptic_pruning.export.timing import side_by_side, torch_threads
 
 
@@ -146,8 +146,8 @@ def test_importing_loads_no_compiler() -> None:
 AVX2 = """
 import torch
 from torch import nn
-from synaptic_pruning.export import simd
-from synaptic_pruning.export.matrix import SparseMatrix
+from synaptic_pruning.export.kernels import simd
+from synaptic_pruning.export.sparse.matrix import SparseMatrix
 assert (simd.LANES, simd.BLOCK) == (8, 8)
 weight, x = torch.randn(70, 300) * (torch.rand(70, 300) < 0.1), torch.randn(70, 300)
 for count in (1, 6, 70):

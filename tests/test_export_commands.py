@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from synaptic_pruning.export.commands import app
-from synaptic_pruning.export.inspection import inspect_file
-from synaptic_pruning.export.storage import FileError, read, save
+from synaptic_pruning.cli.export import app
+from synaptic_pruning.export.packed.inspection import inspect_file
+from synaptic_pruning.export.packed.packed_file import FileError, read, save
 
 
 class Network(nn.Module):

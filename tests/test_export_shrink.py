@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from synaptic_pruning.export.shrink import ShrinkReport, shrink
+from synaptic_pruning.export.shrinking.shrink import ShrinkReport, shrink
 
 
 def sparse(model: nn.Module, sparsity: float, biases_too: bool = False) -> nn.Module:

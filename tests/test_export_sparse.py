@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from synaptic_pruning.export import matrix
-from synaptic_pruning.export.matrix import SparseMatrix
-from synaptic_pruning.export.recurrent import SparseRecurrent
-from synaptic_pruning.export.sparse import Inference, SparseConv, SparseLinear
+from synaptic_pruning.export.sparse import matrix
+from synaptic_pruning.export.sparse.linear import Inference, SparseConv, SparseLinear
+from synaptic_pruning.export.sparse.matrix import SparseMatrix
+from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
 
 SPARSITIES = [0.0, 0.5, 0.9, 1.0]
 
@@ -30,7 +30,7 @@ def zeros_in(layer: nn.Module, sparsity: float) -> Any:
 @pytest.fixture(params=["numba", "csr"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(matrix, "compiled", lambda: request.param == "numba")
-    monkeypatch.setattr("synaptic_pruning.export.recurrent.compiled", lambda: request.param == "numba")
+    monkeypatch.setattr("synaptic_pruning.export.sparse.recurrent.compiled", lambda: request.param == "numba")
     return str(request.param)
 
 

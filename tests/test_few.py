@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synaptic_pruning import few, threshold
-from synaptic_pruning.ranked import Scores
-from synaptic_pruning.threshold import lowest
+from synaptic_pruning.core.topk import sampled as few
+from synaptic_pruning.core.topk import select as threshold
+from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.select import lowest
 
 SIZES = (1, 40, 5_000, 7_000)  # more than two samples' worth
 KINDS = {

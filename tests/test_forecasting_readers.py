@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from synaptic_pruning.tasks.forecasting import DataError, read_csv
-from synaptic_pruning.tasks.forecasting.timestamps import parse_times, regular_grid
+from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times, regular_grid
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared"))
 

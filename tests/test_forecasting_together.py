@@ -12,7 +12,7 @@ import torch
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting import RNNForecaster, Series, make_task, train
-from synaptic_pruning.tasks.forecasting.together import train_together
+from synaptic_pruning.tasks.forecasting.batched_training import train_together
 from synaptic_pruning.tasks.forecasting.training import Settings
 
 SEEDS = (3, 4, 5)

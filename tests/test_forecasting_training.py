@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.summaries import Row, Summary
+from synaptic_pruning.core.summary import Row, Summary
 from synaptic_pruning.tasks.forecasting import Series, build_model, make_task, predict, read_csv, score, train
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared"))

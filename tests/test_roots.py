@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning import roots
+from synaptic_pruning.pruner import adam_moments as roots
 
 RULE = sp.cubic(0.8, begin=0.1, end=0.6)
 STEPS, EVERY = 48, 3  # events do not fall together with the steps at which moments are raised

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from synaptic_pruning.scores import Piece, find_score, magnitude, random
+from synaptic_pruning.rules.scores import Piece, find_score, magnitude, random
 
 
 def _random(seed: int, layer: int, start: int, size: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.silence import Silence
+from synaptic_pruning.pruner.enforcement import Silence
 
 ALIVE = torch.tensor([[False, False, False, True]])
 

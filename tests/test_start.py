@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import synaptic_pruning as sp
 from small import dead_are_zero
-from synaptic_pruning.fresh import find_trained, strongest_direction
+from synaptic_pruning.rules.dynamic.pretrained import find_trained, strongest_direction
 
 STEPS = 40
 

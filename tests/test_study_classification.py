@@ -16,14 +16,14 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from made_images import a_task, works
-from synaptic_pruning.cli import app
-from synaptic_pruning.study.about import About
+from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
 from synaptic_pruning.study.classification.compare import ImagePlan, compare
 from synaptic_pruning.study.classification.results import paired
-from synaptic_pruning.study.records import write_record
+from synaptic_pruning.study.engine.records import write_record
+from synaptic_pruning.study.engine.study_info import About
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
 ABOUT = About("synaptic-pruning compare")

@@ -8,15 +8,15 @@ from scipy import stats
 
 from made_images import a_task, records_of, works
 from svg import see
-from synaptic_pruning.study.about import About
-from synaptic_pruning.study.classification import figures
+from synaptic_pruning.study.classification import plots as figures
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
 from synaptic_pruning.study.classification.compare import ImagePlan
 from synaptic_pruning.study.classification.report import render
 from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summarise, to_table
 from synaptic_pruning.study.classification.verdict import judge
-from synaptic_pruning.study.records import failure
+from synaptic_pruning.study.engine.records import failure
+from synaptic_pruning.study.engine.study_info import About
 
 EVIL = "<script>alert('x')</script> & $a$"
 ABOUT = About("synaptic-pruning compare")

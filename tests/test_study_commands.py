@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from synaptic_pruning.cli import app
-from synaptic_pruning.study import executors
-from synaptic_pruning.study.cells import Cell, run_cell
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.cli.compare import app
+from synaptic_pruning.study.engine import local as executors
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.forecasting.cells import Cell, run_cell
+from synaptic_pruning.tasks.forecasting.data.series import Series
 from test_study_runner import listen as listen
 from test_study_runner import wait_until
 

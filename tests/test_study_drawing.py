@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from synaptic_pruning.study.arms import ARMS
-from synaptic_pruning.study.drawing import COLOURS, DASHES, colour, line
+from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.plots.style import COLOURS, DASHES, colour, line
 
 # Machado, Oliveira & Fernandes (2009), severity 1: linear RGB as seen without one kind of cone.
 EYES = {

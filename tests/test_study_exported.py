@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synaptic_pruning.study.arms import Grid
-from synaptic_pruning.study.cells import run_cell
-from synaptic_pruning.study.exported import BATCHES, exported
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.forecasting.arms import Grid
+from synaptic_pruning.study.forecasting.cells import run_cell
+from synaptic_pruning.study.forecasting.export_benchmark import BATCHES, exported
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.tasks.forecasting.data.series import Series
 
 
 def _series(name: str, rows: int) -> Series:

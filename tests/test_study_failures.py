@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synaptic_pruning.study.about import About
-from synaptic_pruning.study.cells import Cell, run_cell
-from synaptic_pruning.study.compare import compare
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan
-from synaptic_pruning.study.statistics import blocks, paired
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.cells import Cell, run_cell
+from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.statistics.rank_tests import blocks, paired
+from synaptic_pruning.tasks.forecasting.data.series import Series
 
 WAVES = [
     Series(name, "y", ("y",), np.arange(80), np.sin(np.arange(80.0) / pace)[:, None], season=1)

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from synaptic_pruning.study.arms import ARMS
-from synaptic_pruning.study.cells import Cell, read_forecasts, run_cell, task_of
-from synaptic_pruning.study.plan import Plan, expand
+from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.forecasting.cells import Cell, read_forecasts, run_cell, task_of
+from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.tasks.forecasting import training, windows
-from synaptic_pruning.tasks.forecasting.datasets import embedded
-from synaptic_pruning.tasks.forecasting.loading import load
+from synaptic_pruning.tasks.forecasting.data.builtin import embedded
+from synaptic_pruning.tasks.forecasting.data.loading import load
+from synaptic_pruning.tasks.forecasting.data.registry import DATASETS
+from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
 from synaptic_pruning.tasks.forecasting.models import MODELS
-from synaptic_pruning.tasks.forecasting.registry import DATASETS
-from synaptic_pruning.tasks.forecasting.series import DataError, Series
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[1] / ".." / "shared")) / "data"
 EMBEDDED = {series.name: series for series in embedded()}

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, rankdata
 
-from synaptic_pruning.study import statistics
-from synaptic_pruning.study.non_inferiority import non_inferior
-from synaptic_pruning.study.statistics import against, all_pairs, blocks, friedman, paired
-from synaptic_pruning.study.vos2025_statistic import vos2025_statistic
+from synaptic_pruning.study.statistics import rank_tests as statistics
+from synaptic_pruning.study.statistics.non_inferiority import non_inferior
+from synaptic_pruning.study.statistics.paper_statistic import vos2025_statistic
+from synaptic_pruning.study.statistics.rank_tests import against, all_pairs, blocks, friedman, paired
 
 DATASETS, LENGTHS, SEEDS = 10, (1, 7, 30), (0, 1)
 

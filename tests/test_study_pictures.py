@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from svg import see
-from synaptic_pruning.study import pictures
-from synaptic_pruning.study.critical_difference import critical_difference
-from synaptic_pruning.study.drawing import COLOURS
-from synaptic_pruning.study.pictures import costs_by_length, heat_map, rank_diagram
+from synaptic_pruning.study.plots import errors as pictures
+from synaptic_pruning.study.plots.errors import costs_by_length, heat_map, rank_diagram
+from synaptic_pruning.study.plots.style import COLOURS
+from synaptic_pruning.study.statistics.critical_difference import critical_difference
 
 EVIL = "<script>alert('x')</script> & $a$"
 ARMS = ["none", "dropout", "synaptic"]

@@ -18,12 +18,12 @@ import pandas as pd
 import ray
 from ray.cluster_utils import Cluster
 
-from synaptic_pruning.study.cells import Cell, read_forecasts, run_cell
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.ray_cluster import RayCluster
-from synaptic_pruning.study.runner import run
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.ray_cluster import RayCluster
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.forecasting.cells import Cell, read_forecasts, run_cell
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.tasks.forecasting.data.series import Series
 from test_study_commands import SPEC as EIGHT_CELLS
 from test_study_runner import wait_until
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from synaptic_pruning.study.about import About
+from synaptic_pruning.study.engine.study_info import About
 from test_study_report import EVIL, make_records, page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.plan import Plan
-from synaptic_pruning.study.sections.by_series import by_series
-from synaptic_pruning.study.sections.drawings import MOST_SHOWN, choose
-from synaptic_pruning.study.sections.evidence import checks, parts
-from synaptic_pruning.study.sections.tables import costs, settings
+from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.forecasting.report.by_series import by_series
+from synaptic_pruning.study.forecasting.report.evidence import checks, parts
+from synaptic_pruning.study.forecasting.report.panels import MOST_SHOWN, choose
+from synaptic_pruning.study.forecasting.report.tables import costs, settings
 
 DEVELOPMENT = tuple(f"d{n}" for n in range(8))
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.cells import Cell
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.runner import run
-from synaptic_pruning.study.storage import write_atomically
-from synaptic_pruning.study.teams import run_job
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.engine.atomic_write import write_atomically
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
+from synaptic_pruning.study.forecasting.cells import Cell
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import run_job
+from synaptic_pruning.tasks.forecasting.data.series import Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
 DATA = {"tides": TIDES}

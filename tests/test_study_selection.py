@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from synaptic_pruning.study.about import About
-from synaptic_pruning.study.arms import Grid
-from synaptic_pruning.study.compare import compare
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.results import to_table
-from synaptic_pruning.study.selection import select
-from synaptic_pruning.study.statistics import paired
-from synaptic_pruning.tasks.forecasting.series import DataError, Series
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.arms import Grid
+from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.results import to_table
+from synaptic_pruning.study.forecasting.selection import select
+from synaptic_pruning.study.statistics.rank_tests import paired
+from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
 TRUTH = {"test": np.array([[1.0], [2.0], [np.nan], [4.0]]), "validation": np.array([[0.0], [10.0]])}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from svg import see
-from synaptic_pruning.study.drawing import COLOURS
-from synaptic_pruning.study.sparsity_pictures import error_while_dying, layers, masks, shrink, summarise
+from synaptic_pruning.study.plots.pruning import error_while_dying, layers, masks, shrink, summarise
+from synaptic_pruning.study.plots.style import COLOURS
 
 EVIL = "<script>alert('x')</script> & $a$"
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.arms import ARMS, RECIPES, SYNAPTIC, Grid
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.spec import presets, read_spec
-from synaptic_pruning.tasks.forecasting.series import DataError
+from synaptic_pruning.study.forecasting.arms import ARMS, RECIPES, SYNAPTIC, Grid
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.spec import presets, read_spec
+from synaptic_pruning.tasks.forecasting.data.series import DataError
 
 GOOD = """
 title = "Tides"
@@ -190,9 +190,9 @@ def hashes_elsewhere():
     """The hashes of every arm's cells, by a process that has never seen this one; one process, to be quick."""
     code = f"""
 import sys, pathlib, tempfile, json
-from synaptic_pruning.study.spec import Spec
-from synaptic_pruning.study.plan import expand
-from synaptic_pruning.study.arms import ARMS
+from synaptic_pruning.study.forecasting.spec import Spec
+from synaptic_pruning.study.forecasting.plan import expand
+from synaptic_pruning.study.forecasting.arms import ARMS
 import tomllib
 found = dict()
 for arm in ARMS:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.critical_difference import critical_difference
-from synaptic_pruning.study.statistics import against, all_pairs, average_ranks, blocks, friedman, paired
+from synaptic_pruning.study.statistics.critical_difference import critical_difference
+from synaptic_pruning.study.statistics.rank_tests import against, all_pairs, average_ranks, blocks, friedman, paired
 
 ARMS = ["none", "dropout", "synaptic"]
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synaptic_pruning.study.about import About
-from synaptic_pruning.study.compare import compare
-from synaptic_pruning.study.executors import Processes
-from synaptic_pruning.study.plan import Plan, expand
-from synaptic_pruning.study.records import Team, cells_of, read_record
-from synaptic_pruning.study.runner import run
-from synaptic_pruning.study.teams import group, run_job
-from synaptic_pruning.tasks.forecasting.series import Series
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.records import Team, cells_of, read_record
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import group, run_job
+from synaptic_pruning.tasks.forecasting.data.series import Series
 
 WAVE = Series("wave", "y", ("y",), np.arange(120), np.sin(np.arange(120.0) / 3)[:, None], season=1)
 ARMS = ("none", "dropout", "mc-dropout", "synaptic", "synaptic-ensemble", "identical")

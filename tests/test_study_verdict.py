@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synaptic_pruning.study.verdict import judge, losses, lost_to_persistence
+from synaptic_pruning.study.forecasting.report.verdict import judge, losses, lost_to_persistence
 
 ARMS = ["none", "dropout", "mc-dropout", "synaptic"]
 

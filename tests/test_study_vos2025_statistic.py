@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics import blocks, friedman
-from synaptic_pruning.study.vos2025_statistic import NOTE, vos2025_statistic
+from synaptic_pruning.study.statistics.paper_statistic import NOTE, vos2025_statistic
+from synaptic_pruning.study.statistics.rank_tests import blocks, friedman
 
 ARMS = ["none", "dropout", "synaptic"]
 LENGTHS = [1, 3, 7, 14, 30, 60]

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.history import History
+from synaptic_pruning.core.history import History
 
 
 def test_table_by_hand():

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.packing import pack, unpack
+from synaptic_pruning.core.bitmask import pack, unpack
+from synaptic_pruning.pruner.optimizer_state import clean
 
 
 def _names(model: nn.Module, **arguments) -> list[str]:
@@ -115,7 +116,7 @@ def test_codes_of_eight_bits_mean_zero_where_weights_are_dead():
         "step": 3,
         "unrelated": torch.ones(5),
     }
-    synapses.clean(optimizer)
+    clean(synapses.layers, optimizer)
     state = optimizer.state[net.weight]
     for kept in (state["state1"], both.codes):
         assert kept.tolist() == [[0, 2, 2], [2, 4, 0]]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synaptic_pruning import radix
-from synaptic_pruning.ranked import Scores
-from synaptic_pruning.threshold import kth_smallest, lowest
+from synaptic_pruning.core.topk import radix
+from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.select import kth_smallest, lowest
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Few values, so that ties are heavy; signed zeros, denormals of each width and infinities among them.

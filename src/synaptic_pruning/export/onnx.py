@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from synaptic_pruning.export.shrink import Inputs, as_arguments, check_runs, shrink
+from synaptic_pruning.export.shrinking.shrink import Inputs, as_arguments, check_runs, shrink
 
 
 def to_onnx(model: nn.Module, example_input: Inputs, path: str | os.PathLike[str], atol: float = 1e-4) -> Path:

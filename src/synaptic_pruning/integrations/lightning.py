@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from synaptic_pruning.pruner import SynapticPruner
-from synaptic_pruning.rules import Rule
+from synaptic_pruning.pruner.pruner import SynapticPruner
+from synaptic_pruning.rules.base import Rule
 
 _IDLE = (
     "on_train_batch_start",

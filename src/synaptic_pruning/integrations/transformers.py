@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from synaptic_pruning.pruner import SynapticPruner
-from synaptic_pruning.rules import Rule
-from synaptic_pruning.shards import gather
+from synaptic_pruning.core.sharding import gather
+from synaptic_pruning.pruner.pruner import SynapticPruner
+from synaptic_pruning.rules.base import Rule
 
 FILE = "synaptic_pruning.pt"
 

@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.activity import Activity, spread
-from synaptic_pruning.layers import Layer
-from synaptic_pruning.ranked import Scores
-from synaptic_pruning.rules import Rule
-from synaptic_pruning.schedules import Schedule
-from synaptic_pruning.scores import Piece, Score, find_score, usage
-from synaptic_pruning.synapses import Synapses
-from synaptic_pruning.threshold import lowest
+from synaptic_pruning.core.activity.monitor import Activity, spread
+from synaptic_pruning.core.parameter import Layer
+from synaptic_pruning.core.synapses import Synapses
+from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.select import lowest
+from synaptic_pruning.rules.base import Rule
+from synaptic_pruning.rules.schedules import Schedule
+from synaptic_pruning.rules.scores import Piece, Score, find_score, usage
 
 _SAMPLE = 10
 """Of the steps of a window one in so many is watched, from the first on."""

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from synaptic_pruning.ranked import Scores
-from synaptic_pruning.rules import Rule
+from synaptic_pruning.core.synapses import Synapses
+from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.select import kth_smallest
+from synaptic_pruning.rules.base import Rule
+from synaptic_pruning.rules.schedules import Schedule, cubic_ease_in
 from synaptic_pruning.rules.to_sparsity import layer_scores, survivors
-from synaptic_pruning.schedules import Schedule, cubic_ease_in
-from synaptic_pruning.synapses import Synapses
-from synaptic_pruning.threshold import kth_smallest
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from .fetch import File
+    from synaptic_pruning.tasks.download import File
 
 _File = TypeVar("_File", bound="File")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.cells import hash_of, peak_memory_mb, save_network, versions
 from synaptic_pruning.study.classification.arms import ARMS
+from synaptic_pruning.study.forecasting.cells import hash_of, peak_memory_mb, save_network, versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +70,7 @@ def build(cell: ImageCell, task: "ClassificationTask") -> "nn.Module":
 
 def run_image_cell(cell: ImageCell, images: ImageSet, folder: Path) -> dict[str, Any]:
     """Train one network, test it once, and return the record; the weights go to `folder`."""
-    from synaptic_pruning.synapses import Synapses
+    from synaptic_pruning.core.synapses import Synapses
     from synaptic_pruning.tasks.classification import accuracy, make_task, streak_counts, train
 
     task = make_task(images.name, images.data_dir)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from synaptic_pruning.study.about import About
 from synaptic_pruning.study.classification.arms import ARMS, SPARSITY
 from synaptic_pruning.study.classification.cells import ImageCell, ImageSet
 from synaptic_pruning.study.classification.report import write_report
 from synaptic_pruning.study.classification.results import to_table
-from synaptic_pruning.study.executors import Executor
-from synaptic_pruning.study.records import Record, failure
-from synaptic_pruning.study.results import write_table
-from synaptic_pruning.study.runner import run
+from synaptic_pruning.study.engine.local import Executor
+from synaptic_pruning.study.engine.records import Record, failure
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.results import write_table
 from synaptic_pruning.tasks.classification import ClassificationTask
 
 _UNKNOWN = "failed: “disuse” of this seed did not end well, so the sparsity to match is not known"

@@ -10,14 +10,14 @@ import pandas as pd
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from synaptic_pruning.study.about import About
-from synaptic_pruning.study.cells import versions
-from synaptic_pruning.study.classification import figures
+from synaptic_pruning.study.classification import plots as figures
 from synaptic_pruning.study.classification.arms import ARMS, SPARSITY
 from synaptic_pruning.study.classification.results import REFERENCES, Row, layer_rows, paired, summarise
 from synaptic_pruning.study.classification.verdict import judge, percent, points
-from synaptic_pruning.study.drawing import COLOURS, DASHES
-from synaptic_pruning.study.storage import write_atomically
+from synaptic_pruning.study.engine.atomic_write import write_atomically
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.cells import versions
+from synaptic_pruning.study.plots.style import COLOURS, DASHES
 from synaptic_pruning.tasks.classification import ClassificationTask
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def render(
     environment = Environment(
         loader=ChoiceLoader(
             [
-                PackageLoader("synaptic_pruning.study.classification", "page"),
-                PackageLoader("synaptic_pruning.study", "page"),  # style, script and macros are the same
+                PackageLoader("synaptic_pruning.study", "templates"),
             ]
         ),
         autoescape=True,

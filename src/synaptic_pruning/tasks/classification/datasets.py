@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synaptic_pruning.tasks import fetch as fetching
+from synaptic_pruning.tasks import download as fetching
+from synaptic_pruning.tasks.classification.readers import DataError, find, read_cifar10, read_cifar10_archive, read_idx
+from synaptic_pruning.tasks.classification.sources import FILES
 from synaptic_pruning.tasks.progress import shown
-
-from .files import FILES
-from .readers import DataError, find, read_cifar10, read_cifar10_archive, read_idx
 
 _Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # images and labels to learn from, images and labels to test on
 

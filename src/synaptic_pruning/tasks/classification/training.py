@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from synaptic_pruning.pruner import SynapticPruner
-
-from .datasets import ClassificationTask, Labelled
+from synaptic_pruning.pruner.pruner import SynapticPruner
+from synaptic_pruning.tasks.classification.datasets import ClassificationTask, Labelled
 
 Attach = Callable[[nn.Module, Optimizer, int], SynapticPruner]
 Penalty = Callable[[nn.Module, float], Tensor]

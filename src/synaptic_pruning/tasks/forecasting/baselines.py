@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .series import Array
-from .windows import ForecastingTask, Windows
+from synaptic_pruning.tasks.forecasting.data.series import Array
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Windows
 
 
 def persistence(task: ForecastingTask, windows: Windows) -> Array:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .windows import Windows
+from synaptic_pruning.tasks.forecasting.windows import Windows
 
 
 class Batches:

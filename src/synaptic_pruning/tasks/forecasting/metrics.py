@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .baselines import persistence
-from .series import Array
-from .windows import ForecastingTask
+from synaptic_pruning.tasks.forecasting.baselines import persistence
+from synaptic_pruning.tasks.forecasting.data.series import Array
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
 
 
 def score(task: ForecastingTask, forecasts: Array) -> dict[str, float]:

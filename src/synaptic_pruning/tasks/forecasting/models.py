@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .windows import Target
+from synaptic_pruning.tasks.forecasting.windows import Target
 
 
 class _Recurrent(nn.Module):

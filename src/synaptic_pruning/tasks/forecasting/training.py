@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from synaptic_pruning.summaries import Summary
-
-from .batches import Batches, predict
-from .metrics import mean_absolute_error
-from .windows import ForecastingTask
+from synaptic_pruning.core.summary import Summary
+from synaptic_pruning.tasks.forecasting.batches import Batches, predict
+from synaptic_pruning.tasks.forecasting.metrics import mean_absolute_error
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
 
 
 class Pruner(Protocol):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .series import Array, DataError, Series
+from synaptic_pruning.tasks.forecasting.data.series import Array, DataError, Series
 
 Target = Literal["delta", "level"]
 

@@ -1,0 +1,134 @@
+"""Commands `inspect` and `export`: a few lines each over this package."""
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+app = typer.Typer(no_args_is_help=True)
+_WRITTEN = ([".packed"], [".dense"])  # by this command, beside what it read
+
+
+class Precision(StrEnum):
+    """How surviving weights are kept."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Safetensors file or PyTorch state dict.")]
+Source = Annotated[
+    Path, typer.Argument(exists=True, metavar="FILE|RUN", help="Such a file, or the --out folder of a comparison.")
+]
+
+
+@app.command("inspect")
+def inspect_command(file: File) -> None:
+    """Show sparsity, dead units and what packing would save, weight by weight."""
+    from synaptic_pruning.export.packed.header import FileError
+    from synaptic_pruning.export.packed.inspection import inspect_file
+
+    try:
+        typer.echo(str(inspect_file(file)))
+    except FileError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command("export")
+def export_command(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="File to write, or folder for a RUN; default: beside each.")] = None,
+    values: Annotated[Precision, typer.Option(help="Precision of surviving weights.")] = Precision.float32,
+    dense: Annotated[bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")] = False,
+    model: Annotated[
+        str, typer.Option(help="module:function that returns the plain model; needed for --input, --onnx.")
+    ] = "",
+    input: Annotated[
+        str, typer.Option(help="Shape of an example input, such as 32,30,8: time dense against compact.")
+    ] = "",
+    onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
+) -> None:
+    """Write FILE, or every network of a RUN, with its zeros packed away; time it and write ONNX, given a model."""
+    import torch
+    from safetensors.torch import save_file
+
+    from synaptic_pruning.export.autotune import compact
+    from synaptic_pruning.export.onnx import to_onnx
+    from synaptic_pruning.export.packed.header import FileError
+    from synaptic_pruning.export.packed.inspection import read_state
+    from synaptic_pruning.export.packed.packed_file import load, save_state
+
+    if (input or onnx) and not (model and input):
+        raise typer.BadParameter("--input and --onnx need both --model and --input")
+    if input and source.is_dir():
+        raise typer.BadParameter("--input times one network; give its FILE, not a folder")
+    example = torch.randn(_shape(input)) if input else None
+    suffix = "dense.safetensors" if dense else "packed.safetensors"
+    for file, target in _targets(source, out, suffix).items():
+        try:
+            state = read_state(file)
+        except FileError as error:
+            raise typer.BadParameter(str(error)) from error
+        if target.exists() and target.samefile(file):
+            raise typer.BadParameter(f"--out {target} is FILE itself; choose another name")
+        if dense:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
+        else:
+            save_state(state, target, values.value)
+        before, after = file.stat().st_size, target.stat().st_size
+        typer.echo(f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}")
+    if example is None:
+        return
+    network = _build(model)
+    load(network, target)
+    typer.echo(str(compact(network, example, threads=threads).report))
+    if onnx is not None:
+        typer.echo(f"{to_onnx(network, example, onnx)}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
+
+
+def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
+    """Return what to write for each file of a source."""
+    if source.is_file():
+        return {source: out or source.with_name(f"{source.stem}.{suffix}")}
+    files = sorted(f for f in (source / "networks").glob("*.safetensors") if f.suffixes[:-1] not in _WRITTEN)
+    if not files:
+        raise typer.BadParameter(
+            f"{source} holds no networks/*.safetensors; give a file, or the folder of a comparison"
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    return {file: (out or file.parent) / f"{file.stem}.{suffix}" for file in files}
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        shape = [int(size) for size in text.split(",")]
+    except ValueError:
+        shape = [0]
+    if min(shape) < 1:
+        raise typer.BadParameter(f"--input must be whole numbers above 0, as in 32,30,8, not {text!r}")
+    return shape
+
+
+def _build(name: str) -> "nn.Module":
+    from torch import nn
+
+    module, _, function = name.partition(":")
+    sys.path.insert(0, "")  # as `python -m` does, so that a file of the user's is found
+    try:
+        network = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"--model must be module:function, found through the Python path: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(network, nn.Module):
+        raise typer.BadParameter(f"--model {name} must return a torch.nn.Module, not {type(network).__name__}")
+    return network

@@ -1,0 +1,150 @@
+"""Commands `study run`, `study status` and `study report`: a few lines each over this package."""
+
+import os
+import shlex
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from synaptic_pruning.study.engine.study_info import About
+    from synaptic_pruning.study.forecasting.spec import Spec
+    from synaptic_pruning.tasks.forecasting.data.series import Series
+
+app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
+_SPEC = "spec.toml"
+
+
+class Backend(StrEnum):
+    """Where the cells run."""
+
+    local = "local"
+    ray = "ray"
+
+
+SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="Spec file, or the name of one that ships: smoke, ...")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Folder of a study.")]
+Data = Annotated[
+    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of local data files. [default: the cache]")
+]
+
+
+@app.command("run")
+def run_command(
+    spec: SpecFile,
+    out: Annotated[Path, typer.Option(help="Folder for the records, the tables and the report.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: all cores]")] = None,
+    backend: Annotated[Backend, typer.Option(help="This machine, or a Ray cluster.")] = Backend.local,
+    address: Annotated[str, typer.Option(help="Of the Ray cluster.")] = "auto",
+    data_dir: Data = None,
+) -> None:
+    """Train every cell of SPEC that DIR does not hold yet, then write the tables and the report.
+
+    Stop it with Ctrl-C and run the same command again: it goes on where it was. Several may run on one folder.
+    """
+    from synaptic_pruning.study.engine.atomic_write import write_atomically
+    from synaptic_pruning.study.engine.local import Executor, Processes
+    from synaptic_pruning.study.forecasting.spec import presets, read_spec
+    from synaptic_pruning.tasks.forecasting.data.series import DataError
+
+    try:
+        read = read_spec(spec)
+        series = read.series(data_dir)
+        out.mkdir(parents=True, exist_ok=True)
+        executor: Executor
+        if backend is Backend.ray:
+            from synaptic_pruning.study.engine.ray_cluster import RayCluster
+
+            executor = RayCluster(address)
+        else:
+            executor = Processes(jobs or len(os.sched_getaffinity(0)))
+        path = Path(spec) if Path(spec).is_file() else presets()[spec]
+        write_atomically(out / _SPEC, path.read_bytes())
+        from synaptic_pruning.study.forecasting.compare import compare
+
+        about = _about(read, path, _command(spec, out))
+        table = compare(series, read.plan(), out, executor=executor, about=about)
+    except (DataError, OSError, ImportError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; finished cells are kept in {out}, and the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"Report: {out / 'report.html'}")
+    tell_failures(table)
+
+
+@app.command("status")
+def status_command(folder: Folder, data_dir: Data = None) -> None:
+    """Say how many cells of the study in DIR are done, running, failed and left."""
+    from synaptic_pruning.study.engine.records import read_record
+    from synaptic_pruning.study.engine.runner import in_flight
+    from synaptic_pruning.study.forecasting.plan import expand
+
+    spec, series = _stored(folder, data_dir)
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for cell in expand(spec.plan(), series):
+        record = read_record(folder / "cells", cell)
+        if record is None or record["status"].startswith(("failed", "killed")):
+            counts["running" if in_flight(folder / "cells", cell) else "failed" if record else "left"] += 1
+        else:
+            counts["done" if record["status"] == "ok" else "failed"] += 1
+        if record is not None and record["status"] != "ok":
+            reasons[record["status"]] += 1
+    done = ", ".join(f"{counts[kind]} {kind}" for kind in ("done", "running", "failed", "left"))
+    typer.echo(f"{spec.title}: {sum(counts.values())} cells, {done}.")
+    for reason, count in reasons.most_common():
+        typer.echo(f"{count} × {reason}")
+
+
+@app.command("report")
+def report_command(folder: Folder, data_dir: Data = None) -> None:
+    """Write the tables and the report of the study in DIR from the cells that it holds."""
+    from synaptic_pruning.study.forecasting.compare import summarise
+
+    spec, series = _stored(folder, data_dir)
+    about = _about(spec, folder / _SPEC, _command(str(folder / _SPEC), folder))
+    summarise(series, spec.plan(), folder, about=about)
+    typer.echo(f"Report: {folder / 'report.html'}")
+
+
+def tell_failures(table: "pd.DataFrame") -> None:
+    """Say how many runs of a table failed and why the first did; end with exit code 2 when none ended well."""
+    failed = table.loc[table["status"] != "ok", "status"]
+    if len(failed):
+        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
+    if len(failed) == len(table):
+        raise typer.Exit(2)
+
+
+def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
+    from synaptic_pruning.study.forecasting.spec import read_spec
+    from synaptic_pruning.tasks.forecasting.data.series import DataError
+
+    if not (folder / _SPEC).is_file():
+        _refuse(f"{folder} holds no study; give the --out folder of a study.")
+    try:
+        spec = read_spec(folder / _SPEC)
+        return spec, spec.series(data_dir)
+    except DataError as error:
+        _refuse(str(error))
+
+
+def _about(spec: "Spec", path: Path, command: str) -> "About":
+    from synaptic_pruning.study.engine.study_info import About
+
+    return About(command, spec.title, spec.blocks(), spec.development, path.read_text("utf-8"))
+
+
+def _command(spec: str, out: Path) -> str:
+    return shlex.join(["synaptic-pruning", "study", "run", spec, "--out", str(out)])
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,1 @@
+"""Parameters, masks and their statistics; knows no rule and no optimizer."""

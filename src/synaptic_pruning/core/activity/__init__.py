@@ -1,0 +1,1 @@
+"""Mean absolute input of every connection while a network trains."""

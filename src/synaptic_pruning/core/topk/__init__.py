@@ -1,0 +1,1 @@
+"""The exact k smallest scores over many tensors."""

@@ -1,0 +1,53 @@
+"""What is ranked: the scores of a tensor's entries, read piece by piece."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from synaptic_pruning.core.sharding import Shard, local
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one tensor's entries, computed piece by piece when they are read.
+
+    Args:
+        name: Said in errors.
+        size: How many entries there are (on this rank).
+        read: ``read(start, stop)`` gives the scores of the flat positions start to stop-1, shape (stop - start,).
+        dtype: Floating dtype of what ``read`` returns.
+        device: Where ``read`` returns it.
+        alive: Flat bool tensor, True where an entry takes part; None when all do.
+        shard: Where these entries lie in a tensor that several ranks share; None when all of it is here.
+
+    Example:
+        >>> scores = Scores.of(torch.tensor([[3.0, 1.0], [2.0, 5.0]]), "layer")
+        >>> scores.read(1, 3)
+        tensor([1., 2.])
+    """
+
+    name: str
+    size: int
+    read: Callable[[int, int], Tensor]
+    dtype: torch.dtype
+    device: torch.device
+    alive: Tensor | None = None
+    shard: Shard | None = None
+
+    @classmethod
+    def of(
+        cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None, shard: Shard | None = None
+    ) -> "Scores":
+        """Take the entries of a tensor, of any shape, as the scores themselves; of a DTensor, this rank's part.
+
+        Args:
+            tensor: The scores; of a tensor that several ranks share, a DTensor, or this rank's part and ``shard``.
+            name: As for the class.
+            alive: As for the class.
+            shard: As for the class, where ``tensor`` is a plain one.
+        """
+        flat = local(tensor.detach()).reshape(-1)
+        shard = Shard.of(tensor) if shard is None else shard
+        return cls(name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive, shard)

@@ -1,0 +1,73 @@
+"""How the surviving weights of a matrix lie in memory for each kernel. NumPy arrays in, NumPy arrays out."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synaptic_pruning.export.kernels.matmul import TILE_BLOCK
+from synaptic_pruning.export.kernels.simd import BLOCK, LANES
+
+Index = NDArray[np.int32]
+Values = NDArray[np.float32]
+
+
+class Slices(NamedTuple):
+    """Rows sorted by length, LANES of them a slice; a slice is cut in blocks of BLOCK inputs.
+
+    In one block of one slice every row is padded with zeros to the longest of them; step `k` of that block
+    holds the k-th weight of each row, lane by lane. `starts[s * blocks + b]` is the first step of block b of
+    slice s.
+    """
+
+    starts: Index
+    values: Values  # (steps * LANES,)
+    columns: NDArray[np.uint8]  # (steps * LANES,), position within the block
+    order: Index  # (rows,), the row in each lane
+
+
+class Tiles(NamedTuple):
+    """Compressed sparse rows for each block of TILE_BLOCK inputs; `starts` runs over (block, row)."""
+
+    starts: Index
+    values: Values
+    columns: NDArray[np.uint8]  # position within the block
+
+
+def to_slices(row_starts: Index, columns: Index, values: Values, inputs: int) -> Slices:
+    """Lay compressed sparse rows out for the lookup kernel."""
+    lengths = np.diff(row_starts)
+    rows, blocks = lengths.size, -(-inputs // BLOCK)
+    slices = -(-rows // LANES)
+    order = np.argsort(-lengths, kind="stable").astype(np.int32)
+    place = np.empty(rows, np.int64)
+    place[order] = np.arange(rows)
+
+    run = np.repeat(place, lengths) * blocks + columns // BLOCK  # which (row, block) an entry belongs to
+    within = _position_in_run(run)
+    counts = np.bincount(run, minlength=slices * LANES * blocks).reshape(slices, LANES, blocks)
+    starts = np.concatenate([[0], counts.max(1, initial=0).ravel().cumsum()])
+    lane, group = run // blocks % LANES, run // blocks // LANES * blocks + run % blocks
+    at = (starts[group] + within) * LANES + lane
+
+    packed = np.zeros(int(starts[-1]) * LANES, np.float32)
+    packed[at] = values
+    inside = np.zeros(packed.size, np.uint8)
+    inside[at] = columns % BLOCK
+    return Slices(starts.astype(np.int32), packed, inside, order)
+
+
+def to_tiles(row_starts: Index, columns: Index, values: Values, inputs: int) -> Tiles:
+    """Lay compressed sparse rows out for the tile kernels."""
+    rows, blocks = row_starts.size - 1, -(-inputs // TILE_BLOCK)
+    run = columns // TILE_BLOCK * rows + np.repeat(np.arange(rows), np.diff(row_starts))
+    by_block = np.argsort(run, kind="stable")
+    starts = np.concatenate([[0], np.bincount(run, minlength=rows * blocks).cumsum()])
+    return Tiles(starts.astype(np.int32), values[by_block], (columns[by_block] % TILE_BLOCK).astype(np.uint8))
+
+
+def _position_in_run(run: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, 2, … within each stretch of equal numbers."""
+    places = np.arange(run.size)
+    begins = np.concatenate([[True], run[1:] != run[:-1]]) if run.size else np.zeros(0, bool)
+    return places - np.maximum.accumulate(np.where(begins, places, 0))

@@ -1,0 +1,226 @@
+"""Sparse matrix times dense samples on a CPU, compiled by Numba: the two inner products everything here rests
+on.
+
+Both compute `y = W @ x` for a sparse `W` and differ in what lies in a register:
+
+- *lookup* (a few samples): one lane a row of `W`. The input is cut in blocks that fit a register or two, and
+  the wanted inputs are picked by a register shuffle, about eight times cheaper than gathering them from
+  memory.
+- *tile* (many samples): one lane a sample, so that each surviving weight is one multiply-add over the tile.
+
+No index is checked here: callers own the shapes. All arrays are one-dimensional, contiguous float32;
+`layouts.py` says how weights are laid out for each.
+"""
+
+import numpy as np
+
+from synaptic_pruning.export.kernels.simd import (
+    BLOCK,
+    LANES,
+    TILE_LANES,
+    broadcast_lanes,
+    broadcast_tile,
+    kernel,
+    load_lanes,
+    load_tile,
+    lookup,
+    multiply_add,
+    store,
+    transpose_square,
+)
+
+TILE_BLOCK = 256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
+_HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
+
+
+@kernel()
+def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
+    """`y = W @ x + bias` for the sample at `x[x_start:]`, whose length is a multiple of BLOCK."""
+    rows = order.size
+    slices = (rows + LANES - 1) // LANES
+    if slices == 0:
+        return
+    blocks = (starts.size - 1) // slices
+    sums = np.empty(LANES, np.float32)
+    group = 0
+    step = np.intp(0)
+    for s in range(slices):
+        even = broadcast_lanes(np.float32(0))
+        odd = even
+        for block in range(blocks):
+            low = load_lanes(x, x_start + block * BLOCK)
+            high = load_lanes(x, x_start + block * BLOCK + _HALF)
+            end = np.intp(starts[group + 1])
+            while step + 1 < end:
+                at = step * LANES
+                even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
+                at += LANES
+                odd = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), odd)
+                step += 2
+            if step < end:
+                at = step * LANES
+                even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
+                step += 1
+            group += 1
+        store(sums, 0, multiply_add(odd, broadcast_lanes(np.float32(1)), even))
+        for lane in range(min(LANES, rows - s * LANES)):
+            row = order[s * LANES + lane]
+            y[y_start + row] = sums[lane] + bias[row]
+
+
+@kernel()
+def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
+    """As `lookup_one` for four samples, `x_stride` and `y_stride` apart: weights are read once for all."""
+    rows = order.size
+    slices = (rows + LANES - 1) // LANES
+    if slices == 0:
+        return
+    blocks = (starts.size - 1) // slices
+    sums = np.empty(4 * LANES, np.float32)
+    group = 0
+    step = np.intp(0)
+    for s in range(slices):
+        sum0 = broadcast_lanes(np.float32(0))
+        sum1 = sum0
+        sum2 = sum0
+        sum3 = sum0
+        for block in range(blocks):
+            at = x_start + block * BLOCK
+            low0, high0 = load_lanes(x, at), load_lanes(x, at + _HALF)
+            at += x_stride
+            low1, high1 = load_lanes(x, at), load_lanes(x, at + _HALF)
+            at += x_stride
+            low2, high2 = load_lanes(x, at), load_lanes(x, at + _HALF)
+            at += x_stride
+            low3, high3 = load_lanes(x, at), load_lanes(x, at + _HALF)
+            end = np.intp(starts[group + 1])
+            for place in range(step, end):
+                at = place * LANES
+                weights = load_lanes(values, at)
+                sum0 = multiply_add(weights, lookup(low0, high0, columns, at), sum0)
+                sum1 = multiply_add(weights, lookup(low1, high1, columns, at), sum1)
+                sum2 = multiply_add(weights, lookup(low2, high2, columns, at), sum2)
+                sum3 = multiply_add(weights, lookup(low3, high3, columns, at), sum3)
+            step = end
+            group += 1
+        store(sums, 0, sum0)
+        store(sums, LANES, sum1)
+        store(sums, 2 * LANES, sum2)
+        store(sums, 3 * LANES, sum3)
+        for lane in range(min(LANES, rows - s * LANES)):
+            row = order[s * LANES + lane]
+            at = y_start + row
+            y[at] = sums[lane] + bias[row]
+            y[at + y_stride] = sums[lane + LANES] + bias[row]
+            y[at + 2 * y_stride] = sums[lane + 2 * LANES] + bias[row]
+            y[at + 3 * y_stride] = sums[lane + 3 * LANES] + bias[row]
+
+
+@kernel()
+def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
+    """Samples `first` to `last`, stored one after the other, by fours and then one by one."""
+    sample = first
+    while sample + 4 <= last:
+        lookup_four(
+            starts,
+            values,
+            columns,
+            order,
+            bias,
+            x,
+            sample * x_stride,
+            x_stride,
+            y,
+            sample * y_stride,
+            y_stride,
+        )
+        sample += 4
+    while sample < last:
+        lookup_one(starts, values, columns, order, bias, x, sample * x_stride, y, sample * y_stride)
+        sample += 1
+
+
+@kernel()
+def tile_16(starts, values, columns, x, x_start, y):
+    """`y += W @ x` for a tile of 16 samples: `x[x_start:]` is (inputs, 16), `y` is (rows, 16)."""
+    rows = y.size // 16
+    group = 0
+    for block in range((starts.size - 1) // max(rows, 1)):
+        base = x_start + block * TILE_BLOCK * 16
+        for row in range(rows):
+            begin, end = np.intp(starts[group]), np.intp(starts[group + 1])
+            group += 1
+            if begin < end:
+                total = load_tile(y, row * 16)
+                for k in range(begin, end):
+                    at = base + np.intp(columns[k]) * 16
+                    total = multiply_add(broadcast_tile(values[k]), load_tile(x, at), total)
+                store(y, row * 16, total)
+
+
+@kernel()
+def tile_32(starts, values, columns, x, x_start, y):
+    """`y += W @ x` for a tile of 32 samples: `x[x_start:]` is (inputs, 32), `y` is (rows, 32)."""
+    rows = y.size // 32
+    group = 0
+    for block in range((starts.size - 1) // max(rows, 1)):
+        base = x_start + block * TILE_BLOCK * 32
+        for row in range(rows):
+            begin, end = np.intp(starts[group]), np.intp(starts[group + 1])
+            group += 1
+            if begin < end:
+                left, right = load_tile(y, row * 32), load_tile(y, row * 32 + 16)
+                for k in range(begin, end):
+                    at = base + np.intp(columns[k]) * 32
+                    weight = broadcast_tile(values[k])
+                    left = multiply_add(weight, load_tile(x, at), left)
+                    right = multiply_add(weight, load_tile(x, at + 16), right)
+                store(y, row * 32, left)
+                store(y, row * 32 + 16, right)
+
+
+@kernel()
+def multiply_tile(starts, values, columns, x, x_start, y, width):
+    """`y += W @ x` for a tile of `width` samples, 16 or 32."""
+    if width == 32:
+        tile_32(starts, values, columns, x, x_start, y)
+    else:
+        tile_16(starts, values, columns, x, x_start, y)
+
+
+@kernel()
+def transpose(source, start, stride, rows, columns, target, at, step):
+    """(rows, columns) at `source[start:]`, rows `stride` apart, to (columns, rows) at `target[at:]`."""
+    whole_rows, whole_columns = rows - rows % TILE_LANES, columns - columns % TILE_LANES
+    for i in range(0, whole_rows, TILE_LANES):
+        for j in range(0, whole_columns, TILE_LANES):
+            transpose_square(source, start + i * stride + j, stride, target, at + j * step + i, step)
+    for i in range(rows):
+        for j in range(whole_columns if i < whole_rows else 0, columns):
+            target[at + j * step + i] = source[start + i * stride + j]
+
+
+@kernel()
+def fill_rows(tile, bias, width):
+    """Row `r` of `tile` (rows, width) becomes `bias[r]` in every lane."""
+    for row in range(bias.size):
+        tile[row * width : (row + 1) * width] = bias[row]
+
+
+@kernel()
+def tile_rows(starts, values, columns, bias, x, inputs, y, first, last):
+    """Samples `first` to `last`, stored one after the other, tile after tile."""
+    outputs = bias.size
+    widest = 32 if last - first > 16 else 16
+    x_tile = np.zeros(inputs * widest, np.float32)
+    y_tile = np.empty(outputs * widest, np.float32)
+    sample = first
+    while sample < last:
+        width = 32 if last - sample > 16 else 16
+        count = min(width, last - sample)
+        transpose(x, sample * inputs, inputs, count, inputs, x_tile, 0, width)
+        tile = y_tile[: outputs * width]
+        fill_rows(tile, bias, width)
+        multiply_tile(starts, values, columns, x_tile, 0, tile, width)
+        transpose(tile, 0, width, outputs, count, y, sample * outputs, outputs)
+        sample += width

@@ -1,0 +1,1 @@
+"""Remove units that nothing reaches, so that layers get narrower."""

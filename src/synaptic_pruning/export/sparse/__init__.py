@@ -1,0 +1,1 @@
+"""Inference modules that compute with the surviving weights only."""

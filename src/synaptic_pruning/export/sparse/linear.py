@@ -1,0 +1,152 @@
+"""Inference modules for sparse Linear and convolution layers on a CPU: same calls, no gradients."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synaptic_pruning.export.sparse.matrix import SparseMatrix
+
+
+class Inference(nn.Module):
+    """A module that only computes outputs; it refuses to train and to carry gradients.
+
+    `threads` is how many threads a product may use; None means as many as PyTorch uses.
+    """
+
+    threads: int | None = None
+
+    def thread_count(self) -> int:
+        """Threads for the next product."""
+        return self.threads or torch.get_num_threads()
+
+    def train(self, mode: bool = True) -> Self:
+        """Refuse training mode.
+
+        Raises:
+            RuntimeError: `mode` is true.
+        """
+        if mode:
+            raise RuntimeError(
+                f"{type(self).__name__} is for inference only; keep the original model for training "
+                "and compact it again"
+            )
+        return super().train(False)
+
+    def check(self, *inputs: Tensor) -> None:
+        """Refuse inputs the kernels cannot take.
+
+        Raises:
+            RuntimeError: an input wants a gradient.
+            TypeError: an input is not float32 on the CPU.
+        """
+        for x in inputs:
+            if x.requires_grad and torch.is_grad_enabled():
+                raise RuntimeError(
+                    f"{type(self).__name__} computes no gradients; keep the original model for training, "
+                    "or call this one under torch.inference_mode()"
+                )
+            if x.dtype != torch.float32 or x.device.type != "cpu":
+                raise TypeError(
+                    f"{type(self).__name__} takes float32 input on the CPU, not {x.dtype} on {x.device}; "
+                    "convert it first"
+                )
+
+
+class SparseLinear(Inference):
+    """`nn.Linear` of which only the non-zero weights are kept.
+
+    Input (..., in_features), output (..., out_features), float32 on the CPU.
+
+    >>> layer = nn.Linear(4, 2)
+    >>> x = torch.ones(3, 4)
+    >>> torch.allclose(SparseLinear(layer)(x), layer(x), atol=1e-6)
+    True
+    """
+
+    matrix: SparseMatrix
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.matrix = SparseMatrix(layer.weight, layer.bias)
+        super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs for `x` of shape (..., in_features)."""
+        self.check(x)
+        matrix, shape = self.matrix, x.shape
+        if shape[-1] != matrix.inputs:
+            raise ValueError(f"the last dimension of x must be {matrix.inputs}, not {shape[-1]}")
+        rows = x.detach() if x.requires_grad else x
+        if len(shape) == 2 and rows.is_contiguous():
+            return matrix.product(rows, self.thread_count())
+        rows = rows.reshape(-1, matrix.inputs).contiguous()
+        return matrix.product(rows, self.thread_count()).view(*shape[:-1], matrix.outputs)
+
+
+class SparseConv(Inference):
+    """`nn.Conv1d` (zero padding, one group) or 1x1 `nn.Conv2d` of which only the non-zero weights are kept.
+
+    Input (batch, channels, length) or (batch, channels, height, width), or the same without batch.
+
+    Raises:
+        ValueError: the layer is of another kind (`SparseConv.fits` tells).
+
+    >>> layer = nn.Conv1d(2, 3, kernel_size=3, padding=1)
+    >>> x = torch.randn(1, 2, 8)
+    >>> torch.allclose(SparseConv(layer)(x), layer(x), atol=1e-6)
+    True
+    """
+
+    matrix: SparseMatrix
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
+        super().__init__()
+        if not self.fits(layer):
+            raise ValueError(f"layer must be a Conv1d or 1x1 Conv2d with zero padding and one group, not {layer}")
+        self.matrix = SparseMatrix(layer.weight.flatten(1), layer.bias)
+        self.kernel, self.stride, self.dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+        self.spatial = layer.weight.dim() - 2
+        reach = self.dilation * (self.kernel - 1)
+        if layer.padding == "same":
+            self.padding = (reach // 2, reach - reach // 2)
+        elif layer.padding == "valid":
+            self.padding = (0, 0)
+        else:
+            self.padding = (int(layer.padding[0]), int(layer.padding[0]))
+        super().train(False)
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Whether this class can stand for `layer`."""
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
+            return False
+        point = layer.padding in ((0, 0), "same", "valid") and layer.kernel_size == layer.stride == (1, 1)
+        return isinstance(layer, nn.Conv1d) or point
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs for `x`, shaped as the convolution's."""
+        self.check(x)
+        channels = self.matrix.inputs // self.kernel
+        batched = x.dim() == self.spatial + 2
+        if (not batched and x.dim() != self.spatial + 1) or x.shape[-self.spatial - 1] != channels:
+            raise ValueError(f"x must be (batch, {channels}, ...), not {tuple(x.shape)}")
+        signal = (x if batched else x[None]).detach().flatten(2)
+        if self.padding != (0, 0):
+            signal = functional.pad(signal, self.padding)
+        steps = (signal.shape[2] - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+        windows = signal.as_strided(
+            (signal.shape[0], steps, channels, self.kernel),
+            (
+                signal.stride(0),
+                signal.stride(2) * self.stride,
+                signal.stride(1),
+                signal.stride(2) * self.dilation,
+            ),
+        )
+        rows = windows.reshape(-1, self.matrix.inputs)
+        y = self.matrix.product(rows, self.thread_count())
+        y = y.view(signal.shape[0], steps, -1).transpose(1, 2)
+        y = y.unflatten(2, x.shape[-2:]) if self.spatial == 2 else y
+        return y if batched else y[0]

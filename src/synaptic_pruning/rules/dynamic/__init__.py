@@ -1,0 +1,1 @@
+"""Dynamic sparse training: rules that prune connections and grow others."""

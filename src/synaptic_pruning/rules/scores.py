@@ -1,0 +1,140 @@
+"""How much each weight matters: the smallest scores die first.
+
+A score is a plain function of one `Piece`: a run of consecutive weights of one tensor. It returns one number a weight
+and must not depend on how the tensor was cut into pieces, so scores are never held for the whole network at once.
+A new score is one such function and one row in `SCORES`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from synaptic_pruning.core.sharding import Shard
+
+
+class Piece(NamedTuple):
+    """Consecutive weights of one tensor.
+
+    Attributes:
+        weight: Shape (n,).
+        gradient: Shape (n,), of the last optimizer step; None where the parameter has none.
+        layer: Place of the tensor among the prunable ones.
+        start: Flat position of the first weight in this rank's part of the tensor.
+        shard: How the tensor is cut into parts; None when all of it is here.
+        activity: Shape (n,), mean absolute input of each weight; None where the rule watches none.
+    """
+
+    weight: Tensor
+    gradient: Tensor | None
+    layer: int
+    start: int
+    shard: Shard | None = None
+    activity: Tensor | None = None
+
+    def positions(self) -> Tensor:
+        """Return the flat position of each weight in the whole tensor, shape (n,), int64."""
+        flat = torch.arange(self.start, self.start + self.weight.numel(), device=self.weight.device)
+        return flat if self.shard is None else self.shard.positions(flat)
+
+
+Score = Callable[[Piece], Tensor]
+
+
+def magnitude(piece: Piece) -> Tensor:
+    """Score a weight by its absolute value (Han et al. 2015; Vos et al. 2025).
+
+    Example:
+        >>> magnitude(Piece(torch.tensor([-2.0, 1.0]), None, 0, 0))
+        tensor([2., 1.])
+    """
+    return piece.weight.abs()
+
+
+def usage(piece: Piece) -> Tensor:
+    """Score a weight by |w| · E|x|, its size times the mean size of its input in the window before the event.
+
+    Source: Wanda (Sun et al. 2023), which takes the root mean square of x in place of the mean size, and compares
+        within an output unit.
+
+    Raises:
+        ValueError: The rule watches no activity.
+
+    Example:
+        >>> usage(Piece(torch.tensor([-2.0, 1.0]), None, 0, 0, activity=torch.tensor([0.5, 3.0])))
+        tensor([1., 3.])
+    """
+    if piece.activity is None:
+        raise ValueError("score='usage' needs a rule that watches activity; give it to ToSparsity")
+    return piece.weight.abs() * piece.activity
+
+
+def gradient(piece: Piece) -> Tensor:
+    """Score a weight by |w · ∂L/∂w|, the first-order change of the loss if it went (Molchanov et al. 2017).
+
+    Raises:
+        ValueError: The parameter has no gradient.
+
+    Example:
+        >>> gradient(Piece(torch.tensor([-2.0, 1.0]), torch.tensor([0.5, 3.0]), 0, 0))
+        tensor([1., 3.])
+    """
+    if piece.gradient is None:
+        raise ValueError(
+            f"score='gradient' found no gradient on prunable tensor {piece.layer}; "
+            "call backward before the step, or leave that parameter out with exclude="
+        )
+    return (piece.weight * piece.gradient).abs()
+
+
+def random(seed: int = 0) -> Score:
+    """Score by a fixed random number a weight: the control that shows whether choosing matters at all.
+
+    The number depends on the seed and the weight's place alone (a SplitMix64 hash), so every event, every rank and a
+    resumed run agree. Uniform in [0, 1) with 24 bits.
+
+    Example:
+        >>> score = random(seed=1)
+        >>> whole = score(Piece(torch.zeros(6), None, 0, 0))
+        >>> bool((whole[2:] == score(Piece(torch.zeros(4), None, 0, 2))).all())
+        True
+    """
+
+    return partial(_random, seed)
+
+
+def _random(seed: int, piece: Piece) -> Tensor:
+    place = piece.positions()
+    key = _scramble(_scramble(torch.tensor([seed, piece.layer]).to(place.device)).sum() + place)
+    return (_shift(key, 40)).to(torch.float32) / (1 << 24)
+
+
+def _scramble(x: Tensor) -> Tensor:
+    """SplitMix64's output function on int64, which wraps around as its unsigned arithmetic does."""
+    x = x * -7046029254386353131
+    x.bitwise_xor_(_shift(x, 30)).mul_(-4658895280553007687)
+    x.bitwise_xor_(_shift(x, 27)).mul_(-7723592293110705685)
+    return x.bitwise_xor_(_shift(x, 31))
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Shift right and fill with zeros, which int64's own shift does not."""
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+SCORES: dict[str, Score] = {"magnitude": magnitude, "usage": usage, "gradient": gradient, "random": random()}
+
+
+def find_score(score: str | Score) -> Score:
+    """Return the score of that name, or the function itself.
+
+    Raises:
+        ValueError: No score has that name.
+    """
+    if callable(score):
+        return score
+    if score not in SCORES:
+        raise ValueError(f"score={score!r} is unknown; take one of {', '.join(SCORES)} or a function of a Piece")
+    return SCORES[score]

@@ -1,0 +1,1 @@
+"""Use it or lose it: rules that prune connections by their use."""

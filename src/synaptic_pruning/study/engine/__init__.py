@@ -1,0 +1,1 @@
+"""Run the cells of any study, each once; knows no task."""

@@ -1,0 +1,121 @@
+"""Run every cell once; keep what is finished, whatever happens to the rest."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from synaptic_pruning.study.engine.local import Executor
+from synaptic_pruning.study.engine.records import Job, Record, Team, cells_of, failure, read_record
+from synaptic_pruning.study.forecasting.run import group
+
+_LOCKS = "locks"
+_LOOK_AGAIN = 0.5
+"""Seconds between looks at cells that another run on the same folder is busy with."""
+_DRAWN = 2
+"""Times a second that the bar is drawn anew, on a core that trains too."""
+
+
+def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record]:
+    """Run the cells that `folder` does not hold yet and return the records of all of them.
+
+    Every cell leaves one JSON file, written atomically. A cell that raises, diverges or is killed leaves a record that
+    says so; only those that raised or were killed are tried again by the next call. Several calls may share a folder,
+    also in several processes: a cell is locked while it runs, the lock falls with its holder, and the others take
+    what is left and wait for the rest. Cells that make a `Team` start in one process.
+
+    Args:
+        cells: what to run.
+        data: the data sets by `Job.dataset`.
+        folder: existing folder of the records, one `<hash>.json` a cell.
+        executor: where they run.
+
+    Returns:
+        The records in the order of `cells`.
+
+    Raises:
+        KeyboardInterrupt: after the running cells were stopped; finished ones are kept.
+    """
+    cells, began = list(cells), time.time()
+    (folder / _LOCKS).mkdir(exist_ok=True)
+    todo = sorted((cell for cell in cells if not _is_final(read_record(folder, cell))), key=lambda cell: cell.hash)
+    running: dict[Any, Job] = {}
+    locks: dict[str, FileLock] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=_DRAWN) as progress:
+        bar = progress.add_task("Training", total=len(cells), completed=len(cells) - len(todo))
+        waiting = group(todo)[::-1]  # in the order of the hashes: a random order, so the time left is honest
+        elsewhere: list[list[Job]] = []
+        try:
+            while waiting or running or elsewhere:
+                while waiting and executor.room(len(running)):
+                    mine: list[Job] = []
+                    others: list[Job] = []
+                    for cell in waiting.pop():
+                        lock = _claim(folder, cell)
+                        if lock is None:
+                            others.append(cell)
+                        elif _is_final(read_record(folder, cell)) or _changed_since(began, folder, cell):
+                            lock.release()
+                            progress.advance(bar)
+                        else:
+                            locks[cell.hash] = lock
+                            mine.append(cell)
+                    if others:
+                        elsewhere.append(others)
+                    if mine:
+                        job = mine[0] if len(mine) == 1 else Team(tuple(mine))
+                        running[executor.start(job, data[job.dataset], folder)] = job
+                if running:
+                    for done in executor.wait(running, folder):
+                        for cell in cells_of(running.pop(done)):
+                            locks.pop(cell.hash).release()
+                            progress.advance(bar)
+                elif elsewhere:
+                    time.sleep(_LOOK_AGAIN)
+                if not waiting:
+                    waiting, elsewhere = elsewhere[::-1], []
+        finally:
+            executor.stop(list(running))
+            for lock in locks.values():
+                lock.release()
+    return [read_record(folder, cell) or failure(cell, "failed: left no record") for cell in cells]
+
+
+def in_flight(folder: Path, cell: Job) -> bool:
+    """Whether some run is busy with a cell right now."""
+    if not (folder / _LOCKS / cell.hash).exists():
+        return False
+    lock = _claim(folder, cell)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def _claim(folder: Path, cell: Job) -> FileLock | None:
+    lock = FileLock(folder / _LOCKS / cell.hash)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _is_final(record: Record | None) -> bool:
+    return record is not None and not record["status"].startswith(("failed", "killed"))
+
+
+def _changed_since(began: float, folder: Path, cell: Job) -> bool:
+    """Whether another run has tried the cell since this one began; what failed there is left to the next call."""
+    path = folder / f"{cell.hash}.json"
+    return path.exists() and path.stat().st_mtime > began

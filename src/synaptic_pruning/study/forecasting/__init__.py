@@ -1,0 +1,1 @@
+"""The comparison on series: arms, cells, results."""

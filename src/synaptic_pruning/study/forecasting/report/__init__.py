@@ -1,0 +1,1 @@
+"""The report on series: verdict, tables, evidence, panels, page."""

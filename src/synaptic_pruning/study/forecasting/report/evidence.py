@@ -1,0 +1,135 @@
+"""One arm against the others, on all data sets and on the halves; the null check and the control that must lose."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
+from synaptic_pruning.study.statistics.blocks import blocks, paired
+from synaptic_pruning.study.statistics.non_inferiority import NonInferiority, non_inferior
+from synaptic_pruning.study.statistics.rank_tests import Pair, against, average_ranks, friedman
+
+REFERENCE = "none"
+JUDGED = ("synaptic", "synaptic-ensemble")
+"""The arms that are compared with every other."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One arm against the others on some of the data sets.
+
+    Attributes:
+        name: "all data sets", "development" or "confirmation".
+        sparsity: median over the arm's runs.
+        pairs: by the name of the other arm.
+        not_worse: than "none" by more than the margin; None where "none" took no part.
+    """
+
+    name: str
+    arm: str
+    datasets: int
+    blocks: int
+    sparsity: float
+    pairs: Mapping[str, Pair]
+    not_worse: NonInferiority | None
+
+
+def parts(runs: pd.DataFrame, arm: str, block_of: Mapping[str, str], development: Sequence[str]) -> list[Part]:
+    """Compare an arm with the others on the development half, the other half and all; on all only without halves.
+
+    Args:
+        runs: paired runs (`blocks.paired`).
+        development: names of data sets.
+
+    Returns:
+        The parts that hold runs, the last one all data sets; nothing where the arm has no rival.
+    """
+    if arm not in set(runs["arm"]) or runs["arm"].nunique() < 2:
+        return []
+    known = runs["dataset"].isin(development)
+    halves = {"development": runs[known], "confirmation": runs[~known]} if development else {}
+    return [_part(name, of, arm, block_of) for name, of in (halves | {"all data sets": runs}).items() if len(of)]
+
+
+def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) -> Part:
+    table = blocks(runs, block_of=block_of)
+    return Part(
+        name,
+        arm,
+        runs["dataset"].nunique(),
+        len(table),
+        float(runs.loc[runs["arm"] == arm, "sparsity"].median()),
+        {pair.other: pair for pair in against(table, arm)},
+        non_inferior(table, arm, REFERENCE) if REFERENCE in table else None,
+    )
+
+
+def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
+    """Return every number that the report claims significance with, as plain values: judged arms, Friedman's tests.
+
+    Args:
+        results: the table of all runs.
+        about: which data sets belong together, and which served to choose recipes.
+    """
+    runs, left_out = paired(contestants(results))
+    if runs.empty:
+        return {"left_out": left_out, "judged": [], "friedman": []}
+    judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]
+    tests = [
+        {**row, "test": asdict(row["test"]) if row["test"] else None} for row in friedman_tests(runs, about.blocks)
+    ]
+    return {"left_out": left_out, "judged": [asdict(part) for part in judged], "friedman": tests}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a control says: `text` in a sentence, `alarming` where it did not do what it must."""
+
+    text: str
+    alarming: bool
+
+
+def checks(results: pd.DataFrame, block_of: Mapping[str, str]) -> list[Check]:
+    """Say whether "identical" is as good as "none" and "broken" worse, for those that took part.
+
+    Args:
+        results: the table of all runs; each control is paired with "none" on its own.
+    """
+    found = [_check(name, results, block_of) for name in ("identical", "broken")]
+    return [one for one in found if one is not None]
+
+
+def _check(name: str, results: pd.DataFrame, block_of: Mapping[str, str]) -> Check | None:
+    runs, _ = paired(results[results["arm"].isin([REFERENCE, name])])
+    if set(runs["arm"]) != {REFERENCE, name}:
+        return None
+    (pair,) = against(blocks(runs, block_of=block_of), name, [REFERENCE])
+    p = p_is(pair.p_value) if pair.can_be_significant else f"no p-value can be small with N = {pair.blocks}"
+    size = f"its MAE is {change(pair.difference)} than that of “none” in the median ({p}"
+    size = size.replace("the same within", "within").replace(" than that", " of that") if "within" in size else size
+    if name == "identical":
+        ending = "a difference where there is none: distrust every small one" if pair.significant else "as it should be"
+        return Check(
+            f"Null check: “identical” is “none” again with other seeds; {size}) – {ending}.", alarming=pair.significant
+        )
+    lost = pair.difference > 0 and (pair.significant or not pair.can_be_significant)
+    ending = "as it must be" if lost else "a control that must lose did not: this study cannot tell good from bad"
+    return Check(
+        f"Positive control: “broken” is trained with dropout 0.99; {size}, worse on {pair.losses} of {pair.blocks}) – "
+        f"{ending}.",
+        alarming=not lost,
+    )
+
+
+def friedman_tests(runs: pd.DataFrame, block_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Friedman's test and average ranks for all models together, where there are several, and for each."""
+    of = {"all models": runs} if runs["model"].nunique() > 1 else {}
+    of |= {str(model): part for model, part in runs.groupby("model", sort=False)}
+    tables = {name: blocks(part, block_of=block_of) for name, part in of.items()}
+    return [
+        {"name": name, "blocks": len(table), "ranks": average_ranks(table), "test": friedman(table)}
+        for name, table in tables.items()
+    ]

@@ -1,0 +1,204 @@
+"""`report.html`: one self-contained page, the answer first, the evidence below, the losses shown."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from synaptic_pruning.study.engine.atomic_write import write_atomically
+from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.forecasting.cells import versions
+from synaptic_pruning.study.forecasting.export_benchmark import BATCHES, Exported
+from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.forecasting.report import tables
+from synaptic_pruning.study.forecasting.report.by_series import by_series
+from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
+from synaptic_pruning.study.forecasting.report.panels import choose, drawings
+from synaptic_pruning.study.forecasting.report.verdict import (
+    ARM,
+    CHECKS,
+    contestants,
+    judge,
+    losses,
+    lost_to_persistence,
+    p_is,
+    signed,
+)
+from synaptic_pruning.study.plots.style import DASHES, colour
+from synaptic_pruning.study.statistics.blocks import blocks, paired
+from synaptic_pruning.study.statistics.non_inferiority import MARGIN
+from synaptic_pruning.study.statistics.paper_statistic import NOTE, vos2025_statistic
+
+Record = Mapping[str, Any]
+_MOST_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the page says about a data set."""
+
+    name: str
+    target: str
+    rows: int
+    channels: int
+    season: int
+    digest: str
+
+
+def write_report(
+    path: Path,
+    results: pd.DataFrame,
+    records: Sequence[Record],
+    *,
+    plan: Plan,
+    datasets: Sequence[Dataset],
+    about: About,
+    exported: Sequence[Exported] = (),
+    trainings: int | None = None,
+    cells: Path | None = None,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: where.
+        results: the table of runs, `results.to_table(records)`.
+        records: the selected records, `selection.select`.
+        plan: what was varied and what was fixed.
+        datasets: what the cells ran on.
+        about: name and origin of the study.
+        exported: what became of the pruned networks once exported.
+        trainings: how many networks were trained, those that no arm chose included; all records when None.
+        cells: where the cells' networks and forecasts lie; None leaves out what is made of them.
+    """
+    page = render(
+        results,
+        records,
+        plan=plan,
+        datasets=datasets,
+        about=about,
+        exported=exported,
+        trainings=trainings,
+        cells=cells,
+    )
+    write_atomically(path, page)
+
+
+def render(
+    results: pd.DataFrame,
+    records: Sequence[Record],
+    *,
+    plan: Plan,
+    datasets: Sequence[Dataset],
+    about: About,
+    exported: Sequence[Exported] = (),
+    trainings: int | None = None,
+    cells: Path | None = None,
+) -> str:
+    """Return the page as HTML; every text that comes from data is escaped, and no script but its own may run."""
+    environment = Environment(
+        loader=PackageLoader("synaptic_pruning.study", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed, "p_is": p_is}
+    runs, left_out = paired(contestants(results))
+    failed = results[results["status"] != "ok"]
+    used = set(runs["dataset"])
+    script = environment.get_template("sort.js").render()
+    return environment.get_template("report.html.jinja").render(
+        about=about,
+        arm=ARM,
+        plan=plan,
+        datasets=datasets,
+        absent=[d.name for d in datasets if d.name not in used],
+        counts={
+            "runs": len(results),
+            "trainings": trainings or len(records),
+            "failed": len(failed),
+            "left_out": left_out,
+        },
+        verdict=judge(runs, about.blocks),
+        checks=checks(results, about.blocks),
+        persistence=lost_to_persistence(runs),
+        paper=plan.protocol == "paper",
+        **(_evidence(runs, records, plan, about, datasets, cells) if len(runs) else {"arms": []}),
+        settings=[row for row in tables.settings(results) if len(plan.candidates(row["arm"])) > 1],
+        margin=MARGIN,
+        legend=[{"name": n, "colour": colour(n), "dash": DASHES[n]} for n in plan.arms if n not in CHECKS],
+        markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
+        exported=[asdict(one) for one in exported],
+        batches=BATCHES,
+        runs=results.to_dict("records") if len(results) <= _MOST_ROWS else None,
+        failed=failed.head(_MOST_ROWS).to_dict("records"),
+        versions=versions(),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _evidence(
+    runs: pd.DataFrame,
+    records: Sequence[Record],
+    plan: Plan,
+    about: About,
+    datasets: Sequence[Dataset],
+    cells: Path | None,
+) -> dict[str, Any]:
+    """Everything that takes at least one run in every arm."""
+    table = blocks(runs, block_of=about.blocks)
+    shown = choose(runs)
+    names = set(runs["arm"])
+    competing = [r for r in records if not {arm["name"] for arm in r["cell"]["arms"]} <= set(CHECKS)]
+    largest = max((d for d in datasets if d.name in set(runs["dataset"])), key=lambda d: d.rows).name
+    lost = losses(runs)
+    return {
+        "arms": tables.arms(runs, table, about.blocks),
+        "errors": tables.errors(runs, records),
+        "baselines": tables.BASELINES,
+        "judged": [found for name in JUDGED if (found := parts(runs, name, about.blocks, about.development))],
+        "friedman": friedman_tests(runs, about.blocks),
+        "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
+        "shown": shown if len(shown) < runs["dataset"].nunique() else [],
+        "largest": largest,
+        "figures": drawings(runs, competing, about.blocks, shown, largest, cells),
+        "costs": tables.costs(runs),
+        "losses": lost.head(_MOST_ROWS).to_dict("records"),
+        "cases": runs.groupby(["dataset", "model", "length"]).ngroups,
+        "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
+        "over_lengths_note": NOTE,
+    }
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    """Significant digits without an exponent where it can be avoided; an en dash for what is missing.
+
+    Example:
+        >>> _number(0.123456), _number(12345.678), _number(None), _number(17, 0), _number(88.0)
+        ('0.1235', '12,346', '–', '17', '88.00')
+    """
+    if value is None or pd.isna(value):
+        return "–"
+    if digits == 0 or float(value) == 0:
+        return f"{value:,.0f}"
+    text = f"{value:#,.{digits}g}".rstrip(".")
+    return f"{value:,.0f}" if "e+" in text or abs(value) >= 10**digits else text
+
+
+def _fixed(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.3f}".replace("-", "−")
+
+
+def _signed(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else signed(value)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,216 @@
+"""What the results say about synaptic pruning, in plain sentences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from synaptic_pruning.study.statistics.rank_tests import Pair, against, average_ranks, blocks, smallest_sample
+
+ARM = "synaptic"
+ENSEMBLE = "synaptic-ensemble"
+CHECKS = ("identical", "broken")
+"""Arms that test the study, not each other; no statistic about the others counts them."""
+_RIVALS = ("dropout", "mc-dropout", "none")
+_PERCENT = "\u00a0%"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`headline` is the answer in a few words, the others are sentences behind it, "" where there is none to say."""
+
+    headline: str
+    answer: str
+    sparsity: str
+    ensemble: str = ""
+
+
+def contestants(results: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the arms that test the study itself.
+
+    Example:
+        >>> contestants(pd.DataFrame({"arm": ["none", "broken", "synaptic"]}))["arm"].tolist()
+        ['none', 'synaptic']
+    """
+    return results[~results["arm"].isin(CHECKS)]
+
+
+def judge(runs: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Verdict:
+    """Say whether synaptic pruning beats dropout in these runs, by how much, and whether that is supported.
+
+    Args:
+        runs: the paired runs (`statistics.paired`) of `contestants`, all with status "ok".
+        block_of: the block of every data set (`blocks.blocks`); each is its own where None.
+    """
+    if runs.empty:
+        return Verdict("No verdict", "No run ended well in every arm, so there is nothing to compare.", "")
+    arms = list(dict.fromkeys(runs["arm"]))
+    table = blocks(runs, block_of=block_of)
+    rival = next((name for name in _RIVALS if name in arms), None)
+    if ARM not in arms or rival is None:
+        return _ranking(table, _said(len(table), runs["dataset"].nunique()))
+    pairs = {pair.other: pair for pair in against(table, ARM)}
+    pair = pairs[rival]
+    headline, answer = (
+        _answer(pair, len(pairs), _said(pair.blocks, runs["dataset"].nunique()))
+        if pair.blocks > 1
+        else _single(pair, runs, str(table.index[0]))
+    )
+    return Verdict(headline, answer, _sparsity(runs), _ensemble(table, rival) if ENSEMBLE in arms else "")
+
+
+def change(difference: float) -> str:
+    """Say a relative difference in words.
+
+    Example:
+        >>> change(-0.0312), change(0.2), change(0.0001)
+        ('3.1\xa0% lower', '20.0\xa0% higher', 'the same within 0.05\xa0%')
+    """
+    if abs(difference) < 0.0005:
+        return f"the same within 0.05{_PERCENT}"
+    return f"{abs(difference):.1%}".replace("%", _PERCENT) + (" lower" if difference < 0 else " higher")
+
+
+def signed(difference: float) -> str:
+    """Write a relative difference in percent with its sign.
+
+    Example:
+        >>> signed(0.0312), signed(-0.2)
+        ('+3.1\xa0%', '−20.0\xa0%')
+    """
+    return (
+        "0.0" + _PERCENT if abs(difference) < 0.0005 else f"{difference:+.1%}".replace("-", "−").replace("%", _PERCENT)
+    )
+
+
+def _said(count: int, datasets: int) -> str:
+    """How much evidence there is: data sets of one source count once."""
+    return f"{datasets} data sets" + ("" if count == datasets else f" from {count} sources")
+
+
+def p_is(p: float) -> str:
+    """Write a p-value as it is read.
+
+    Example:
+        >>> p_is(0.0312), p_is(2e-9)
+        ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def _answer(pair: Pair, family: int, evidence: str) -> tuple[str, str]:
+    assert pair.low is not None
+    assert pair.high is not None
+    size = (
+        f"test error (MAE) is {change(pair.difference)} in the median over {evidence} "
+        f"(95{_PERCENT} bootstrap interval {signed(pair.low)} to {signed(pair.high)})"
+    )
+    other = f"“{pair.other}”"
+    if pair.significant:
+        verb = "beats" if pair.difference < 0 else "loses to"
+        return (
+            f"Synaptic pruning {verb} {pair.other}",
+            f"Synaptic pruning {verb} {other} here: its {size}, and the difference is statistically supported "
+            f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
+        )
+    if pair.can_be_significant:
+        return (
+            f"No difference from {pair.other} is established",
+            f"Synaptic pruning and {other} cannot be told apart here: its {size}, which is not statistically supported "
+            f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
+        )
+    comparisons = f"{family} comparison{'s' if family > 1 else ''}"
+    return (
+        f"{_lean(pair)} {pair.other} here, but too few data sets to tell",
+        f"Against {other}, synaptic pruning's {size}; no outcome can be significant with N = {evidence} "
+        f"({comparisons} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
+    )
+
+
+def _lean(pair: Pair) -> str:
+    if abs(pair.difference) < 0.0005:
+        return "Level with"
+    return "Ahead of" if pair.difference < 0 else "Behind"
+
+
+def _single(pair: Pair, runs: pd.DataFrame, dataset: str) -> tuple[str, str]:
+    keys = ["model", "length", "horizon", "seed"]
+    wide = runs.pivot_table(index=keys, columns="arm", values="mae")
+    ratios = wide[ARM] / wide[pair.other] - 1
+    return (
+        f"{_lean(pair)} {pair.other} on this data set",
+        f"Against “{pair.other}”, synaptic pruning's mean test error (MAE) on {dataset} is {change(pair.difference)} "
+        f"({len(ratios)} paired runs, {signed(ratios.min())} to {signed(ratios.max())}); one data set "
+        "cannot show that this holds elsewhere, so no significance is claimed.",
+    )
+
+
+def _sparsity(runs: pd.DataFrame) -> str:
+    own = runs[runs["arm"] == ARM]
+    dense, alive = own["prunable"].mean(), own["alive"].mean()
+    return (
+        f"Its evaluated networks have {own['sparsity'].median():.0%} of their prunable weights removed "
+        f"(median over runs; on average {alive:,.0f} of {dense:,.0f} remain)."
+    ).replace("%", _PERCENT)
+
+
+def _ensemble(table: pd.DataFrame, rival: str) -> str:
+    pair = next(pair for pair in against(table, ENSEMBLE) if pair.other == rival)
+    if not pair.can_be_significant:
+        return ""
+    outcome = "cannot be told from"
+    if pair.significant:
+        outcome = "beat" if pair.difference < 0 else "lose to"
+    return (
+        f"Several pruned networks with the weights of one dense network together, averaged, {outcome} “{rival}”: their "
+        f"error is {change(pair.difference)} in the median ({p_is(pair.p_holm)})."
+    )
+
+
+def _ranking(table: pd.DataFrame, evidence: str) -> Verdict:
+    ranks = average_ranks(table)
+    best = min(ranks, key=lambda arm: ranks[arm])
+    return Verdict(
+        "No verdict on synaptic pruning",
+        f"These runs do not hold both “{ARM}” and an arm to compare it with; the best average rank over "
+        f"{evidence} has “{best}” ({ranks[best]:.2f}).",
+        "",
+    )
+
+
+def lost_to_persistence(runs: pd.DataFrame) -> list[dict[str, str]]:
+    """Data set by data set, the networks whose mean error is larger than that of repeating the last value.
+
+    Returns:
+        Dictionaries with dataset, model and arms (one string), only where there is something to say.
+    """
+    skill = runs.groupby(["dataset", "model", "arm"], sort=False)["skill"].mean()
+    losing = skill[skill < 0].reset_index()
+    count = runs["arm"].nunique()
+    return [
+        {
+            "dataset": str(dataset),
+            "model": str(model),
+            "arms": "every arm" if len(part) == count else ", ".join(part["arm"]),
+        }
+        for (dataset, model), part in losing.groupby(["dataset", "model"], sort=False)
+    ]
+
+
+def losses(runs: pd.DataFrame) -> pd.DataFrame:
+    """The data sets, models and lengths where synaptic pruning has a larger mean error than some other arm.
+
+    Returns:
+        One row each, the heaviest loss first: dataset, model, length, mae (of synaptic pruning), then a column an
+        arm with its relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
+    """
+    keys = ["dataset", "model", "length"]
+    arms = list(dict.fromkeys(runs["arm"]))
+    others = [arm for arm in arms if arm != ARM]
+    if ARM not in arms or not others:
+        return pd.DataFrame(columns=[*keys, "mae"])
+    means = runs.pivot_table(index=keys, columns="arm", values="mae", sort=False)
+    table = pd.DataFrame({arm: means[ARM] / means[arm] - 1 for arm in others})
+    table.insert(0, "mae", means[ARM])
+    worst = table[others].max(axis=1)
+    return table[worst > 0].loc[worst[worst > 0].sort_values(ascending=False).index].reset_index()

@@ -1,0 +1,174 @@
+"""Pictures of a whole study: average ranks with the critical difference, errors as a heat map, costs over windows."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
+
+from synaptic_pruning.study.plots.style import FAINT, INK, Panel, colour, inches, line, new_figure, styled, to_svg
+from synaptic_pruning.study.statistics.critical_difference import cliques, critical_difference
+from synaptic_pruning.study.statistics.rank_tests import ALPHA, average_ranks, blocks
+
+REFERENCE = "none"
+_MOST_NUMBERED_ROWS = 60
+_BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
+
+
+@styled
+def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
+    """Average ranks on one axis; a bar joins arms that Nemenyi's test cannot tell apart.
+
+    Args:
+        table: errors, one row a block, one column an arm; two of each at least.
+        alpha: family-wise error rate of the critical difference.
+
+    Raises:
+        ValueError: there are too few rows or columns.
+    """
+    n, k = table.shape
+    difference = critical_difference(k, n, alpha)
+    ranks = average_ranks(table)
+    ordered = sorted(ranks, key=lambda arm: ranks[arm])
+    groups = cliques(ranks, difference)
+    left = (k + 1) // 2  # the better half is named on the left, the others on the right, so that no two leaders cross
+    first_row = 0.55 + 0.22 * len(groups)
+    depth = first_row + 0.5 * left
+    axis, beside = 3.6, 0.6 + inches(ranks)
+    figure, (axes,) = new_figure(height=0.8 + 0.32 * depth, width=axis + 2 * beside)
+    room = beside / axis * (k - 1)
+    axes.set(xlim=(1 - room, k + room), ylim=(depth, -1.3))
+    axes.axis("off")
+    axes.plot([1, k], [0, 0], color=INK, linewidth=1, solid_capstyle="butt")
+    for tick in range(1, k + 1):
+        axes.plot([tick, tick], [0, -0.12], color=INK, linewidth=1)
+        axes.text(tick, -0.2, str(tick), ha="center", va="bottom", color=FAINT)
+    _bar(axes, 1, 1 + difference, -0.85)
+    axes.text(1 + difference / 2, -0.95, f"critical difference {difference:.2f}", ha="center", va="bottom", color=FAINT)
+    for place, arm in enumerate(ordered):
+        on_left = place < left
+        y = first_row + 0.5 * (place if on_left else k - 1 - place)
+        end = 1 - 0.06 * (k - 1) if on_left else k + 0.06 * (k - 1)
+        axes.plot([ranks[arm], ranks[arm], end], [0, y, y], color=colour(arm), linewidth=1.2)
+        axes.plot([ranks[arm]], [0], "o", color=colour(arm), markersize=4.5)
+        text = f"{arm} {ranks[arm]:.2f}" if on_left else f"{ranks[arm]:.2f} {arm}"
+        axes.text(end + (-0.08 if on_left else 0.08), y, text, ha="right" if on_left else "left", va="center")
+    for row, group in enumerate(groups):
+        y = 0.32 + 0.22 * row
+        reach = 0.02 * (k - 1)
+        axes.plot([ranks[group[0]] - reach, ranks[group[-1]] + reach], [y, y], color=INK, linewidth=2.6)
+    told = "; ".join(", ".join(group) for group in groups) or "none"
+    description = (
+        f"Average ranks over {n} blocks, 1 is best: {', '.join(f'{arm} {ranks[arm]:.2f}' for arm in ordered)}. "
+        f"Critical difference of Nemenyi's test {difference:.2f}; groups that it cannot tell apart: {told}."
+    )
+    return Panel("Average ranks and critical difference", description, to_svg(figure, "rank-diagram", description))
+
+
+def _bar(axes: Axes, start: float, end: float, y: float) -> None:
+    axes.plot([start, end], [y, y], color=FAINT, linewidth=1)
+    for x in (start, end):
+        axes.plot([x, x], [y - 0.1, y + 0.1], color=FAINT, linewidth=1)
+
+
+@styled
+def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
+    """MAE relative to one arm, one row a data set, one column a model and arm; teal is better, orange is worse.
+
+    Cells are geometric means over window lengths (`blocks`), blank where a model has no runs on a data set. Numbers are
+    written into them up to 60 rows; the colours end at the 95 % quantile of the changes, so that no outlier pales the
+    rest.
+
+    Args:
+        results: paired runs (`statistics.paired`).
+        reference: the arm whose error is 1 everywhere and that has no column.
+
+    Raises:
+        ValueError: the reference took no part, or nothing else did.
+    """
+    arms = [arm for arm in dict.fromkeys(results["arm"]) if arm != reference]
+    if not arms or len(arms) == results["arm"].nunique():
+        raise ValueError(
+            f"reference: needs runs of {reference!r} and of another arm, got {sorted(set(results['arm']))}"
+        )
+    parts = {}
+    for model, of_model in results.groupby("model", sort=False):
+        table = blocks(of_model)
+        parts[str(model)] = table[arms].div(table[reference], axis=0)
+    order = list(dict.fromkeys(results["dataset"]))
+    ratios = pd.concat(parts, axis=1).reindex(order)
+    values = ratios.to_numpy(dtype=float)
+    logs = np.ma.masked_invalid(np.log(values))
+    numbered = len(ratios) <= _MOST_NUMBERED_ROWS
+    rows, columns = values.shape
+    figure, (axes,) = new_figure(
+        height=0.5 + inches(arms) + (0.21 if numbered else 0.13) * rows,
+        width=0.2 + inches(order) + 0.38 * columns,
+    )
+    reach = max(0.01, float(np.quantile(np.abs(logs.compressed()), 0.95)))
+    norm = CenteredNorm(0, reach)
+    axes.pcolormesh(logs, cmap=_BETTER_TO_WORSE, norm=norm, edgecolors="white", linewidth=0.5 if numbered else 0)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.xaxis.tick_top()
+    models = list(parts)
+    axes.set_xticks(np.arange(columns) + 0.5, arms * len(models), rotation=55, ha="left")
+    axes.set_yticks(np.arange(rows) + 0.5, [str(name) for name in ratios.index])
+    axes.tick_params(labelcolor=INK)
+    for position in range(0, columns, len(arms)):
+        axes.text(position + len(arms) / 2, rows + 0.15, models[position // len(arms)], ha="center", va="top")
+        if position:
+            axes.axvline(position, color=INK, linewidth=0.8)
+    if numbered:
+        for row, column in np.argwhere(~np.isnan(values)):
+            dark = abs(logs[row, column]) > 0.7 * reach
+            text = f"{values[row, column]:.3f}" if values[row, column] < 10 else f"{values[row, column]:.3g}"
+            axes.text(
+                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5, color="white" if dark else INK
+            )
+    better = int((values < 1).sum())
+    description = (
+        f"Test MAE relative to “{reference}” for {rows} data sets and {columns} pairs of model and arm: smaller in "
+        f"{better} of {int((~np.isnan(values)).sum())} cells, in the median {np.nanmedian(values):.3f}."
+    )
+    return Panel(f"MAE relative to “{reference}”", description, to_svg(figure, "heat-map", description))
+
+
+@styled
+def costs_by_length(results: pd.DataFrame, reference: str = REFERENCE) -> list[Panel]:
+    """Runtime and memory against window length, relative to one arm, one panel a quantity, one line an arm.
+
+    Every point is the geometric mean over data sets and models of the ratio of medians over seeds.
+
+    Args:
+        results: paired runs (`statistics.paired`).
+        reference: the arm whose cost is 1 everywhere.
+
+    Raises:
+        ValueError: the reference took no part.
+    """
+    if reference not in set(results["arm"]):
+        raise ValueError(f"reference: no runs of {reference!r}; choose from {sorted(set(results['arm']))}")
+    quantities = {
+        "train_seconds": "Training time",
+        "predict_seconds": "Time to forecast the test set",
+        "peak_memory_mb": "Peak memory of the process",
+    }
+    panels: list[Panel] = []
+    for column, title in quantities.items():
+        keys = ["dataset", "model", "length"]
+        table = results.pivot_table(index=keys, columns="arm", values=column, aggfunc="median", sort=False)
+        logs = table.astype(float).div(table[reference].astype(float), axis=0).transform(np.log)
+        ratios = logs.groupby("length").mean().transform(np.exp)
+        figure, (axes,) = new_figure()
+        for arm in dict.fromkeys(results["arm"]):
+            axes.plot([str(length) for length in ratios.index], ratios[arm], marker="o", markersize=3.5, **line(arm))
+        axes.set(xlabel="window length", ylabel=f"÷ {reference}")
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.9), max(high, 1.1))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        ends = ", ".join(f"{arm} {value:.2f}" for arm, value in ratios.iloc[-1].items())
+        description = f"{title} against window length, relative to “{reference}”; at length {ratios.index[-1]}: {ends}."
+        panels.append(Panel(title, description, to_svg(figure, f"by-length-{column}", description)))
+    return panels

@@ -1,0 +1,21 @@
+"""Imported once by the fork server, so that the processes of cells start with everything they need."""
+
+import safetensors.torch  # noqa: F401
+import torch
+import torch._dynamo
+
+from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
+
+
+def _warm() -> None:
+    """Make PyTorch set up what it sets up when first used.
+
+    Forward only: the backward pass may ask for accelerators, and a process forked after that could not use them.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for name in MODELS:
+        build_model(name, channels=1, length=4, horizon=1)(torch.zeros(2, 4, 1))
+
+
+_warm()

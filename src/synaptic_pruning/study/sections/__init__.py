@@ -1,1 +1,0 @@
-"""What the sections of the report show, as plain values for its templates."""

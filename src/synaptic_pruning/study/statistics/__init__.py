@@ -1,0 +1,1 @@
+"""Tests and intervals over blocks of runs."""

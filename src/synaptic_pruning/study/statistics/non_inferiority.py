@@ -1,0 +1,84 @@
+"""Is an arm worse by no more than a margin? Not being told apart is no answer to that: with few data sets nothing is.
+
+Source: Wellek, Testing Statistical Hypotheses of Equivalence and Noninferiority (2010), signed-rank test of a shift.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synaptic_pruning.study.statistics.rank_tests import ALPHA, wilcoxon
+
+MARGIN = 0.005
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """One arm against another over the data sets, one-sided.
+
+    Attributes:
+        margin: how much larger, relatively, the error of `arm` may be; 0 asks for superiority.
+        difference: median over data sets of `arm / other - 1`.
+        p_value: one-sided Wilcoxon signed-rank test of "the error of `arm` is larger by the margin or more".
+        smallest_p: the smallest `p_value` that this number of data sets could have given.
+    """
+
+    arm: str
+    other: str
+    blocks: int
+    margin: float
+    difference: float
+    p_value: float
+    smallest_p: float
+
+    @property
+    def can_be_established(self) -> bool:
+        """Whether any outcome on so few data sets could have reached `ALPHA`."""
+        return self.smallest_p < ALPHA
+
+    @property
+    def established(self) -> bool:
+        """Whether this outcome did."""
+        return self.can_be_established and self.p_value < ALPHA
+
+
+def non_inferior(table: pd.DataFrame, arm: str, other: str, margin: float = MARGIN) -> NonInferiority:
+    """Test whether the error of `arm` exceeds that of `other` by less than `margin`, relatively.
+
+    The test is Wilcoxon's on `log(arm / other) - log(1 + margin)` with the alternative "less than zero". It is one
+    test: the p-values of several need a correction.
+
+    Args:
+        table: positive errors, one row a block, one column an arm (`statistics.blocks`), at least one row.
+        arm: the column to judge.
+        other: the column it may be a little worse than.
+        margin: at least 0; with 0 the question is whether `arm` is better.
+
+    Raises:
+        ValueError: an arm is no column of the table, the table has no rows, or the margin is negative.
+
+    Example:
+        >>> table = pd.DataFrame({"none": [1.0, 2.0, 4.0, 8.0, 16.0], "synaptic": [1.001, 2.001, 4.0, 8.002, 15.9]})
+        >>> found = non_inferior(table, "synaptic", "none")
+        >>> found.p_value, found.established, non_inferior(table, "synaptic", "none", margin=0.0).established
+        (0.03125, True, False)
+    """
+    for name in (arm, other):
+        if name not in table:
+            raise ValueError(f"arm {name!r} is no column of the table; choose from {[str(c) for c in table]}")
+    if table.empty:
+        raise ValueError("table: needs at least one block, has none")
+    if not margin >= 0 or math.isinf(margin):
+        raise ValueError(f"margin: must be a number of at least 0, got {margin}; 0.005 allows errors 0.5 % larger")
+    ratios = (table[arm] / table[other]).to_numpy(dtype=float)
+    return NonInferiority(
+        arm,
+        other,
+        len(ratios),
+        margin,
+        difference=float(np.median(ratios - 1)),
+        p_value=wilcoxon(np.log(ratios) - math.log1p(margin), "less"),
+        smallest_p=2.0 ** -len(ratios),
+    )

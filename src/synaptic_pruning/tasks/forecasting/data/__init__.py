@@ -1,0 +1,1 @@
+"""Series: readers, registry, downloads."""

@@ -1,0 +1,91 @@
+"""A data set of the registry as a series, ready for a study."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from synaptic_pruning.tasks.download import fetch, read
+from synaptic_pruning.tasks.forecasting.data.registry import Entry, find
+from synaptic_pruning.tasks.forecasting.data.series import DataError, Series, Times
+from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times
+
+Inputs = Literal["target", "all"]
+
+
+def load(
+    name: str, *, data_dir: str | Path | None = None, rows: int | None = None, inputs: Inputs = "target"
+) -> Series:
+    """Load a data set by its name in the registry, with the fixes that its entry notes.
+
+    Rows stand as they come, also where the source has gaps; missing values stay NaN. The file is taken from
+    ``data_dir``, else from SYNAPTIC_PRUNING_DATA, else from the cache, else from its public address.
+
+    Args:
+        name: See `DATASETS`.
+        data_dir: Folder of local files.
+        rows: At most so many, the first ones; from 2 on.
+        inputs: ``"target"`` for the target alone; ``"all"`` for every other usable column as a channel too.
+
+    Raises:
+        DataError: An unknown name, an argument out of its range, or a file that is missing or not the right one.
+
+    Example:
+        >>> load("etth3")
+        Traceback (most recent call last):
+        synaptic_pruning.tasks.errors.DataError: data set 'etth3' is unknown; did you mean ...
+    """
+    entry = find(name)
+    if rows is not None and rows < 2:
+        raise DataError(f"rows={rows} must be at least 2; {name!r} has {entry.rows:,}.")
+    if inputs not in ("target", "all"):
+        raise DataError(f"inputs={inputs!r} is unknown; use 'target' or 'all'.")
+    path = fetch(entry, data_dir)
+    times, frame = _table(entry, read(entry, path))
+    frame = frame[[entry.target, *frame.columns.drop([entry.target, *entry.without])]]
+    if inputs == "target":
+        frame = frame[[entry.target]]
+    values = frame.to_numpy(np.float64)[:rows]
+    return Series(name, entry.target, tuple(frame.columns), times[:rows], values, entry.season)
+
+
+def _table(entry: Entry, content: bytes) -> tuple[Times, pd.DataFrame]:
+    """Times and numeric columns; text columns among those that are no inputs."""
+    header = list(entry.header) or None
+    frame = pd.read_csv(
+        io.BytesIO(content),
+        sep=entry.separator,
+        decimal=entry.decimal,
+        na_values=list(entry.missing),
+        names=header,
+        header=None if header else 0,
+        encoding="utf-8",
+        low_memory=False,
+    )
+    frame = frame.dropna(how="all").dropna(axis="columns", how="all")
+    if entry.pivot:
+        channel, value = entry.pivot
+        frame = frame.pivot(index=frame.columns[0], columns=channel, values=value).dropna(axis="columns").reset_index()
+    times: Times = np.arange(len(frame))
+    if entry.time != "":
+        columns = (entry.time or str(frame.columns[0])).split(",")
+        text = frame[columns[0]].astype(str)
+        for column in columns[1:]:
+            text = text + " " + frame[column]
+        times = parse_times(text, ",".join(columns))
+        frame = frame.drop(columns=columns)
+    kept = np.append(True, times[1:] > times[:-1])
+    if entry.since:
+        kept &= times >= np.datetime64(entry.since)
+    if entry.until:
+        kept &= times <= np.datetime64(entry.until)
+    times, frame = times[kept], frame[kept]
+    if entry.unmeasured:
+        frame = frame.mask(frame[entry.unmeasured] == 0)
+    if entry.clip:
+        frame = frame.clip(*entry.clip)
+    return times, frame

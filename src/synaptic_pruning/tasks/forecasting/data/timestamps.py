@@ -1,0 +1,179 @@
+"""Reading timestamps, their order, and the regular grid they should lie on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from synaptic_pruning.tasks.forecasting.data.series import Array, DataError, Times
+
+Gaps = Literal["error", "fill", "ignore"]
+_DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
+
+
+def parse_times(text: pd.Series[str], column: str) -> Times:
+    """Text as int64 (when every cell is a whole number) or datetime64[ns]; ``text.index`` is the file's row.
+
+    Dates are ISO 8601, or day/month/year or month/day/year with ``/``, ``.`` or ``-``; which of the two is
+    decided by the first number above 12 in the column, else by which of them increases. Hours may be written
+    18.00.00. Time zones are converted to UTC.
+
+    Raises:
+        DataError: a missing or unreadable timestamp (row named), or a column that both orders could explain.
+
+    >>> parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when").astype(str).tolist()
+    ['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000']
+    """
+    text = text.str.strip()
+    if text.isna().any():
+        raise DataError(
+            f"time column {column!r} is empty in row {text.index[text.isna()][0]}; fill it or drop the row."
+        )
+    if text.str.fullmatch(r"[+-]?\d{1,18}").all():
+        return np.asarray(text.astype("int64"))
+    text = text.str.replace(r"(?<=[ T])(\d{1,2})\.(\d{2})(?=\.\d{2}$|$)", r"\1:\2", regex=True)
+    text = text.str.replace(r"(?<=[ T])(\d{1,2}:\d{2})\.(\d{2})$", r"\1:\2", regex=True)
+    parts = text.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(.*)$")
+    if parts[0].notna().all():
+        iso = _iso(parts, _day_first(parts, column))
+    else:
+        iso = text.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
+    parsed = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
+    if parsed.isna().any():
+        row = parsed.index[parsed.isna()][0]
+        raise DataError(
+            f"time column {column!r} holds {text[row]!r} in row {row}, which is not a date that can be read; "
+            "write it as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS."
+        )
+    return np.asarray(parsed.dt.tz_localize(None).astype("datetime64[ns]"))
+
+
+def _iso(parts: pd.DataFrame, day_first: bool) -> pd.Series[str]:
+    day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
+    return parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + parts[3]
+
+
+def _day_first(parts: pd.DataFrame, column: str) -> bool:
+    first, second = (parts[position].astype(int) > 12 for position in (0, 1))
+    if first.any() != second.any():
+        return bool(first.any())
+    if not first.any():
+        increasing = [
+            bool(pd.to_datetime(_iso(parts, day_first), format="ISO8601").is_monotonic_increasing)
+            for day_first in (True, False)
+        ]
+        if increasing[0] != increasing[1]:
+            return increasing[0]
+    raise DataError(
+        f"time column {column!r} does not tell whether {'/'.join(parts.iloc[0, :3])} starts with the "
+        "day or the month; write dates as YYYY-MM-DD."
+    )
+
+
+class Grid(NamedTuple):
+    """Every time a regular series would have from the first to the last, and its rows per season."""
+
+    times: Times
+    season: int
+
+
+def regular_grid(times: Times) -> Grid:
+    """The grid set by the most common step: whole numbers, calendar months, business days, or a fixed step.
+
+    Days are business days when no weekend has a row. The season is a day for steps below one, a week for
+    days, a year for weeks and months, and 1 where none of these holds.
+
+    >>> regular_grid(np.array([3, 5, 9])).times.tolist()
+    [3, 5, 7, 9]
+    """
+    step, span = _most_common(np.diff(times)), times[-1] - times[0]
+    if span // step > 100 * len(times):  # no common step: keep the grid small, it will not fit
+        step = span // (len(times) - 1)
+    if times.dtype.kind == "i":
+        return Grid(np.arange(times[0], times[-1] + 1, step), 1)
+    if step >= 28 * _DAY and (monthly := _monthly(times)) is not None:
+        return monthly
+    days = times.astype("datetime64[D]")
+    weekends_lack = np.is_busday(days).all() and (np.diff(times) == 3 * _DAY).any()
+    if step == _DAY and weekends_lack and (days == times).all():
+        every = np.arange(days[0], days[-1] + 1)
+        return Grid(every[np.is_busday(every)].astype("datetime64[ns]"), 5)
+    season = {int(_DAY): 7, int(7 * _DAY): 52}.get(int(step), 1)
+    if step < _DAY and _DAY % step == np.timedelta64(0, "ns"):
+        season = int(_DAY // step)
+    return Grid(np.arange(times[0], times[-1] + np.timedelta64(1, "ns"), step), season)
+
+
+def _monthly(times: Times) -> Grid | None:
+    """A grid of whole months when the day of the month stays the same, or is always the last."""
+    months = times.astype("datetime64[M]")
+    step = int(_most_common(np.diff(months).astype(np.int64)))
+    if step < 1:
+        return None
+    every = np.arange(months[0], months[-1] + 1, step)
+    season = 12 // step if 12 % step == 0 else 1
+    for anchor in (0, 1):  # counted from the first of this month, or of the next
+        offset = times - (months + anchor).astype("datetime64[ns]")
+        if (offset == offset[0]).all():
+            return Grid((every + anchor).astype("datetime64[ns]") + offset[0], season)
+    return None
+
+
+def _most_common(steps: NDArray[Any]) -> Any:
+    values, counts = np.unique(steps, return_counts=True)
+    return values[counts.argmax()]
+
+
+def check_order(name: str, times: Times, rows: pd.Index[int], time_columns: list[str], header: list[str]) -> None:
+    """Refuse repeated or unsorted timestamps of one series; ``rows`` are the file's rows, for the message."""
+    label = ",".join(time_columns)
+    repeated = pd.Index(times).duplicated()
+    if repeated.any():
+        second = int(repeated.argmax())
+        first = int((times == times[second]).argmax())
+        spare = [other for other in header if other.lower() == "time" and other not in time_columns]
+        fix = f"pass time='{label},{spare[0]}' if the hours stand there" if spare else "keep one of them"
+        raise DataError(
+            f"series {name!r}: timestamp {_show(times[second])} of {label!r} stands in rows "
+            f"{rows[first]} and {rows[second]}; {fix}."
+        )
+    back = times[1:] < times[:-1]
+    if back.any():
+        row = int(back.argmax()) + 1
+        raise DataError(
+            f"series {name!r}: timestamp {_show(times[row])} of {label!r} in row {rows[row]} is earlier "
+            "than the one above it; sort the file by time."
+        )
+
+
+def regularise(name: str, times: Times, values: Array, gaps: Gaps) -> tuple[Times, Array, int]:
+    """Times and values after ``gaps`` was dealt with, and the season their step suggests."""
+    if len(times) < 2:
+        raise DataError(f"series {name!r} has one row; give at least two, in time order.")
+    grid, season = regular_grid(times)
+    absent, stray = np.setdiff1d(grid, times), np.setdiff1d(times, grid)
+    if gaps == "ignore" or not (len(absent) or len(stray)):
+        return times, values, season
+    if len(stray):
+        raise DataError(
+            f"series {name!r}: {len(stray)} timestamps are off the regular step of "
+            f"{_show(grid[1] - grid[0])}, the first {_show(stray[0])}; resample the file, or pass "
+            "gaps='ignore' to take the rows as they come."
+        )
+    if gaps == "error":
+        raise DataError(
+            f"series {name!r} lacks {len(absent)} timestamp(s), the first {_show(absent[0])}; close the gaps "
+            "with gaps='fill' (rows inserted as missing) or pass gaps='ignore' to take the rows as they come."
+        )
+    filled = np.full((len(grid), values.shape[1]), np.nan)
+    filled[np.searchsorted(grid, times)] = values
+    return grid, filled, season
+
+
+def _show(time: Any) -> str:
+    if isinstance(time, np.timedelta64):
+        return str(pd.Timedelta(time))
+    return str(pd.Timestamp(time)) if isinstance(time, np.datetime64) else str(time)
