@@ -25,12 +25,12 @@ test-slow: $(READY)
 
 test-hosts: $(HOSTS)/.ready
 	# Only the files that hold such tests: the others need extras that this environment lacks.
-	$(HOSTS)/bin/pytest -q -m hosts $$(grep -l 'mark.hosts' tests/test_*.py)
+	$(HOSTS)/bin/pytest -q -m hosts $$(grep -rl --include='test_*.py' 'mark.hosts' tests)
 
 # With any Python that has a PyTorch for GPUs, pytest and hypothesis: the environment above has the CPU build.
 test-cuda:
-	$(PYTHON) -m pytest -q tests/test_cuda.py tests/test_cuda_hosts.py
-	TEST_DEVICE=cuda $(PYTHON) -m pytest -q tests/test_contract.py
+	$(PYTHON) -m pytest -q tests/pruner/test_cuda.py tests/integrations/test_cuda_hosts.py
+	TEST_DEVICE=cuda $(PYTHON) -m pytest -q tests/rules/test_contract.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -54,7 +54,7 @@ $(HOSTS)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(HOSTS)
 	$(HOSTS)/bin/python $(INSTALL) torch
 	$(HOSTS)/bin/python $(INSTALL) --editable '.[dev,lightning,hf,hosts,study]'
-	# These ask for an older pandas than the other hosts get, and work with it (tests/test_more_forecasters.py).
+	# These ask for an older pandas than the other hosts get, and work with it (tests/integrations/test_more_forecasters.py).
 	$(HOSTS)/bin/python $(INSTALL) --no-deps \
 		gluonts lightning orjson pytorch-forecasting scikit-base toolz
 	touch $(HOSTS)/.ready

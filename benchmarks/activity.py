@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from interleaved import alternate, cost, mean
 from torch import Tensor, nn
-from turns import alternate, cost, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification import build_model

@@ -22,9 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import onnxruntime
 import torch
+from interleaved import RAMP
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from turns import RAMP
 
 from synaptic_pruning import SynapticPruner, export
 from synaptic_pruning.export.timing import side_by_side

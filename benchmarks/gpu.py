@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from interleaved import RAMP, alternate, mean
 from torch import nn
-from turns import RAMP, alternate, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.classification.models import build_model as classifier

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from interleaved import EVENT, RAMP, STEPS, Clock, cost, mean, take_turns
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from turns import EVENT, RAMP, STEPS, Clock, cost, mean, take_turns
 
 import synaptic_pruning as sp
 

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from interleaved import alternate
 from torch import nn
-from turns import alternate
 
 import synaptic_pruning as sp
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid

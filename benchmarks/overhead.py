@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from interleaved import RAMP, STEPS, alternate, cost, mean
 from torch import nn
-from turns import RAMP, STEPS, alternate, cost, mean
 
 import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting.models import build_model

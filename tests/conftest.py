@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from http_server import Server
+from helpers.http_server import Server
 
 # Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
 torch.set_num_threads(1)

@@ -1,0 +1,213 @@
+"""The command: errors in one sentence before any training, and real runs from the shell to the report."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from synaptic_pruning.study.forecasting.results import COLUMNS
+
+COMMAND = [sys.executable, "-m", "synaptic_pruning"]
+QUICK = ["--models", "rnn", "--lengths", "3", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
+
+
+def synaptic_pruning(*words: object, **options: object) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, **options)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """A day-by-day wave with a weekly season and a second channel."""
+    days = pd.date_range("2024-01-01", periods=120, freq="D")
+    wave = np.sin(np.arange(120) * 2 * np.pi / 7) + np.random.default_rng(0).normal(0, 0.1, 120)
+    path = tmp_path / "wave.csv"
+    pd.DataFrame({"day": days, "y": wave, "x": wave[::-1]}).to_csv(path, index=False)
+    return path
+
+
+def refused(result, *fragments, code=2):
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    for fragment in fragments:
+        assert fragment in result.stderr
+    return result.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["--arms", "none,dropuot"], ["--arms", "'dropuot'", "none, dropout, mc-dropout, synaptic"]),
+        (["--models", "gru"], ["--models", "'gru'", "rnn, lstm, patchtst"]),
+        (["--models", ","], ["--models", "empty"]),
+        (["--lengths", "7,x"], ["--lengths", "'x'"]),
+        (["--lengths", "0"], ["--lengths", "'0'"]),
+        (["--target", "y"], ["--target", "CSV"]),
+        (["absent.csv", "--target", "y"], ["absent.csv"]),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli.compare import app
+
+    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in result.stderr
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "fragment"),
+    [
+        (None, ["--target", "z"], "z"),
+        (None, [], "--target"),
+        (None, ["--target", "y", "--lengths", "200"], "too short"),
+        ("", ["--target", "y"], "wave.csv"),
+        ("y\n1\n", ["--target", "y"], "row"),
+        ("y\n" + "3\n" * 50, ["--target", "y"], "constant"),
+        ("y\n" + "3\n4\n" * 30 + "five\n", ["--target", "y"], "five"),
+        (None, ["--target", "y", "--time", "when"], "when"),
+    ],
+)
+def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, content, words, fragment):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli.compare import app
+
+    if content is not None:
+        csv.write_text(content)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["compare", str(csv), "--out", str(out), *words])
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert fragment in result.stderr
+    assert not list(out.rglob("*.json"))
+
+
+def test_a_refusal_from_a_real_shell_has_no_traceback(csv, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    line = refused(synaptic_pruning("compare", csv, "--target", "y", "--out", file / "below"), "--out", "cannot write")
+    assert len(line.splitlines()) == 1
+
+
+def test_without_the_extra_it_names_the_extra(tmp_path):
+    code = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from synaptic_pruning.__main__ import main\nsys.argv = ['synaptic-pruning', 'compare']\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert len(refused(result, "'typer'", "synaptic-pruning[study]").splitlines()) == 1
+
+
+@pytest.mark.parametrize(("bad", "code"), [(1, 0), (4, 2)])
+def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatch, bad, code):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli.compare import app
+
+    table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
+    table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
+    table = table.assign(prunable=10, alive=10)
+    table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare", lambda *_, **__: table)
+    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
+    assert result.exit_code == code
+    assert result.stderr.strip() == f"{bad} of 4 runs failed; the first: nan-loss: lower the learning rate."
+
+
+def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
+    out = tmp_path / "out"
+    words = ["compare", csv, "--target", "y", "--time", "day", "--out", out, *QUICK]
+    result = synaptic_pruning(*words, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "Against “dropout”, synaptic pruning's mean test error (MAE) on wave is" in result.stdout
+    table = pd.read_csv(out / "results.csv")
+    assert list(table.columns) == COLUMNS
+    assert list(table["arm"]) == ["none", "dropout", "mc-dropout", "synaptic"]
+    assert (table["status"] == "ok").all()
+    assert table["mae"].between(0, 2).all()
+    by_arm = table.set_index("arm")
+    assert by_arm.loc["synaptic", "sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert by_arm.loc["synaptic", "alive"] == round(0.2 * by_arm.loc["synaptic", "prunable"])
+    assert by_arm.loc["none", "sparsity"] == 0
+    assert by_arm.loc["dropout", "train_seconds"] == by_arm.loc["mc-dropout", "train_seconds"]
+    assert by_arm.loc["dropout", "mae"] != by_arm.loc["mc-dropout", "mae"]  # the passes really differ
+    (network,) = (out / "networks").iterdir()
+    assert sum(tensor.numel() for tensor in load_file(network).values()) > 4000
+    html = (out / "report.html").read_text()
+    command = re.search(r"synaptic-pruning compare [^<]*", html).group()
+    assert "--target y --time day" in command
+
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert synaptic_pruning(*words, timeout=120).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == stamps
+    assert (out / "report.html").read_text() == html
+
+
+@pytest.mark.slow
+def test_ctrl_c_then_the_same_command(csv, tmp_path):
+    out = tmp_path / "out"
+    words = [*map(str, ["compare", csv, "--target", "y", "--out", out, *QUICK]), "--seeds", "6", "--epochs", "20"]
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while len(list(out.glob("cells/*.json"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in stderr
+    assert "Traceback" not in stderr
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("cells/*.json")}
+    assert len(kept) < 18
+    assert synaptic_pruning(*words, timeout=300).returncode == 0
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    whole = tmp_path / "whole"
+    words[words.index(str(out))] = str(whole)
+    assert synaptic_pruning(*words, timeout=300).returncode == 0
+    measured = ["train_seconds", "predict_seconds", "peak_memory_mb"]
+    one, other = (pd.read_parquet(folder / "results.parquet").drop(columns=measured) for folder in (out, whole))
+    pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.slow
+def test_the_embedded_data_sets(tmp_path):
+    result = synaptic_pruning("compare", "--out", tmp_path, "--epochs", 2, "--seeds", 1, timeout=600)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_parquet(tmp_path / "results.parquet")
+    assert len(table) == 3 * 3 * 2 * 4
+    assert (table["status"] == "ok").all()
+
+
+@pytest.mark.slow
+def test_air_quality_with_its_semicolons_commas_and_marks(tmp_path):
+    shared = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[2] / ".." / "shared"))
+    data = shared / "data" / "AirQualityUCI.csv"
+    if not data.exists():
+        pytest.skip(f"{data.name} is absent")
+    words = ["compare", data, "--target", "CO(GT)", "--time", "Date,Time", "--separator", ";", "--decimal", ","]
+    result = synaptic_pruning(*words, "--missing", "-200", "--out", tmp_path, *QUICK, timeout=600)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_parquet(tmp_path / "results.parquet")
+    assert (table["status"] == "ok").all()
+    assert table["mae"].between(0.05, 2).all()

@@ -1,0 +1,243 @@
+"""The callback inside real Trainers of both namespaces."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch
+import pytest
+import pytorch_lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+import synaptic_pruning as sp
+from helpers.kills import differences
+from helpers.lightning_runs import NAMESPACES, QUIET, fit, last, loader, module_of, trainer_of
+from helpers.small import RAMP, STEPS, dead_are_zero, zeros_of
+from synaptic_pruning.integrations.lightning import (
+    AfterRamp,
+    EarlyStoppingAfterRamp,
+    ModelCheckpointAfterRamp,
+    SynapticPruning,
+    find_pruner,
+)
+
+pytestmark = QUIET
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
+def test_one_line_attaches_it(namespace: Any):
+    trainer, module = fit(SynapticPruning(), namespace=namespace)
+    pruner = find_pruner(trainer)
+    assert pruner.sparsity() == 56 / 70
+    assert dead_are_zero(module, pruner)
+    assert find_pruner(module) is find_pruner(trainer)
+    assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
+def test_a_step_enters_no_hook_that_does_nothing(namespace: Any):
+    entered, called = [], []
+
+    class Record(namespace.profilers.Profiler):
+        def start(self, action_name: str) -> None:
+            entered.append(action_name)
+
+        def stop(self, action_name: str) -> None:
+            pass
+
+    class Mine(SynapticPruning):
+        def on_before_backward(self, *arguments: Any) -> None:
+            called.append(arguments)
+
+    fit(SynapticPruning(), namespace=namespace, profiler=Record())
+    ours = [action for action in entered if action.startswith("[Callback]SynapticPruning.")]
+    each_step = {action for action in ours if ours.count(action) >= STEPS}
+    assert each_step == {"[Callback]SynapticPruning.on_train_batch_end"}
+    fit(copy.deepcopy(Mine()), namespace=namespace)
+    assert len(called) == STEPS
+
+
+def test_same_as_a_plain_loop():
+    _, module = fit(SynapticPruning(every=3))
+    plain = module_of()
+    optimizer = plain.configure_optimizers()
+    sp.SynapticPruner(plain, optimizer, total_steps=STEPS, every=3)
+    for _ in range(3):
+        for batch in loader():
+            optimizer.zero_grad()
+            plain.training_step(batch, 0).backward()
+            optimizer.step()
+    assert differences(module.state_dict(), plain.state_dict()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        ({"accumulate_grad_batches": 3}, 9),  # 8 batches an epoch: steps after 3, 6 and the last
+        ({"max_epochs": -1, "max_steps": 11}, 11),
+        ({"limit_train_batches": 2}, 6),
+        ({"precision": "bf16-mixed"}, STEPS),
+        ({"gradient_clip_val": 0.1}, STEPS),
+    ],
+)
+def test_the_length_of_training_is_the_trainers(arguments: dict[str, Any], steps: int):
+    trainer, module = fit(SynapticPruning(RAMP), **arguments)
+    assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == steps
+    assert zeros_of(module) == 63 / 70
+
+
+def test_validation_test_and_prediction_are_left_alone():
+    trainer, module = fit(SynapticPruning(), validate=True)
+    before = copy.deepcopy(module.state_dict())
+    module.test_step = lambda batch, batch_idx: None
+    module.predict_step = lambda batch, batch_idx: batch[0]
+    trainer.validate(module, loader(), verbose=False)
+    trainer.test(module, loader(), verbose=False)
+    trainer.predict(module, loader())
+    assert differences(module.state_dict(), before) == []
+    fresh = trainer_of(SynapticPruning())
+    fresh.validate(module_of(), loader(), verbose=False)
+    with pytest.raises(ValueError, match="has not trained yet; call fit first"):
+        find_pruner(fresh)
+
+
+def test_every_event_is_logged():
+    class Logger(pytorch_lightning.loggers.logger.DummyLogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, dict[str, float]]] = []
+
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            self.seen.append((step or 0, dict(metrics)))
+
+    logger = Logger()
+    trainer, _ = fit(SynapticPruning(sp.ToSparsity(sp.linear(0.6, end=0.5)), every=4), logger=logger)
+    pruned = [(step, values) for step, values in logger.seen if "sparsity/total" in values]
+    assert [(step, round(values["sparsity/total"] * 70)) for step, values in pruned] == [(4, 14), (8, 28), (12, 42)]
+    assert pruned[0][1].keys() == {"sparsity/total", "sparsity/net.0.weight", "sparsity/net.3.weight"}
+    assert trainer.callback_metrics["sparsity/total"].item() == pytest.approx(0.6)
+
+
+class _Stopping(AfterRamp, lightning.pytorch.callbacks.EarlyStopping):
+    """Of the other namespace."""
+
+
+@pytest.mark.parametrize(
+    ("stopping", "namespace"), [(EarlyStoppingAfterRamp, "pytorch_lightning"), (_Stopping, "lightning")]
+)
+def test_early_stopping_waits_for_the_ramp(stopping: Any, namespace: str):
+    module = NAMESPACES[namespace]
+    trainer, _ = fit(
+        SynapticPruning(RAMP), stopping("val_loss", patience=2), validate=True, max_epochs=10, namespace=module
+    )
+    # The ramp ends with step 40 of 80, at the end of epoch 5: its validation is the first to count, and the best.
+    assert trainer.current_epoch == 7
+    plain = NAMESPACES[namespace].callbacks.EarlyStopping("val_loss", patience=2)
+    with pytest.warns(UserWarning, match="training ended at step 24 of total_steps=80"):
+        trainer, _ = fit(SynapticPruning(RAMP), plain, validate=True, max_epochs=10, namespace=module)
+    assert trainer.current_epoch == 3
+
+
+def test_the_best_checkpoint_is_chosen_after_the_ramp(tmp_path: Path):
+    best = ModelCheckpointAfterRamp(tmp_path / "best", monitor="val_loss", filename="{step}", save_last=True)
+    fit(SynapticPruning(RAMP), best, last(tmp_path / "all", 8), validate=True, max_epochs=10)
+    assert Path(best.best_model_path).name == "step=40.ckpt"
+    saved = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+    assert sum(int((w == 0).sum()) for w in saved.values()) == 63
+    assert len(list((tmp_path / "all").iterdir())) == 10
+
+
+def test_waiting_for_a_ramp_that_nobody_makes():
+    with pytest.raises(ValueError, match="has no SynapticPruning callback"):
+        fit(EarlyStoppingAfterRamp("val_loss"), validate=True)
+
+
+def test_attached_twice():
+    class Another(SynapticPruning):
+        pass
+
+    with pytest.raises(ValueError, match="already pruned by another SynapticPruner"):
+        fit(SynapticPruning(), Another())
+    fit(SynapticPruning())  # the failed fit let go of everything
+
+
+def test_a_length_that_the_trainer_does_not_know():
+    class Endless(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            for batch in loader():
+                yield from zip(*batch, strict=True)
+
+    def train(callback: SynapticPruning) -> None:
+        trainer_of(callback).fit(module_of(), DataLoader(Endless(), batch_size=4))
+
+    with pytest.raises(ValueError, match=r"give it max_steps=, or SynapticPruning .* with total_steps="):
+        train(SynapticPruning())
+    callback = SynapticPruning(total_steps=STEPS)
+    train(callback)
+    assert callback.pruner is not None
+    assert callback.pruner.finished
+
+
+def test_two_optimizers():
+    module = module_of()
+    module.automatic_optimization = False
+    module.configure_optimizers = lambda: [
+        torch.optim.Adam(part.parameters()) for part in (module.net[0], module.net[3])
+    ]
+    with pytest.raises(ValueError, match="works with one optimizer and this module has 2"):
+        fit(SynapticPruning(), module=module)
+
+
+def test_an_interrupted_fit_lets_go():
+    class Fail(pytorch_lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 5:
+                raise RuntimeError("out of memory")
+
+    module = module_of()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(SynapticPruning(), Fail(), module=module)
+    with pytest.raises(ValueError, match="does not look freshly initialised"):
+        fit(SynapticPruning(), module=module)  # nor does this one keep hold of it
+    fit(SynapticPruning(RAMP), module=module)
+
+
+def test_manual_optimization():
+    module = module_of()
+    module.automatic_optimization = False
+    loss = module.training_step
+
+    def training_step(batch: list[Tensor], batch_idx: int) -> None:
+        module.optimizers().zero_grad()
+        module.manual_backward(loss(batch, batch_idx))
+        module.optimizers().step()
+
+    module.training_step = training_step
+    trainer, _ = fit(SynapticPruning(RAMP), module=module)
+    assert find_pruner(trainer).steps == STEPS
+    assert zeros_of(module) == 63 / 70
+
+
+def test_stochastic_weight_averaging_keeps_the_zeros():
+    swa = pytorch_lightning.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)
+    _, module = fit(SynapticPruning(RAMP), swa, max_epochs=4)
+    assert zeros_of(module) == 63 / 70
+
+
+class _Saved(pytorch_lightning.Callback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        state = {"weights": pl_module.state_dict(), "masks": find_pruner(trainer).masks()}
+        torch.save(state, self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_prune_alike(tmp_path: Path):
+    fit(SynapticPruning(RAMP, every=1), _Saved(tmp_path), devices=2, strategy="ddp_fork", max_epochs=4)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert differences(first, second) == []
+    assert sum(int((~mask).sum()) for mask in first["masks"].values()) == 63

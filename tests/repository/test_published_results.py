@@ -1,0 +1,163 @@
+"""Every p-value that docs/results publishes, computed again from the committed table with plain SciPy."""
+
+import json
+import runpy
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+PRESETS = ROOT / "src" / "synaptic_pruning" / "study" / "presets"
+PUBLISHED = {
+    "standard": PRESETS / "standard.toml",
+    "unseen": RESULTS / "unseen.toml",
+    "confirmation": RESULTS / "confirmation.toml",
+    "controls-all": RESULTS / "controls-all.toml",
+    "controls": RESULTS / "controls.toml",
+    "smoke": PRESETS / "smoke.toml",
+}
+
+
+def holm(p_values: list[float]) -> list[float]:
+    order = np.argsort(p_values)
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+@pytest.fixture(scope="module", params=PUBLISHED)
+def study(request):
+    table = pd.read_parquet(RESULTS / f"{request.param}.parquet")
+    table = table[~table["arm"].isin(("identical", "broken"))]  # they test the study, not each other
+    published = json.loads((RESULTS / f"{request.param}.json").read_text())
+    return table, published, tomllib.loads(PUBLISHED[request.param].read_text())
+
+
+def values(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a data set (each is a block of its own), one column an arm: geometric mean over models."""
+    table = table[table["status"] == "ok"]
+    arms = table["arm"].nunique()
+    table = table.groupby(["dataset", "model", "length", "seed"]).filter(lambda runs: runs["arm"].nunique() == arms)
+    means = table.groupby(["dataset", "model", "length", "arm"])["mae"].mean()
+    return np.exp(np.log(means.astype(float)).groupby(["dataset", "arm"]).mean()).unstack("arm")
+
+
+def test_every_published_p_value(study):
+    table, published, spec = study
+    development = set(spec.get("development", ()))
+    assert published["judged"]
+    for part in published["judged"]:
+        wanted = {
+            "development": table["dataset"].isin(development),
+            "confirmation": ~table["dataset"].isin(development),
+            "all data sets": table["dataset"].notna(),
+        }[part["name"]]
+        wide = values(table[wanted])
+        assert part["blocks"] == len(wide)
+        logs = {other: np.log(wide[part["arm"]] / wide[other]) for other in part["pairs"]}
+        p_values = [stats.wilcoxon(log).pvalue for log in logs.values()]
+        for (other, pair), p, corrected in zip(part["pairs"].items(), p_values, holm(p_values), strict=True):
+            assert pair["p_value"] == pytest.approx(p, rel=1e-6)
+            assert pair["p_holm"] == pytest.approx(corrected, rel=1e-6)
+            assert pair["difference"] == pytest.approx(np.median(np.exp(logs[other]) - 1), rel=1e-6)
+            assert pair["wins"] == int((logs[other] < 0).sum())
+        one_sided = stats.wilcoxon(logs["none"] - np.log(1.005), alternative="less").pvalue
+        assert part["not_worse"]["margin"] == 0.005
+        assert part["not_worse"]["p_value"] == pytest.approx(one_sided, rel=1e-6)
+
+
+def test_friedman(study):
+    table, published, _ = study
+    for row in published["friedman"]:
+        part = table if row["name"] == "all models" else table[table["model"] == row["name"]]
+        wide = values(part)
+        assert len(wide.columns) == part["arm"].nunique()
+        test = stats.friedmanchisquare(*(wide[arm] for arm in wide))
+        assert row["test"]["statistic"] == pytest.approx(test.statistic, rel=1e-6)
+        assert row["test"]["p_value"] == pytest.approx(test.pvalue, rel=1e-6)
+        assert row["ranks"] == pytest.approx(wide.rank(axis=1).mean().to_dict())
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The released protocol's table, and what the page says about it."""
+    table = pd.read_parquet(RESULTS / "paper-reduced.parquet")
+    text = (ROOT / "docs" / "results.md").read_text()
+    section = text.partition("## The released protocol")[2].partition("\n## ")[0]
+    return table, section
+
+
+def test_the_released_protocol_ran_as_its_spec_says(released):
+    table, _ = released
+    spec = tomllib.loads((RESULTS / "paper-reduced.toml").read_text())
+    assert set(table["status"]) == {"ok"}
+    assert set(table["protocol"]) == {"paper"}
+    for name, values in (("dataset", "datasets"), ("model", "models"), ("arm", "arms"), ("length", "lengths")):
+        assert set(table[name]) == set(spec[values])
+    runs = table.groupby(["dataset", "model", "arm", "length"]).size()
+    assert len(runs) == 4 * 3 * 4 * 6
+    assert set(runs) == {spec["seeds"]}
+
+
+def test_the_skills_of_the_released_protocol(released):
+    table, section = released
+    names = {
+        "S&P 500": "sp500",
+        "Bitcoin": "bitcoin",
+        "household power": "household-hourly",
+        "air quality": "air-quality",
+    }
+    skill = table.groupby(["dataset", "arm"])["skill"].mean().unstack()
+    for name, dataset in names.items():
+        cells = [f"{skill.loc[dataset, arm]:.3f}" for arm in ("none", "dropout", "mc-dropout", "vos2025")]
+        assert f"| {name} | {' | '.join(cells)} |".replace("-", "−") in section
+
+
+def test_the_ranks_of_the_released_protocol(released):
+    table, section = released
+    worst = best = significant = 0
+    for _, part in table.groupby(["dataset", "model"]):
+        wide = part.groupby(["length", "arm"])["mae"].mean().unstack().astype(float)
+        ranks = wide.rank(axis=1).mean()
+        worst += ranks["vos2025"] == ranks.max()
+        best += ranks["vos2025"] == ranks.min()
+        significant += stats.friedmanchisquare(*(wide[arm] for arm in wide)).pvalue < 0.05
+    said = f"the worst of four in {worst} of 12 tests and the best in {best}; {significant} of the 12 have p < 0.05"
+    assert said in " ".join(section.split())
+
+
+def test_the_costs_of_the_released_protocol(released):
+    table, section = released
+    run = ["dataset", "model", "length", "seed"]
+    for column in ("train_seconds", "peak_memory_mb"):
+        wide = table.pivot(index=run, columns="arm", values=column)
+        ratios = wide.div(wide["none"], axis=0).groupby("length").median()
+        for arm in ("dropout", "vos2025"):
+            said = " | ".join(f"{ratio:.2f}" for ratio in ratios[arm])
+            assert f"| {arm} | {said} |" in section.partition(f"| {column} ")[2].partition("\n\n")[0]
+
+
+def test_the_default_alone_is_what_the_page_says():
+    script = runpy.run_path(str(RESULTS.parents[1] / "experiments" / "default_alone.py"))
+    page = (RESULTS.parent / "results.md").read_text()
+    for line in script["table"](pd.read_parquet(RESULTS / "default.parquet")):
+        assert f"{line}\n" in page
+
+
+def test_the_default_alone_is_made_of_trainings_of_the_studies():
+    trained = pd.read_parquet(RESULTS / "default.parquet")
+    assert not trained.duplicated(["study", "dataset", "model", "sparsity", "seed"]).any()
+    for name, own in trained.groupby("study"):
+        runs = pd.read_parquet(RESULTS / f"{name}.parquet")
+        runs = runs[runs["arm"] == "synaptic"]
+        chosen = runs.assign(sparsity=runs["setting"].str.removeprefix("sparsity ").astype(float))
+        both = chosen.merge(own, on=["dataset", "model", "sparsity", "seed"], validate="one_to_one")
+        assert len(both) == len(chosen) == len(own) / 2
+        assert (both["mae_x"] == both["mae_y"]).all()

@@ -1,0 +1,211 @@
+"""What every rule must hold to, on every kind of network and with every optimizer.
+
+A new rule is one row in `RULES`: a factory, and how many weights must be gone at a progress (None: anything goes).
+"""
+
+import copy
+import io
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import synaptic_pruning as sp
+from helpers.networks import DEVICE, NETWORKS, OPTIMIZERS
+
+STEPS, EVERY = 20, 3
+CUBIC = sp.cubic(0.8, begin=0.1, end=0.7)
+
+RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None]] = {
+    "magnitude": (lambda: sp.ToSparsity(CUBIC), lambda p, n: round(CUBIC(p) * n)),
+    "layer": (lambda: sp.ToSparsity(CUBIC, scope="layer"), lambda p, n: round(CUBIC(p) * n)),
+    "usage": (lambda: sp.ToSparsity(CUBIC, score="usage"), lambda p, n: round(CUBIC(p) * n)),
+    "gradient": (lambda: sp.ToSparsity(CUBIC, score="gradient"), lambda p, n: round(CUBIC(p) * n)),
+    "random": (lambda: sp.ToSparsity(CUBIC, score="random"), lambda p, n: round(CUBIC(p) * n)),
+    "one-shot": (lambda: sp.ToSparsity(sp.one_shot(0.8, at=0.3)), lambda p, n: round(0.8 * n) if p >= 0.3 else 0),
+    "disuse": (lambda: sp.Disuse(patience=2, threshold=0.9), None),
+    "disuse-window": (lambda: sp.Disuse(patience=2, threshold=0.9, window=2, sample=1), None),
+    "survival": (lambda: sp.Survival(cost=2.0, conv_cost=2.0, initial=4.0), None),
+    "set": (lambda: sp.SET(0.8), lambda p, n: round(0.8 * n)),
+    "rigl": (lambda: sp.RigL(0.8), lambda p, n: round(0.8 * n)),
+    "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
+    "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
+    "units": (lambda: sp.Units(CUBIC), None),
+    "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
+}
+rules = pytest.mark.parametrize("rule", RULES)
+
+
+def _start(network: str, rule: str, optimizer: str = "adam", wrap: Callable[[nn.Module], nn.Module] = lambda m: m):
+    torch.manual_seed(3)
+    model, loss = NETWORKS[network]()
+    model = wrap(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    opt = OPTIMIZERS[optimizer](trained)
+    pruner = sp.SynapticPruner(model, opt, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+    return model, loss, opt, pruner
+
+
+def _step(model: nn.Module, loss: Callable[[nn.Module], Tensor], optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    loss(model).backward()
+    optimizer.step()
+
+
+def _named(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name.removeprefix("_orig_mod."): p for name, p in model.named_parameters()}
+
+
+def _check_dead(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> None:
+    for name, mask in pruner.masks().items():
+        parameter = _named(model)[name]
+        assert (parameter[~mask] == 0).all(), f"{name}: a dead weight moved"
+        for key, value in optimizer.state[parameter].items():
+            if value.shape == parameter.shape:
+                assert (value[~mask] == 0).all(), f"{name}: {key} remembers a dead weight"
+
+
+def _check_newborn(model: nn.Module, optimizer: torch.optim.Optimizer, born: dict[str, Tensor]) -> None:
+    for name, mask in born.items():
+        parameter = _named(model)[name]
+        assert (parameter[mask] == 0).all(), f"{name}: a newborn weight did not start at zero"
+        for key, value in optimizer.state[parameter].items():
+            if value.shape == parameter.shape:
+                assert (value[mask] == 0).all(), f"{name}: {key} remembers more than a newborn weight"
+
+
+def _train_checked(model, loss, optimizer, pruner, rule: str) -> None:
+    expected, before = RULES[rule][1], pruner.masks()
+    total = sum(mask.numel() for mask in before.values())
+    for step in range(1, STEPS + 1):
+        _step(model, loss, optimizer)
+        masks = pruner.masks()
+        born = {name: masks[name] & ~before[name] for name in masks}
+        if pruner.rule.grows:
+            _check_newborn(model, optimizer, born)
+        else:
+            assert not any(mask.any() for mask in born.values()), "a mask revived"
+        _check_dead(model, optimizer, pruner)
+        if step % EVERY == 0 and expected is not None:
+            gone = sum(int((~mask).sum()) for mask in masks.values())
+            assert gone == expected(step / STEPS, total)
+        before = masks
+    assert pruner.finished
+    assert pruner.sparsity() > 0.4
+    assert pruner.summary().to_dict()["total"]["sparsity"] == pruner.sparsity()
+
+
+@rules
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network(network, rule):
+    model, loss, optimizer, pruner = _start(network, rule)
+    keys = list(model.state_dict())
+    identities = [id(p) for p in model.parameters()]
+    _train_checked(model, loss, optimizer, pruner, rule)
+    assert list(model.state_dict()) == keys
+    assert [id(p) for p in model.parameters()] == identities
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@rules
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("network", ["mlp", "lstm"])
+def test_every_optimizer(network, optimizer, rule):
+    model, loss, opt, pruner = _start(network, rule, optimizer)
+    _train_checked(model, loss, opt, pruner, rule)
+
+
+@rules
+@pytest.mark.parametrize("network", ["mlp", "lstm", "transformer", "tied"])
+def test_resumed_run_equals_uninterrupted_run(network, rule):
+    whole_model, loss, whole_optimizer, whole = _start(network, rule)
+    for _ in range(STEPS):
+        _step(whole_model, loss, whole_optimizer)
+
+    model, loss, optimizer, pruner = _start(network, rule)
+    for _ in range(8):
+        _step(model, loss, optimizer)
+    file = io.BytesIO()
+    torch.save([model.state_dict(), optimizer.state_dict(), pruner.state_dict()], file)
+    file.seek(0)
+    states = torch.load(file, weights_only=True)
+    torch.manual_seed(99)  # another start, which the checkpoint must overwrite
+    model, _ = NETWORKS[network]()
+    optimizer = OPTIMIZERS["adam"](list(model.parameters()))
+    pruner = sp.SynapticPruner(model, optimizer, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+    for part, state in zip((model, optimizer, pruner), states, strict=True):
+        part.load_state_dict(state)
+    for _ in range(STEPS - 8):
+        _step(model, loss, optimizer)
+
+    assert all(torch.equal(mask, whole.masks()[name]) for name, mask in pruner.masks().items())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, whole_model.state_dict()[name]), name
+    ours, theirs = optimizer.state_dict()["state"], whole_optimizer.state_dict()["state"]
+    assert all(torch.equal(ours[i][key], theirs[i][key]) for i in ours for key in ours[i])
+
+
+@rules
+@pytest.mark.parametrize("network", ["mlp", "lstm", "transformer"])
+def test_deepcopy_and_moving_average(network, rule):
+    model, loss, optimizer, pruner = _start(network, rule)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    for _ in range(STEPS):
+        _step(model, loss, optimizer)
+        average.update_parameters(model)
+    twin = copy.deepcopy(model)
+    assert all(torch.equal(a, b) for a, b in zip(twin.parameters(), model.parameters(), strict=True))
+    pruner.apply_masks(average)
+    for name, mask in pruner.masks().items():
+        averaged = dict(average.module.named_parameters())[name]
+        assert (averaged[~mask] == 0).all()
+        assert (averaged[mask] != 0).any()
+    average.module.load_state_dict(model.state_dict())  # no key was added or lost
+
+
+@rules
+@pytest.mark.parametrize("fused", [False, True])
+def test_only_real_steps_count(rule, fused):
+    model, loss, _, pruner = _start("mlp", rule)
+    pruner.remove()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
+    pruner = sp.SynapticPruner(model, optimizer, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+    scaler = torch.amp.GradScaler(DEVICE.type, init_scale=4.0)
+    for batch in range(12):  # two batches a step; every third step overflows
+        value = loss(model) * (float("inf") if batch // 2 % 3 == 2 else 1.0)
+        scaler.scale(value).backward()
+        if batch % 2:
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            _check_dead(model, optimizer, pruner)
+    assert pruner.steps == 4
+
+
+@rules
+def test_compiled_model_and_step(rule):
+    torch._dynamo.reset()  # hooks of a network like one compiled before, in another test, would not be seen
+    model, loss, optimizer, pruner = _start("mlp", rule, wrap=lambda m: torch.compile(m, backend="eager"))
+    assert all("_orig_mod" not in name for name in pruner.masks())
+    _train_checked(model, loss, optimizer, pruner, rule)
+
+    model, loss, optimizer, pruner = _start("mlp", rule)
+    step = torch.compile(optimizer.step, backend="eager")
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss(model).backward()
+        step()
+        _check_dead(model, optimizer, pruner)
+    assert pruner.steps == STEPS
+    assert pruner.finished
+
+
+@rules
+def test_every_event_is_a_function_of_the_past_alone(rule):
+    first, second = _start("lstm", rule), _start("lstm", rule)
+    for _ in range(STEPS):
+        for model, loss, optimizer, _ in (first, second):
+            _step(model, loss, optimizer)
+    assert all(torch.equal(mask, second[3].masks()[name]) for name, mask in first[3].masks().items())

@@ -1,0 +1,233 @@
+"""The runner against real processes: killed parents, killed children, Ctrl-C, broken records."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import synaptic_pruning as sp
+from helpers.study_runs import listen as listen
+from helpers.study_runs import wait_until
+from synaptic_pruning.study.engine.atomic_write import write_atomically
+from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.runner import run
+from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
+from synaptic_pruning.study.forecasting.cells import Cell
+from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import run_job
+from synaptic_pruning.tasks.forecasting.data.series import Series
+
+TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
+DATA = {"tides": TIDES}
+PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
+CELLS = expand(PLAN, [TIDES])
+
+
+def work(cell: Cell, series: Series, folder: Path) -> dict:
+    """Stands in for a training: slow enough to be caught in flight, and it leaves a trace of every execution."""
+    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
+    time.sleep(0.3)
+    return {"cell": cell.to_dict(), "hash": cell.hash, "status": "ok", "value": cell.seed**2 + len(series.times)}
+
+
+def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
+    if cell.seed == 1:
+        raise RuntimeError("no luck")
+    if cell.seed == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    status = "nan-loss: the loss was no longer finite" if cell.seed == 3 else "ok"
+    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
+    return {"cell": cell.to_dict(), "hash": cell.hash, "status": status, "value": float("nan")}
+
+
+def telling(cell: Cell, series: Series, folder: Path) -> dict:
+    """A real training; its process tells what it had imported in the end."""
+    record = run_job(cell, series, folder)
+    for own in record.get("cells", [record]):
+        own["modules"] = sorted(sys.modules)
+    return record
+
+
+def executions(folder: Path) -> dict[int, int]:
+    seeds = [int(path.name.split("-")[1]) for path in folder.glob("run-*")]
+    return {seed: seeds.count(seed) for seed in seeds}
+
+
+def finished(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.json")}
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """Run the cells in a process group of its own, which can be killed like a terminal's."""
+    call = f"t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.work))"
+    code = f"import test_runner as t; t.listen(); {call}"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), Processes(2, work))
+
+
+def test_every_cell_runs_once_and_in_order(expected):
+    assert [record["value"] for record in expected] == [40 + seed**2 for seed in range(6)]
+
+
+@pytest.mark.parametrize(("protocol", "together"), [("rigorous", False), ("paper", False), ("rigorous", True)])
+def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol, together):
+    settings = {"arms": ("vos2025",), "seeds": (0, 1), "epochs": 5, "protocol": protocol, "together": together}
+    executor = Processes(1, telling)
+    record, _ = run(expand(Plan(**{**PLAN.__dict__, **settings}), [TIDES]), DATA, tmp_path, executor)
+    assert record["status"] == "ok"
+    # Another process of the same server, whose task needs no import.
+    told = tmp_path / "told"
+    code = f"import sys; open({str(told)!r}, 'w').write(' '.join(sys.modules))"
+    process = executor._context.Process(target=exec, args=(code, {}))
+    process.start()
+    process.join()
+    own = set(record["modules"]) - set(told.read_text().split())
+    heavy = ("synaptic_pruning", "numpy", "pandas", "safetensors", "scipy", "sklearn", "statsmodels", "torch._dynamo")
+    assert not [name for name in own if name.startswith(heavy)]
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
+    parent = start(tmp_path)
+    wait_until(lambda: len(finished(tmp_path)) >= 2)
+    family = psutil.Process(parent.pid).children(recursive=True)
+    if blow == signal.SIGINT:
+        os.killpg(parent.pid, blow)  # as a terminal does: the whole group gets it
+    else:
+        parent.send_signal(blow)
+    parent.communicate(timeout=30)
+    wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
+    before, kept = executions(tmp_path), finished(tmp_path)
+    assert 2 <= len(kept) < len(CELLS)
+
+    again = run(CELLS, DATA, tmp_path, Processes(2, work))
+
+    assert again == expected
+    after = executions(tmp_path)
+    for cell in CELLS:
+        if cell.hash in kept:
+            assert after[cell.seed] == before[cell.seed] == 1
+        else:
+            assert after[cell.seed] == before.get(cell.seed, 0) + 1
+
+
+def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(tmp_path):
+    records = run(CELLS, DATA, tmp_path, Processes(2, unlucky))
+    status = [record["status"] for record in records]
+    assert status[0] == status[4] == status[5] == "ok"
+    assert status[1] == "failed: RuntimeError: no luck"
+    assert status[2].startswith("killed: signal 9")
+    assert status[3].startswith("nan-loss")
+    assert records[0]["value"] is None  # JSON has no NaN
+
+    again = run(CELLS, DATA, tmp_path, Processes(2, work))
+    assert [record["status"] for record in again[1:4]] == ["ok", "ok", status[3]]
+    assert executions(tmp_path) == dict.fromkeys(range(6), 1)
+
+
+def test_a_torn_record_counts_as_absent(tmp_path, expected):
+    cell = CELLS[0]
+    (tmp_path / f"{cell.hash}.json").write_text('{"status": "ok"')
+    (record,) = run([cell], DATA, tmp_path, Processes(1, work))
+    assert record == expected[0] == json.loads((tmp_path / f"{cell.hash}.json").read_text())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_the_hash_follows_content_and_nothing_else():
+    (cell, *_), (same, *_) = expand(PLAN, [TIDES]), expand(PLAN, [TIDES])
+    assert cell.hash == same.hash
+    other = Series("tides", "y", ("y",), TIDES.times, TIDES.values + 1, season=12)
+    changes = [
+        expand(PLAN, [other])[0],
+        expand(Plan(**{**PLAN.__dict__, "epochs": 2}), [TIDES])[0],
+        expand(Plan(**{**PLAN.__dict__, "arms": ("dropout",)}), [TIDES])[0],
+        expand(Plan(**{**PLAN.__dict__, "predict": "level"}), [TIDES])[0],
+    ]
+    assert len({cell.hash, *(changed.hash for changed in changes)}) == 5
+
+
+def test_the_hash_is_the_same_in_another_process():
+    code = "import test_runner as t; print(t.CELLS[0].hash)"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    out = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, text=True)
+    assert out.strip() == CELLS[0].hash
+
+
+def test_arms_of_one_regime_share_a_training():
+    plan = Plan(**{**PLAN.__dict__, "arms": tuple(ARMS), "seeds": (0,), "grid": Grid(sparsity=(0.5, 0.9))})
+    cells = expand(plan, [TIDES])
+    assert len({cell.hash for cell in cells}) == len(cells)
+    assert [(cell.regime, cell.passes) for cell in cells if cell.regime.dropout == 0.3] == [
+        (Regime(dropout=0.3), (0, 50))
+    ]
+    kinds = [(cell.regime.recipe, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
+    matched = ("magnitude", "one-shot", "random", "rigl", "granet")
+    pruned = [(recipe, sparsity) for recipe in matched for sparsity in (0.5, 0.9)]
+    pruned += [("disuse", 0), ("survival", 0)]  # whose sparsity is an outcome
+    # These serve the ensembles too, which take two at 50 % and ten at 90 %.
+    for recipe in ("growing", ""):
+        pruned += [(recipe, 0.5)] * 2 + [(recipe, 0.9)] * 10
+    # None, weight decay and identical remove nothing.
+    assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7)])
+
+
+def test_random_masks_start_as_those_do_that_they_are_the_control_of_and_stay():
+    grid = Grid(sparsity=(0.5, 0.8))
+    for pruned, random in zip(ARMS["synaptic"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
+        ours, theirs = pruned.rule(seed=2), random.rule(seed=2)
+        assert (theirs.sparsity, theirs.seed, theirs.scaled_start) == (ours.sparsity, ours.seed, ours.scaled_start)
+        starts = []
+        for rule in (ours, theirs):
+            torch.manual_seed(0)
+            net = torch.nn.Linear(40, 40)
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+            pruner = sp.SynapticPruner(net, optimizer, rule, total_steps=10, every=1)
+            starts.append(pruner.masks()["weight"])
+            for _ in range(10):
+                net(torch.randn(4, 40)).sum().backward()
+                optimizer.step()
+            assert pruner.sparsity() == rule.sparsity
+            assert torch.equal(pruner.masks()["weight"], starts[-1]) == (rule is theirs)
+        assert torch.equal(*starts)
+
+
+def test_members_of_an_ensemble_have_no_more_weights_than_one_dense_network():
+    for tenths in range(1, 1000):
+        sparsity = tenths / 1000
+        kept = Fraction(1000 - tenths, 1000)
+        assert members(sparsity) * kept <= 1 < (members(sparsity) + 1) * kept
+    candidates = ARMS["synaptic-ensemble"].candidates
+    assert [one.sparsity for one in candidates(Grid(sparsity=(0.4, 0.5, 0.8)))] == [0.5, 0.8]
