@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.core.bitmask import pack, unpack
+from synaptic_pruning.core import pack, unpack
 from synaptic_pruning.export.packed.header import DTYPES, KEY, VERSION, FileError, read_header
 
 Values = Literal["float32", "float16", "int8"]
