@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import synaptic_pruning
 from synaptic_pruning.export import autotune as choose
 from synaptic_pruning.export.autotune import compact
-from synaptic_pruning.export.sparse.linear import Inference
+from synaptic_pruning.export.sparse.base import Inference
 from synaptic_pruning.export.timing import side_by_side, torch_threads
 
 

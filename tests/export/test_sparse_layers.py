@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from synaptic_pruning.export.sparse import matrix
-from synaptic_pruning.export.sparse.linear import Inference, SparseConv, SparseLinear
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.linear import SparseConv, SparseLinear
 from synaptic_pruning.export.sparse.matrix import SparseMatrix
 from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
 

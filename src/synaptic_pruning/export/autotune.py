@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from synaptic_pruning.export.shrinking.shrink import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
-from synaptic_pruning.export.sparse.linear import Inference, SparseConv, SparseLinear
+from synaptic_pruning.export.sparse.attention import FastAttention
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.linear import SparseConv, SparseLinear
 from synaptic_pruning.export.sparse.matrix import compiled
 from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
 from synaptic_pruning.export.sparse.transformer import FastBlock
@@ -207,8 +209,6 @@ def with_fast_attention(model: nn.Module) -> nn.Module:
     """Give every attention inside `model` its compiled loop, in place; returns the model."""
     if not compiled():
         return model
-    from synaptic_pruning.export.sparse.attention import FastAttention
-
     for path, layer in list(model.named_modules()):
         if path and type(layer) is Attention:
             model.set_submodule(path, FastAttention(layer))

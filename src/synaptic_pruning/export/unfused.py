@@ -8,7 +8,7 @@ import math
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 
@@ -147,6 +147,14 @@ class Encoder(nn.Module):
         for layer in self.layers:
             src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
         return src if self.norm is None else cast(Tensor, self.norm(src))
+
+
+class UnfusedTracer(fx.Tracer):
+    """A torch.fx tracer to which PyTorch's own modules and `Attention` are single nodes."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Return whether a call of `module` is one node."""
+        return isinstance(module, Attention) or super().is_leaf_module(module, name)
 
 
 def take_apart(model: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ softmax, GELU, shortcuts) then needs no change of layout and runs on whole regis
 
 import numpy as np
 
+from synaptic_pruning.export.kernels.attention import exponential
 from synaptic_pruning.export.kernels.matmul import fill_rows, multiply_tile, transpose
 from synaptic_pruning.export.kernels.simd import (
     TILE_LANES,
@@ -19,7 +20,6 @@ from synaptic_pruning.export.kernels.simd import (
     square_root,
     store,
 )
-from synaptic_pruning.export.sparse.attention import exponential
 
 _ZERO, _HALF, _ONE, _INFINITY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.inf)
 # erf(x / √2) / x on [-5.5, 5.5] as a ratio of two quintics in x², fitted for the smallest relative error: erf is

@@ -27,15 +27,7 @@ from synaptic_pruning.export.shrinking.feature_ops import (
 )
 from synaptic_pruning.export.shrinking.recurrent import ShrinkableRecurrent
 from synaptic_pruning.export.shrinking.unit_graph import Tag, Units, along, constants_along, spread
-from synaptic_pruning.export.unfused import Attention
-
-
-class Tracer(fx.Tracer):
-    """Looks into every module but PyTorch's own and `Attention`."""
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Whether a call of `module` is one node."""
-        return isinstance(module, Attention) or super().is_leaf_module(module, name)
+from synaptic_pruning.export.unfused import Attention, UnfusedTracer
 
 
 class Followed(fx.Interpreter):
@@ -48,7 +40,7 @@ class Followed(fx.Interpreter):
     def __init__(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
         asked = list(inspect.signature(model.forward).parameters.values())[len(inputs) :]
         defaults = {p.name: p.default for p in asked if p.default is not p.empty}
-        traced = fx.GraphModule(model, Tracer().trace(model, defaults))
+        traced = fx.GraphModule(model, UnfusedTracer().trace(model, defaults))
         traced.graph.eliminate_dead_code()
         super().__init__(traced)
         self.root = model

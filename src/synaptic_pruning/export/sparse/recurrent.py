@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from synaptic_pruning.export.sparse.linear import Inference
+from synaptic_pruning.export.sparse.base import Inference
 from synaptic_pruning.export.sparse.matrix import FEW_SAMPLES, SparseMatrix, compiled, in_parts
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.export.sparse.linear import Inference, SparseLinear
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.linear import SparseLinear
 from synaptic_pruning.export.sparse.matrix import SparseMatrix, in_parts
 from synaptic_pruning.export.sparse.transformer_match import find_parts
 from synaptic_pruning.export.unfused import Attention

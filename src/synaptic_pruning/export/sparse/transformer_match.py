@@ -9,8 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from synaptic_pruning.export.shrinking.tracing import Tracer
-from synaptic_pruning.export.unfused import Attention
+from synaptic_pruning.export.unfused import Attention, UnfusedTracer
 
 _ADDITIONS = (operator.add, torch.add, "add")
 
@@ -42,7 +41,7 @@ def find_parts(block: nn.Module) -> Parts | None:
         return None
     try:
         asked = list(inspect.signature(block.forward).parameters.values())[1:]
-        graph = Tracer().trace(block, {p.name: p.default for p in asked if p.default is not p.empty})
+        graph = UnfusedTracer().trace(block, {p.name: p.default for p in asked if p.default is not p.empty})
         found = _Reader(block, graph).read()
     except Exception:  # torch.fx raises many kinds for what it can't trace; the reader raises _Other
         return None
