@@ -1,4 +1,4 @@
-"""Compute attention over short sequences in one compiled loop.
+"""Compute attention over short sequences in one loop.
 
 A lane is a query. Scores, softmax and the weighted sum stay in registers and the first-level cache.
 """
@@ -19,7 +19,7 @@ from synaptic_pruning.export.kernels.simd import (
 )
 
 _LOG2E, _LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
-_SHIFT = np.float32(1.5 * 2**23)  # adding it rounds to a whole number that stands in the lowest bits
+_SHIFT = np.float32(1.5 * 2**23)  # adding it rounds to a whole number, held in the lowest bits
 _LOWEST = np.float32(-87)  # exp of less is no normal float32
 _ZERO, _ONE, _INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
 _TAYLOR = tuple(np.float32(1 / f) for f in (5040, 720, 120, 24, 6, 2, 1))  # relative error 5e-9 on ±ln(2)/2
@@ -28,7 +28,7 @@ _E7, _E6, _E5, _E4, _E3, _E2, _E1 = _TAYLOR
 
 @kernel(inline="always")
 def exponential(x):
-    """exp of something not above 0, relative error at most 3e-7; NaN stays NaN."""
+    """Return exp(x) for x of at most 0, relative error at most 3e-7; NaN stays NaN."""
     x = clamp(x, broadcast_tile(_LOWEST), broadcast_tile(_ZERO))
     shifted = multiply_add(x, broadcast_tile(_LOG2E), broadcast_tile(_SHIFT))
     whole = multiply_add(shifted, broadcast_tile(_ONE), broadcast_tile(-_SHIFT))
@@ -42,7 +42,10 @@ def exponential(x):
 
 @kernel()
 def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first, last):
-    """softmax(q kᵀ · scale) v for batches `first` to `last`; all (batch, time, heads · width), flat."""
+    """Write softmax(q kᵀ · scale) v to ``out`` for samples ``first`` to ``last``.
+
+    All arrays are flat views of (batch, time, heads · width); ``v`` and ``out`` have ``value_width`` for ``width``.
+    """
     lanes = TILE_LANES
     q_row, v_row = heads * width, heads * value_width
     q_tile, scores = np.zeros(width * lanes, np.float32), np.empty(keys * lanes, np.float32)

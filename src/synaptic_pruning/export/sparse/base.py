@@ -9,20 +9,21 @@ from torch import Tensor, nn
 class Inference(nn.Module):
     """A module that only computes outputs; it refuses to train and to carry gradients.
 
-    `threads` is how many threads a product may use; None means as many as PyTorch uses.
+    Attributes:
+        threads: Number of threads a product may use; None means as many as PyTorch uses.
     """
 
     threads: int | None = None
 
     def thread_count(self) -> int:
-        """Threads for the next product."""
+        """Return the number of threads for the next product."""
         return self.threads or torch.get_num_threads()
 
     def train(self, mode: bool = True) -> Self:
-        """Refuse training mode.
+        """Refuse training mode; evaluation mode is accepted and changes nothing.
 
         Raises:
-            RuntimeError: `mode` is true.
+            RuntimeError: ``mode`` is true.
         """
         if mode:
             raise RuntimeError(
@@ -31,12 +32,12 @@ class Inference(nn.Module):
             )
         return super().train(False)
 
-    def check(self, *inputs: Tensor) -> None:
-        """Refuse inputs the kernels cannot take.
+    def check_inputs(self, *inputs: Tensor) -> None:
+        """Refuse inputs that the kernels cannot take.
 
         Raises:
-            RuntimeError: an input wants a gradient.
-            TypeError: an input is not float32 on the CPU.
+            RuntimeError: An input wants a gradient.
+            TypeError: An input is not float32 on the CPU.
         """
         for x in inputs:
             if x.requires_grad and torch.is_grad_enabled():
