@@ -94,9 +94,9 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     each all dense or with the sparse layers that won. The fastest is returned. Where nothing wins, that is the
     original.
 
-    Sparse forms exist for float32 layers on a CPU, of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM
-    and GRU, and for attention and transformer blocks made of them. They compute no gradients and raise
-    RuntimeError when asked.
+    Sparse forms exist for float32 layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM and GRU.
+    Attention and transformer blocks are made of them. They compute no gradients and raise RuntimeError when
+    asked.
 
     Args:
         model: Any module with zeros in its weights. It is not changed.

@@ -1,8 +1,7 @@
 """Run a whole sequence through one direction of one RNN, LSTM or GRU layer.
 
-The gates of a layer lie one after the other, each ``hidden`` rows long. ``hidden`` is a multiple of TILE_LANES,
-so that a gate of one sample, or of a tile of samples, is a whole number of registers. Padded rows hold no
-weights and no bias and stay exactly 0.
+The gates of a layer lie one after the other, each ``hidden`` rows long. ``hidden`` is a multiple of TILE_LANES, so
+that a gate fills whole registers. Padded rows hold no weights and no bias and stay exactly 0.
 """
 
 import numpy as np

@@ -1,8 +1,7 @@
 """Compute a whole transformer block, one sample after the other.
 
-A lane is a token. Tokens come in tiles of 32, the last of 16 or 32. A tile of f features is (f, lanes), and
-tiles lie one after the other, so tile t starts at 32 · t · f. Norms, softmax, GELU and shortcuts between the
-products then need no change of layout and run on whole registers.
+A lane is a token. Tokens come in tiles of 32, the last of 16 or 32. A tile of f features is (f, lanes), and tile t
+starts at 32 · t · f. Norms, softmax, GELU and shortcuts then need no change of layout and run on whole registers.
 """
 
 import numpy as np
@@ -190,9 +189,9 @@ def transformer_block(
 ):
     """Run samples ``first`` to ``last`` of ``x`` (samples, tokens, features) through a transformer block.
 
-    The weights are `Tiles`: of queries, keys and values of all heads together (``in_…``), of the output projection
-    (``out_…``) and of the two layers of the feed-forward. Norms stand before attention and feed-forward, or after
-    their shortcuts (``norm_first`` false).
+    The weights are `Tiles`. ``in_…`` holds queries, keys and values of all heads, ``out_…`` the output projection,
+    ``linear1_…`` and ``linear2_…`` the feed-forward. Norms stand before attention and feed-forward, or after their
+    shortcuts (``norm_first`` false).
     """
     features, rows, hidden = scale1.size, in_bias.size, linear1_bias.size
     padded = -(-tokens // TILE_LANES) * TILE_LANES

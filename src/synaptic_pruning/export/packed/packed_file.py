@@ -2,12 +2,12 @@
 
 A tensor ``NAME`` with enough zeros is stored as two tensors. ``NAME::mask`` holds one bit a weight, the first
 weight in the lowest bit of the first byte. ``NAME::values`` holds the weights whose bit is set, in order. Every
-other tensor is stored as it is. The file's metadata holds, under the key ``synaptic_pruning``, JSON with the
-format's version and the shape and dtype of each packed tensor. Any safetensors reader opens the file.
+other tensor is stored as it is. The metadata key ``synaptic_pruning`` holds JSON with the format's version and the
+shape and dtype of each packed tensor. Any safetensors reader opens the file.
 
 The mask is read off the weights: a bit is set if the weight is not 0. No pruner's mask is stored.
 
-Files are read and written one tensor at a time, so that memory peaks at about one layer above the model.
+Files are read and written one tensor at a time, so memory peaks at about one layer above the model.
 Nothing in a file is executed, and nothing is allocated before its size has been checked against the file's
 length.
 """
@@ -109,8 +109,8 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not count as
-            many weights as there are values; nothing was loaded.
+        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not fit
+            its values; nothing was loaded.
         ValueError: Names or shapes of ``model`` and file differ; nothing was loaded.
 
     Example:

@@ -45,7 +45,7 @@ SHAPE_QUERIES = {getattr, "size", "dim", operator.getitem}  # getitem of a shape
 
 @dataclass
 class OpaqueResult:
-    """A result that can only be used as a whole, such as the final states of all layers in one tensor.
+    """A result that can only be used as a whole, such as one tensor of all layers' final states.
 
     Attributes:
         groups: Units to pin where the result is used.

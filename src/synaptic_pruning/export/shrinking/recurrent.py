@@ -17,8 +17,8 @@ _CANDIDATE = {"LSTM": 2, "GRU": 2, "RNN_TANH": 0, "RNN_RELU": 0}  # index of the
 class RecurrentStack(nn.Module):
     """RNN, LSTM or GRU layers of different widths, one module for each layer and direction.
 
-    The call is that of the original layer, without an initial state. The final state comes back as tuples of
-    tensors (batch, units), one for each layer and direction, since their widths differ.
+    The call is that of the original layer, without an initial state. The final state is returned as tuples of
+    tensors (batch, units), one for each layer and direction. Their widths differ.
 
     Args:
         layers: The modules of each layer: one, or forward and backward.

@@ -55,11 +55,10 @@ class ShrinkReport:
 def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     """Return a smaller copy of a model with the same outputs in evaluation mode.
 
-    Hidden units, channels, attention heads, embedding columns and recurrent units are removed if their value
-    reaches no output or is constant. Constant values are folded into the next bias. The model is traced with
-    torch.fx; parts that cannot be traced stay as they are, and the report says which and why. The result is
-    checked against the original on ``example_input`` in float64. If they differ, the original is returned, with
-    a note.
+    Hidden and recurrent units, channels, attention heads and embedding columns are removed if their value reaches
+    no output or is constant. Constant values are folded into the next bias. The model is traced with torch.fx.
+    Parts that cannot be traced stay as they are, and the report says which and why. The result is checked against
+    the original on ``example_input`` in float64. If they differ, the original is returned, with a note.
 
     Args:
         model: Any module. It is not changed. One on a GPU is traced on the CPU.
