@@ -32,8 +32,7 @@ Source = Annotated[
 @app.command("inspect")
 def inspect_command(file: File) -> None:
     """Show sparsity, dead units and what packing would save, weight by weight."""
-    from synaptic_pruning.export.packed.header import FileError
-    from synaptic_pruning.export.packed.inspection import inspect_file
+    from synaptic_pruning.export import FileError, inspect_file
 
     try:
         typer.echo(str(inspect_file(file)))
@@ -60,11 +59,8 @@ def export_command(
     import torch
     from safetensors.torch import save_file
 
-    from synaptic_pruning.export.autotune import compact
-    from synaptic_pruning.export.onnx import to_onnx
-    from synaptic_pruning.export.packed.header import FileError
-    from synaptic_pruning.export.packed.inspection import read_state
-    from synaptic_pruning.export.packed.packed_file import load, save_state
+    from synaptic_pruning.export import FileError, compact, load, to_onnx
+    from synaptic_pruning.export.packed import read_state, save_state
 
     if (input or onnx) and not (model and input):
         raise typer.BadParameter("--input and --onnx need both --model and --input")
