@@ -37,8 +37,7 @@ def test_grown_pruned_ages_and_generations_by_hand():
     for step, first in ((10, [1, 0, 1, 1]), (30, [1, 1, 0, 0]), (40, [1, 0, 0, 1])):
         masks = [torch.tensor([first]).bool(), torch.ones(2, 1, dtype=torch.bool)]
         marks = [mask & ~layer.alive for layer, mask in zip(synapses.layers, masks, strict=True)]
-        grown, alive = synapses.count_true(marks, masks)
-        history.record(step, masks, grown=grown, alive=alive)
+        history.record(step, masks, marks, synapses.count_true(marks, masks))
         synapses.set_masks(masks)
     summary = sp.Summary.of(synapses, history, step=50)
     first, second = summary.rows

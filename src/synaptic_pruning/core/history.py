@@ -29,7 +29,7 @@ class History:
         >>> synapses = Synapses(torch.nn.Linear(2, 2))
         >>> history = History(synapses)
         >>> masks = [torch.tensor([[True, False], [True, True]])]
-        >>> history.record(10, masks, grown=[0], alive=[3])
+        >>> history.record(10, masks, [mask > True for mask in masks], ([0], [3]))
         >>> synapses.set_masks(masks)
         >>> history.pruned, history.survival()
         ([1], [{'grown_at': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
@@ -48,26 +48,27 @@ class History:
         """Record an event that changed no mask."""
         self._extend(step, [sizes[-1][1] for sizes in self._sizes])
 
-    def record(self, step: int, masks: Sequence[Tensor], *, grown: Sequence[int], alive: Sequence[int]) -> None:
+    def record(self, step: int, masks: Sequence[Tensor], grown: Sequence[Tensor], counts: Sequence[list[int]]) -> None:
         """Record an event; call it before the new masks replace the present ones.
 
         Args:
             step: Optimizer steps so far.
             masks: The new mask of each layer.
-            grown: Of each layer, weights that are alive in the new mask only, over all ranks.
-            alive: Of each layer, weights that are alive in the new mask, over all ranks.
+            grown: For each layer a bool tensor, True where a weight is alive in the new mask only.
+            counts: For each layer how many of them are grown and how many are alive, over all ranks: two lists.
         """
+        num_grown, num_alive = counts
         for place, layer in enumerate(self._layers):
-            self.grown[place] += grown[place]
-            self.pruned[place] += layer.count + grown[place] - alive[place]
+            self.grown[place] += num_grown[place]
+            self.pruned[place] += layer.count + num_grown[place] - num_alive[place]
         if self._generation is None:
-            self._extend(step, [sum(alive)])
+            self._extend(step, [sum(num_alive)])
             return
         masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
-        if any(grown):
+        if any(num_grown):
             self._generation = [
-                generation.to(mask.device).masked_fill(mask > layer.alive, len(self._grown_at))
-                for generation, mask, layer in zip(self._generation, masks, self._layers, strict=True)
+                generation.to(new.device).masked_fill(new, len(self._grown_at))
+                for generation, new in zip(self._generation, grown, strict=True)
             ]
             self._grown_at.append(step)
             self._sizes.append([])

@@ -332,13 +332,13 @@ class SynapticPruner:
             self.history.record_unchanged(self.steps)
             self._enforcer.mask_weights()
             return
-        marks = [mask.to(layer.alive.device) > layer.alive for layer, mask in zip(layers, masks, strict=True)]
-        grown, alive = self.synapses.count_true(marks, masks)
-        self._check_growth(grown)
+        grown = [mask.to(layer.alive.device) > layer.alive for layer, mask in zip(layers, masks, strict=True)]
+        counts = self.synapses.count_true(grown, masks)
+        self._check_growth(counts[0])
         if self.rule.grows:
             self._zero_pruned()  # so that grown weights start at zero, with clean optimizer state
-        self.history.record(self.steps, masks, grown=grown, alive=alive)
-        self.synapses.set_masks(masks, alive)
+        self.history.record(self.steps, masks, grown, counts)
+        self.synapses.set_masks(masks, counts[1])
         self._apply_masks()
 
     def _check_growth(self, grown: Sequence[int]) -> None:
