@@ -31,7 +31,7 @@ Source = Annotated[
 
 
 def inspect(file: File) -> None:
-    """Show sparsity, dead units and what packing would save, weight by weight."""
+    """Show sparsity, pruned units and what packing would save, weight by weight."""
     from synaptic_pruning.export import FileError, inspect_file
 
     try:
