@@ -1,4 +1,4 @@
-"""How much faster and smaller a pruned network gets, measured side by side with every dense form in one run.
+"""Time pruned networks and measure their files, interleaved with every dense form in one run.
 
     python benchmarks/export.py                     # the figures of docs/export.md, about ten minutes
     python benchmarks/export.py --full              # every size, sparsity and batch
@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from synaptic_pruning import SynapticPruner, export
-from synaptic_pruning.export.timing import side_by_side
+from synaptic_pruning.export.timing import time_interleaved
 from synaptic_pruning.tasks.forecasting import predict, train
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.metrics import score
@@ -142,7 +142,7 @@ def speed(name: str, sparsity: float, batch: int, threads: int, others: bool, se
     model, x = prune(build(), sparsity), torch.randn(batch, *shape)
     with torch.inference_mode():
         forms = candidates(model, x, threads, others)
-        runs = [side_by_side(forms, seconds=seconds / 5, least_rounds=3) for _ in range(5)]
+        runs = [time_interleaved(forms, seconds=seconds / 5, min_rounds=3) for _ in range(5)]
     times = {form: min(run[form] for run in runs) for form in forms}
     dense = min(times[form] for form in ("eager", "compile") if form in times)
     line = "  ".join(f"{form} {seconds * 1e3:8.3f}" for form, seconds in times.items())
@@ -178,7 +178,7 @@ def trained() -> None:
                 x = torch.randn(batch, 30, 1)
                 small = export.compact(model, x, threads=1)
                 with torch.inference_mode():
-                    times = side_by_side({"dense": lambda m=model, x=x: m(x), "compact": lambda m=small, x=x: m(x)})
+                    times = time_interleaved({"dense": lambda m=model, x=x: m(x), "compact": lambda m=small, x=x: m(x)})
                 line.append(
                     f"batch {batch:2} {times['dense'] * 1e6:5.0f} -> {times['compact'] * 1e6:5.0f} us "
                     f"({times['dense'] / times['compact']:.2f}x, {small.report.form})"

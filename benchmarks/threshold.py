@@ -30,14 +30,14 @@ def _peak_bytes() -> int:
 
 
 def _ours(weights: list[torch.Tensor]) -> list[torch.Tensor]:
-    from synaptic_pruning.core.topk.lazy_scores import Scores
-    from synaptic_pruning.core.topk.select import lowest
+    from synaptic_pruning.core.topk.lazy_scores import LazyScores
+    from synaptic_pruning.core.topk.select import smallest_k
 
     scores = [
-        Scores(str(i), w.numel(), lambda start, stop, w=w: w[start:stop].abs(), w.dtype, w.device)
+        LazyScores(str(i), w.numel(), lambda start, stop, w=w: w[start:stop].abs(), w.dtype, w.device)
         for i, w in enumerate(weights)
     ]
-    return [mask.logical_not_() for mask in lowest(scores, round(SPARSITY * TENSORS * SIZE))]
+    return [mask.logical_not_() for mask in smallest_k(scores, round(SPARSITY * TENSORS * SIZE))]
 
 
 def _theirs(weights: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Find, set and silence dropout, and average over it at inference (Monte-Carlo dropout)."""
+"""Set dropout probabilities, and keep dropout on at inference (Monte-Carlo dropout)."""
 
 import warnings
 from collections.abc import Iterator, Mapping

@@ -9,8 +9,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from synaptic_pruning.cli import app
-from synaptic_pruning.export.packed.inspection import inspect_file
-from synaptic_pruning.export.packed.packed_file import FileError, read, save
+from synaptic_pruning.export import FileError, inspect_file, read, save
 
 
 class Network(nn.Module):
@@ -49,12 +48,12 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_inspect_counts_zeros_and_dead_units(file: Path) -> None:
+def test_inspect_counts_zeros_and_pruned_units(file: Path) -> None:
     rows = {row.name: row for row in inspect_file(file).rows}
     hidden = rows["body.weight_hh_l0"]
-    assert (hidden.weights, hidden.alive, hidden.dead_rows, hidden.dead_columns) == (128 * 32, 128 * 31, 0, 1)
+    assert (hidden.weights, hidden.alive, hidden.pruned_rows, hidden.pruned_columns) == (128 * 32, 128 * 31, 0, 1)
     weight = pruned().body.weight_ih_l0.view(4, 32, 4)
-    assert rows["body.weight_ih_l0"].dead_rows == int((weight == 0).all(2).all(0).sum()) >= 1
+    assert rows["body.weight_ih_l0"].pruned_rows == int((weight == 0).all(2).all(0).sum()) >= 1
     shown = run("inspect", file)
     assert shown.exit_code == 0
     assert re.search(r"body.weight_hh_l0\s+128x32\s+3.1%\s+0\s+1\n", shown.output)

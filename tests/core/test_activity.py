@@ -1,4 +1,4 @@
-"""Activity against a reference that runs every layer by hand and stores all that each connection sees."""
+"""ActivityMonitor against a reference that runs every layer by hand and stores all that each connection sees."""
 
 import copy
 import itertools
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 import synaptic_pruning as sp
-from synaptic_pruning.core.activity.monitor import Activity, usage
+from synaptic_pruning.core.activity import ActivityMonitor, usage
 
 
-def _watched(model: nn.Module, *calls) -> dict[str, Tensor]:
+def _observed(model: nn.Module, *calls) -> dict[str, Tensor]:
     """What the activity says each weight's connections see, spread out to the weight's shape."""
     synapses = sp.Synapses(model)
-    activity = Activity(model, synapses)
+    activity = ActivityMonitor(model, synapses)
     for call in calls:
         call(model)
-    means = activity.close()
+    means = activity.end_window()
     return {
         layer.name: usage(torch.ones_like(layer.parameter), mean)
         for layer, mean in zip(synapses.layers, means, strict=True)
@@ -38,19 +38,19 @@ def _close(ours: dict[str, Tensor], theirs: dict[str, Tensor], dtype=torch.float
 
 def test_linear_over_several_calls_of_different_size():
     x, y = torch.randn(3, 7, 5), torch.randn(2, 5)
-    _close(_watched(nn.Linear(5, 4), lambda m: m(x), lambda m: m(input=y)), {"weight": _mean([x, y])})
+    _close(_observed(nn.Linear(5, 4), lambda m: m(x), lambda m: m(input=y)), {"weight": _mean([x, y])})
 
 
 def test_half_precision_is_summed_in_float32():
     x = torch.full((5000, 2), 1.001, dtype=torch.bfloat16)
-    assert torch.equal(_watched(nn.Linear(2, 1).bfloat16(), lambda m: m(x))["weight"], torch.full((1, 2), 1.0))
-    _close(_watched(nn.Linear(2, 1).double(), lambda m: m(x.double())), {"weight": _mean([x.double()])}, torch.float64)
+    assert torch.equal(_observed(nn.Linear(2, 1).bfloat16(), lambda m: m(x))["weight"], torch.full((1, 2), 1.0))
+    _close(_observed(nn.Linear(2, 1).double(), lambda m: m(x.double())), {"weight": _mean([x.double()])}, torch.float64)
 
 
 def test_bilinear():
     x, y = torch.randn(6, 3), torch.randn(6, 4)
     pairs = torch.stack([torch.outer(a, b) for a, b in zip(x, y, strict=True)])
-    _close(_watched(nn.Bilinear(3, 4, 2), lambda m: m(x, y)), {"weight": pairs.abs().mean(0)})
+    _close(_observed(nn.Bilinear(3, 4, 2), lambda m: m(x, y)), {"weight": pairs.abs().mean(0)})
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_bilinear():
 def test_convolutions_tap_by_tap(conv):
     """A tap sees what the convolution with only that tap set to one gives out, of |x|."""
     x = torch.randn(5, conv.in_channels, *[9] * len(conv.kernel_size))
-    ours = _watched(conv, lambda m: m(x), lambda m: m(x[0]))
+    ours = _observed(conv, lambda m: m(x), lambda m: m(x[0]))
     probe = copy.deepcopy(conv).requires_grad_(False)
     probe.bias.zero_()
     expected = torch.empty_like(conv.weight)
@@ -80,7 +80,7 @@ def test_convolutions_tap_by_tap(conv):
 def test_transposed_convolution_sees_its_channels():
     x = torch.randn(5, 4, 6, 6)
     means = x.abs().mean((0, 2, 3)).view(4, 1, 1, 1)
-    _close(_watched(nn.ConvTranspose2d(4, 6, 3, groups=2, stride=2), lambda m: m(x)), {"weight": means})
+    _close(_observed(nn.ConvTranspose2d(4, 6, 3, groups=2, stride=2), lambda m: m(x)), {"weight": means})
 
 
 def _by_hand(net: nn.RNNBase, x: Tensor, h0: Tensor, c0: Tensor) -> dict[str, list[Tensor]]:
@@ -152,14 +152,14 @@ def test_recurrent_layers_and_directions_step_by_step(kind, form):
     runs = [_by_hand(net, s, h0[:, i], c0[:, i]) for i, s in enumerate(sequences)]
     expected = {name: _mean([torch.stack(run[name]) for run in runs]) for name in runs[0]}
     with torch.enable_grad():
-        _close(_watched(net, lambda m: m(x, state)), expected)
+        _close(_observed(net, lambda m: m(x, state)), expected)
 
 
 def test_packed_padding_is_not_seen():
     net, x = nn.GRU(2, 3, batch_first=True), torch.randn(2, 5, 2)
     packed = pack_padded_sequence(x, torch.tensor([5, 2]), batch_first=True)
     _close(
-        {"weight_ih_l0": _watched(net, lambda m: m(packed))["weight_ih_l0"]},
+        {"weight_ih_l0": _observed(net, lambda m: m(packed))["weight_ih_l0"]},
         {"weight_ih_l0": _mean([x[0], x[1, :2]])},
     )
 
@@ -168,7 +168,7 @@ def test_packed_padding_is_not_seen():
 def test_cells(cell):
     x, h = torch.randn(4, 3), torch.randn(4, 5)
     state = (h, torch.randn(4, 5)) if cell is nn.LSTMCell else h
-    both = _watched(cell(3, 5), lambda m: m(x, state), lambda m: m(x))
+    both = _observed(cell(3, 5), lambda m: m(x, state), lambda m: m(x))
     _close(both, {"weight_ih": _mean([x]), "weight_hh": _mean([h, torch.zeros_like(h)])})
 
 
@@ -192,7 +192,7 @@ def test_attention_by_hand(same_sizes):
     net(q, k, v, attn_mask=mask)
     after = torch.random.get_rng_state()
     torch.random.set_rng_state(before)
-    ours = _watched(net, lambda m: m(q, k, v, attn_mask=mask))
+    ours = _observed(net, lambda m: m(q, k, v, attn_mask=mask))
     assert torch.equal(torch.random.get_rng_state(), after)  # to observe draws no random number
     assert net.dropout == 0.5
     expected = {"out_proj.weight": _mean([mixed])}
@@ -206,7 +206,7 @@ def test_attention_by_hand(same_sizes):
 def test_transformer_layers_reach_their_attention():
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
     x = torch.randn(2, 3, 4)
-    ours = _watched(layer, lambda m: m(x))
+    ours = _observed(layer, lambda m: m(x))
     _close({"self_attn.in_proj_weight": ours["self_attn.in_proj_weight"]}, {"self_attn.in_proj_weight": _mean([x])})
     assert ours["self_attn.out_proj.weight"].min() > 0
 
@@ -216,54 +216,54 @@ def test_shared_weight_counts_both_uses():
     net[2].weight = net[0].weight
     x = torch.randn(4, 3)
     inner = torch.tanh(net[0](x))
-    _close(_watched(net, lambda m: m(x)), {"0.weight": _mean([x, inner])})
+    _close(_observed(net, lambda m: m(x)), {"0.weight": _mean([x, inner])})
 
 
-def test_only_training_with_gradients_is_watched_and_only_one_step_in_sample():
+def test_only_training_with_gradients_is_observed_and_only_one_step_in_sample():
     net = nn.Linear(2, 1)
-    activity = Activity(net, sp.Synapses(net), sample=3)
+    activity = ActivityMonitor(net, sp.Synapses(net), sample=3)
     for step in range(5):
         net(torch.full((1, 2), 10.0**step))
         net.eval()(torch.full((1, 2), 1e9))
         with torch.no_grad():
             net.train()(torch.full((1, 2), 1e9))
         activity.step()
-    assert activity.close() == [pytest.approx(torch.full((1, 2), (1 + 1000) / 2))]
+    assert activity.end_window() == [pytest.approx(torch.full((1, 2), (1 + 1000) / 2))]
     net(torch.full((1, 2), 7.0))  # a window begins with a watched step
-    assert activity.close()[0].tolist() == [[7, 7]]
-    assert activity.close() == [None]
+    assert activity.end_window()[0].tolist() == [[7, 7]]
+    assert activity.end_window() == [None]
     net(torch.tensor([[1.0, float("inf")]]))
-    assert activity.close() == [None]
+    assert activity.end_window() == [None]
     activity.remove()
     net(torch.ones(1, 2))
-    assert activity.close() == [None]
+    assert activity.end_window() == [None]
 
 
-def test_copies_are_not_watched():
+def test_copies_are_not_observed():
     net = nn.Sequential(nn.Linear(2, 1))
-    activity = Activity(net, sp.Synapses(net))
+    activity = ActivityMonitor(net, sp.Synapses(net))
     for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         twin(torch.ones(1, 2))
-    assert activity.close() == [None]
+    assert activity.end_window() == [None]
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_without_a_graph_break(backend):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 4))
-    activity = Activity(net, sp.Synapses(net), sample=2)
+    activity = ActivityMonitor(net, sp.Synapses(net), sample=2)
     plain = copy.deepcopy(net)
     compiled = torch.compile(net, backend=backend, fullgraph=True)
     batches = torch.randn(6, 5, 1, 6, 6)
     for x in batches:
         compiled(x).sum().backward()
         activity.step()
-    expected = _watched(plain, *[lambda m, x=x: m(x) for x in batches[::2]])
-    for layer, mean in zip(sp.Synapses(net).layers, activity.close(), strict=True):
+    expected = _observed(plain, *[lambda m, x=x: m(x) for x in batches[::2]])
+    for layer, mean in zip(sp.Synapses(net).layers, activity.end_window(), strict=True):
         torch.testing.assert_close(usage(torch.ones_like(layer.parameter), mean), expected[layer.name])
 
 
 def test_a_weight_no_layer_uses_is_refused():
     net = nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 1))
     with pytest.raises(ValueError, match=r"0\.weight belongs to no layer .*exclude="):
-        Activity(net, sp.Synapses(net, include=["*weight"]))
+        ActivityMonitor(net, sp.Synapses(net, include=["*weight"]))
     assert not net[1]._forward_hooks

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.core.bitmask import pack, unpack
-from synaptic_pruning.pruner.optimizer_state import clean
+from synaptic_pruning.core import pack, unpack
+from synaptic_pruning.pruner.enforcement import MaskEnforcer
+from synaptic_pruning.pruner.optimizer_state import reset_pruned_state
 
 
 def _names(model: nn.Module, **arguments) -> list[str]:
@@ -68,15 +69,15 @@ def test_wrappers_are_seen_through():
     assert _names(torch.compile(net, backend="eager")) == _names(nn.DataParallel(net)) == ["weight"]
 
 
-def test_dead_units():
+def test_unreached_units():
     lstm = sp.Synapses(nn.LSTM(2, 3)).layers[0]
     lstm.alive[torch.tensor([1, 4, 7, 10])] = False  # all four gates of unit 1
     lstm.alive[0] = False  # one gate of unit 0
-    assert lstm.dead_units() == 1
+    assert lstm.unreached_units() == 1
     transposed = sp.Synapses(nn.ConvTranspose1d(4, 6, 2, groups=2)).layers[0]  # weight (4, 3, 2)
     transposed.alive[:2, 1] = False  # output channel 1 of the first group
     transposed.alive[3, 2] = False  # half of output channel 2 of the second
-    assert transposed.dead_units() == 1
+    assert transposed.unreached_units() == 1
 
 
 @given(st.lists(st.booleans(), max_size=70))
@@ -98,7 +99,7 @@ def test_codes_of_eight_bits_mean_zero_where_weights_are_dead():
     net = nn.Linear(3, 2, bias=False)
     synapses = sp.Synapses(net)
     alive = torch.tensor([[True, False, True], [False, True, True]])
-    synapses.keep([alive])
+    synapses.set_masks([alive])
     table = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])  # code 2 stands for zero, code 0 for the largest negative number
     codes = lambda: torch.tensor([[0, 1, 2], [3, 4, 0]], dtype=torch.uint8)  # noqa: E731
 
@@ -116,7 +117,7 @@ def test_codes_of_eight_bits_mean_zero_where_weights_are_dead():
         "step": 3,
         "unrelated": torch.ones(5),
     }
-    clean(synapses.layers, optimizer)
+    reset_pruned_state(optimizer, synapses.layers, MaskEnforcer(synapses.layers))
     state = optimizer.state[net.weight]
     for kept in (state["state1"], both.codes):
         assert kept.tolist() == [[0, 2, 2], [2, 4, 0]]

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synaptic_pruning.core.topk import radix
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import kth_smallest, lowest
+from synaptic_pruning.core.topk import LazyScores, kth_smallest, radix, smallest_k
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Few values, so that ties are heavy; signed zeros, denormals of each width and infinities among them.
@@ -53,7 +51,7 @@ def brute_force(tensors: list[Tensor], k: int, alive: list[Tensor] | None = None
 def test_equals_sorting(tensors, data):
     total = sum(tensor.numel() for tensor in tensors)
     k = data.draw(st.integers(0, total))
-    assert all(map(torch.equal, lowest(tensors, k), brute_force(tensors, k)))
+    assert all(map(torch.equal, smallest_k(tensors, k), brute_force(tensors, k)))
     if k > 0:
         ordered = sorted(value for tensor in tensors for value in tensor.double().tolist())
         assert kth_smallest(tensors, k) == ordered[k - 1]
@@ -63,9 +61,9 @@ def test_equals_sorting(tensors, data):
 @given(tensor_lists(), st.data())
 def test_the_dead_take_no_part(tensors, data):
     alive = [torch.tensor([data.draw(st.booleans()) for _ in range(t.numel())], dtype=torch.bool) for t in tensors]
-    scores = [Scores.of(tensor, alive=mask) for tensor, mask in zip(tensors, alive, strict=True)]
+    scores = [LazyScores.of(tensor, alive=mask) for tensor, mask in zip(tensors, alive, strict=True)]
     k = data.draw(st.integers(0, sum(int(mask.sum()) for mask in alive)))
-    assert all(map(torch.equal, lowest(scores, k), brute_force(tensors, k, alive)))
+    assert all(map(torch.equal, smallest_k(scores, k), brute_force(tensors, k, alive)))
 
 
 @settings(deadline=None, max_examples=100)
@@ -73,7 +71,7 @@ def test_the_dead_take_no_part(tensors, data):
 def test_a_limit_a_tensor_is_kept_and_the_others_give_its_share(tensors, data):
     most = [data.draw(st.integers(0, tensor.numel())) for tensor in tensors]
     k = data.draw(st.integers(0, sum(most)))
-    marked = lowest(tensors, k, most=most)
+    marked = smallest_k(tensors, k, most=most)
     taken = [int(mask.sum()) for mask in marked]
     assert sum(taken) == k
     assert all(count <= limit for count, limit in zip(taken, most, strict=True))
@@ -98,19 +96,24 @@ def test_pieces_join_without_a_seam(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randint(-3, 3, (size,), generator=generator).float() for size in (1, 7, 8, 50)]
     for k in range(67):
-        assert all(map(torch.equal, lowest(tensors, k), brute_force(tensors, k)))
+        assert all(map(torch.equal, smallest_k(tensors, k), brute_force(tensors, k)))
 
 
 def test_strides_do_not_matter():
     tensor = torch.arange(6.0).reshape(2, 3).t()
-    assert torch.equal(lowest([tensor], 2)[0].view(3, 2), torch.tensor([[True, False], [True, False], [False, False]]))
+    assert torch.equal(
+        smallest_k([tensor], 2)[0].view(3, 2), torch.tensor([[True, False], [True, False], [False, False]])
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_is_refused_by_name(dtype):
-    tensors = [Scores.of(torch.ones(3, dtype=dtype), "a"), Scores.of(torch.tensor([1, math.nan], dtype=dtype), "b")]
+    tensors = [
+        LazyScores.of(torch.ones(3, dtype=dtype), "a"),
+        LazyScores.of(torch.tensor([1, math.nan], dtype=dtype), "b"),
+    ]
     with pytest.raises(ValueError, match=r"^b holds NaN"):
-        lowest(tensors, 1)
+        smallest_k(tensors, 1)
     assert kth_smallest([torch.tensor([math.inf, -math.inf], dtype=dtype)], 1) == -math.inf, "infinities are no NaN"
 
 
@@ -122,6 +125,6 @@ def test_rank_out_of_range(k):
 
 def test_wrong_dtype_and_impossible_limits():
     with pytest.raises(ValueError, match=r"torch\.int64; scores must be"):
-        lowest([torch.ones(3, dtype=torch.int64)], 1)
+        smallest_k([torch.ones(3, dtype=torch.int64)], 1)
     with pytest.raises(ValueError, match=r"k=3 .* allows 2"):
-        lowest([torch.ones(3)], 3, most=[2])
+        smallest_k([torch.ones(3)], 3, most=[2])

@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synaptic_pruning.core.topk import sampled as few
-from synaptic_pruning.core.topk import select as threshold
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import lowest
+from synaptic_pruning.core.topk import LazyScores, sampled, select, smallest_k
 
 SIZES = (1, 40, 5_000, 7_000)  # more than two samples' worth
 KINDS = {
@@ -47,13 +44,13 @@ def test_equals_numpy_and_the_passes(seed, kinds, dtype, dead, part):
     rng = np.random.default_rng(seed)
     tensors = [torch.from_numpy(KINDS[kind](rng, n)).to(dtype) for n, kind in kinds]
     alive = [torch.from_numpy(rng.random(n) >= dead) for n, _ in kinds]
-    scores = [Scores.of(t, alive=a) for t, a in zip(tensors, alive, strict=True)]
+    scores = [LazyScores.of(t, alive=a) for t, a in zip(tensors, alive, strict=True)]
     k = round(part * sum(int(a.sum()) for a in alive))
     expected = _sorted(tensors, alive, k)
-    assert all(map(torch.equal, lowest(scores, k), expected))
+    assert all(map(torch.equal, smallest_k(scores, k), expected))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threshold, "_KEPT", 0)
-        assert all(map(torch.equal, lowest(scores, k), expected))
+        patch.setattr(select, "_FEW", 0)
+        assert all(map(torch.equal, smallest_k(scores, k), expected))
 
 
 @settings(deadline=None, max_examples=50)
@@ -63,20 +60,20 @@ def test_limits_are_kept_alike(seed, data):
     tensors = [torch.from_numpy(np.abs(rng.normal(size=n)) * s).float() for n, s in ((64, 0.01), (5_000, 1), (300, 3))]
     most = [data.draw(st.integers(0, len(t))) for t in tensors]
     k = data.draw(st.integers(0, sum(most)))
-    found = lowest(tensors, k, most=most)
+    found = smallest_k(tensors, k, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threshold, "_KEPT", 0)
-        assert all(map(torch.equal, found, lowest(tensors, k, most=most)))
+        patch.setattr(select, "_FEW", 0)
+        assert all(map(torch.equal, found, smallest_k(tensors, k, most=most)))
 
 
 def test_what_is_wrong_is_left_to_the_passes():
     nan = torch.tensor([1.0, math.nan, 2.0])
-    assert few.lowest_of_few(nan.clone(), 1) is None
-    assert few.lowest_of_few(nan.clone(), 1, nan.isfinite()).tolist() == [True, False, False]
-    assert few.lowest_of_few(torch.ones(3), 3, torch.tensor([True, True, False])) is None
-    scores = [Scores.of(torch.ones(3), "a"), Scores.of(nan, "b")]
+    assert sampled.smallest_k_sampled(nan.clone(), 1) is None
+    assert sampled.smallest_k_sampled(nan.clone(), 1, nan.isfinite()).tolist() == [True, False, False]
+    assert sampled.smallest_k_sampled(torch.ones(3), 3, torch.tensor([True, True, False])) is None
+    scores = [LazyScores.of(torch.ones(3), "a"), LazyScores.of(nan, "b")]
     with pytest.raises(ValueError, match=r"^b holds NaN"):
-        lowest(scores, 1)
+        smallest_k(scores, 1)
 
 
 def test_scores_are_left_as_they_are():
@@ -84,6 +81,6 @@ def test_scores_are_left_as_they_are():
         before = tensor.view(torch.uint8).clone()
         for kept in (1 << 20, 0):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(threshold, "_KEPT", kept)
-                lowest([tensor], 2)
+                patch.setattr(select, "_FEW", kept)
+                smallest_k([tensor], 2)
             assert torch.equal(tensor.view(torch.uint8), before)

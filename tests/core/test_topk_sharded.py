@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from helpers.ranks import group, spawn
-from synaptic_pruning.core.sharding import Shard as Layout
-from synaptic_pruning.core.topk.select import kth_smallest, lowest
+from synaptic_pruning.core import Shard as Layout
+from synaptic_pruning.core.topk import kth_smallest, smallest_k
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
         parts = [distribute_tensor(t, mesh, [LAYOUTS[name]]) for t, name in zip(_tensors(), layouts, strict=True)]
         answers = []
         for k in RANKS:
-            marks = lowest(parts, k, most=[20, 24, 12] if k < 57 else None)
+            marks = smallest_k(parts, k, most=[20, 24, 12] if k < 57 else None)
             shaped = [mark.view_as(part.to_local()) for mark, part in zip(marks, parts, strict=True)]
             full = [Layout.of(part).wrap(mark).full_tensor() for mark, part in zip(shaped, parts, strict=True)]
             answers.append((full, kth_smallest(parts, k) if k else None))
@@ -53,7 +52,7 @@ def _ranked(rank: int, world: int, folder: str, layouts: list[str]) -> None:
 def _check_ranks(folder: Path, world: int) -> None:
     for rank in range(world):
         for k, (marks, value) in zip(RANKS, torch.load(folder / f"{rank}.pt"), strict=True):
-            expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+            expected = smallest_k(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
             assert all(torch.equal(a.flatten(), b) for a, b in zip(marks, expected, strict=True)), k
             assert value is None or value == kth_smallest(_tensors(), k)
 
@@ -68,23 +67,24 @@ def test_shards_on_four_ranks_are_ranked_as_one(four: Path, case: str):
     _check_ranks(four / case, 4)
 
 
-def _ranked_in_a_group(rank: int, world: int, folder: str) -> None:
+def _ranked_flat(rank: int, world: int, folder: str) -> None:
     with group(rank, world, folder):
-        parts = [tensor.flatten().tensor_split(world)[rank] for tensor in _tensors()]  # uneven: 35 is odd
+        mesh = init_device_mesh("cpu", (world,))
+        parts = [distribute_tensor(tensor.flatten(), mesh, [Shard(0)]) for tensor in _tensors()]  # uneven: 35 is odd
         answers = [
             (
-                lowest(parts, k, most=[20, 24, 12] if k < 57 else None, group=dist.group.WORLD),
-                kth_smallest(parts, k, group=dist.group.WORLD) if k else None,
+                smallest_k(parts, k, most=[20, 24, 12] if k < 57 else None),
+                kth_smallest(parts, k) if k else None,
             )
             for k in range(72)
         ]
         torch.save(answers, f"{folder}/{rank}.pt")
 
 
-def test_plain_parts_in_a_group_are_ranked_as_one(two: Path):
-    answers = [torch.load(two / "group" / f"{rank}.pt") for rank in range(2)]
+def test_flat_shards_are_ranked_as_one_whatever_k(two: Path):
+    answers = [torch.load(two / "flat" / f"{rank}.pt") for rank in range(2)]
     for k, (first, second) in enumerate(zip(*answers, strict=True)):
-        expected = lowest(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
+        expected = smallest_k(_tensors(), k, most=[20, 24, 12] if k < 57 else None)
         assert all(torch.equal(torch.cat(parts), b) for *parts, b in zip(first[0], second[0], expected, strict=True)), k
         assert k == 0 or first[1] == second[1] == kth_smallest(_tensors(), k)
 
@@ -95,7 +95,7 @@ def _not_a_number(rank: int, world: int, folder: str) -> None:
         tensor[3] = float("nan")  # on the last rank only
         part = distribute_tensor(tensor, init_device_mesh("cpu", (world,)), [Shard(0)])
         with pytest.raises(ValueError, match="holds NaN") as caught:
-            lowest([part], 2)
+            smallest_k([part], 2)
         Path(folder, str(rank)).write_text(str(caught.value))
 
 
@@ -107,7 +107,7 @@ def test_nan_on_one_rank_stops_every_rank(two: Path):
 CASES = {
     2: {
         "ranks": (_ranked, ["rows", "columns", "replicas"]),
-        "group": (_ranked_in_a_group,),
+        "flat": (_ranked_flat,),
         "not a number": (_not_a_number,),
     },
     4: {

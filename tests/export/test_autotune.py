@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning
-from synaptic_pruning.export import autotune as choose
-from synaptic_pruning.export.autotune import compact
-from synaptic_pruning.export.sparse.linear import Inference
-from synaptic_pruning.export.timing import side_by_side, torch_threads
+from synaptic_pruning.export import autotune, compact
+from synaptic_pruning.export.sparse import Inference
+from synaptic_pruning.export.timing import time_interleaved, torch_threads
 
 
 class Forecaster(nn.Module):
@@ -49,7 +48,7 @@ NETWORKS = [
 def test_outputs_stay_whatever_is_chosen(
     build: Any, shape: tuple[int, ...], batch: int, sparsity: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "side_by_side", lambda candidates, **_: side_by_side(candidates, 0.01, 3))
+    monkeypatch.setattr(autotune, "time_interleaved", lambda candidates, **_: time_interleaved(candidates, 0.01, 3))
     torch.manual_seed(0)
     model = build().eval()
     with torch.no_grad():
@@ -93,7 +92,7 @@ def test_the_faster_form_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         for layer in model:
             layer.weight *= torch.rand_like(layer.weight) < 0.1
     clock = {"dense": 2.0, "sparse": 1.0, "shrunk": 3.0, "shrunk, sparse": 3.0}
-    monkeypatch.setattr(choose, "side_by_side", lambda c, **_: {name: clock[name] for name in c})
+    monkeypatch.setattr(autotune, "time_interleaved", lambda c, **_: {name: clock[name] for name in c})
     fast = compact(model, torch.randn(3, 64))
     assert [row.form for row in fast.report.rows] == ["sparse", "sparse"]
     assert "2.00x" in str(fast.report)
@@ -131,7 +130,7 @@ def test_threads_are_restored() -> None:
 
 def test_candidates_take_turns() -> None:
     order: list[str] = []
-    side_by_side({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, seconds=0, least_rounds=3)
+    time_interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, seconds=0, min_rounds=3)
     turns = [name for name, before in zip(order[4:], [None, *order[4:]], strict=False) if name != before]
     assert turns == ["a", "b"] * 3
 
@@ -147,7 +146,7 @@ AVX2 = """
 import torch
 from torch import nn
 from synaptic_pruning.export.kernels import simd
-from synaptic_pruning.export.sparse.matrix import SparseMatrix
+from synaptic_pruning.export.sparse import SparseMatrix
 assert (simd.LANES, simd.BLOCK) == (8, 8)
 weight, x = torch.randn(70, 300) * (torch.rand(70, 300) < 0.1), torch.randn(70, 300)
 for count in (1, 6, 70):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from synaptic_pruning.export.onnx import to_onnx
+from synaptic_pruning.export import to_onnx
 
 
 def test_onnx_of_the_shrunk_network(tmp_path: Path) -> None:

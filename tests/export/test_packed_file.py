@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import synaptic_pruning
-from synaptic_pruning.export.packed.packed_file import FileError, load, read, save
+from synaptic_pruning.export import FileError, load, read, save
 
 
 def pruned(sparsity: float, *, hidden: int = 64) -> nn.Module:
@@ -245,7 +245,7 @@ PEAK = """
 import resource, sys, torch
 from torch import nn
 import synaptic_pruning
-from synaptic_pruning.export.packed.packed_file import load, save
+from synaptic_pruning.export import load, save
 model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(24)))
 with torch.no_grad():
     for layer in model:

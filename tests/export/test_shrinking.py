@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from synaptic_pruning.export.shrinking.shrink import ShrinkReport, shrink
+from synaptic_pruning.export import ShrinkReport, shrink
 
 
 def sparse(model: nn.Module, sparsity: float, biases_too: bool = False) -> nn.Module:
@@ -156,14 +156,14 @@ def test_lstm_keeps_exactly_the_units_that_matter() -> None:
             model.body.bias_ih_l1,
             model.body.bias_hh_l1,
         ):
-            w[20 + 7] = 0  # layer 1: the candidate gate of unit 7 is silent, so it stays 0
+            w[20 + 7] = 0  # layer 1: the candidate gate of unit 7 is zero, so it stays 0
     small, report = check(model, torch.randn(3, 6, 4))
     assert report.rows[0].before == 20
     assert report.rows[0].after == 18
     assert [layer[0].hidden_size for layer in small.body.layers] == [9, 9]
 
 
-def test_a_unit_with_a_bias_is_no_silent_unit() -> None:
+def test_a_unit_with_a_bias_does_not_stay_zero() -> None:
     model = Recurrent(nn.LSTM).double()
     with torch.no_grad():
         model.body.weight_ih_l0[27] = 0
@@ -271,9 +271,9 @@ def test_what_cannot_be_traced_stays_and_says_so() -> None:
         model.blocks[0][2].weight[:, 0] = 0
         model.tail.weight[:, 1] = 0
     small, report = check(model, torch.randn(3, 4))
-    assert small.blocks[0][0].out_features == 7, "the block on its own can be followed"
+    assert small.blocks[0][0].out_features == 7, "the block on its own can be traced"
     assert small.blocks[0][2].out_features == 4, "its outputs can't"
-    assert "the model can't be followed as a whole" in str(report)
+    assert "the model can't be traced as a whole" in str(report)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from synaptic_pruning.export.sparse import matrix
-from synaptic_pruning.export.sparse.linear import Inference, SparseConv, SparseLinear
-from synaptic_pruning.export.sparse.matrix import SparseMatrix
-from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
+from synaptic_pruning.export.sparse import (
+    Inference,
+    SparseConv,
+    SparseLinear,
+    SparseMatrix,
+    SparseRecurrent,
+    matrix,
+)
 
 SPARSITIES = [0.0, 0.5, 0.9, 1.0]
 
@@ -29,8 +33,8 @@ def zeros_in(layer: nn.Module, sparsity: float) -> Any:
 
 @pytest.fixture(params=["numba", "csr"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(matrix, "compiled", lambda: request.param == "numba")
-    monkeypatch.setattr("synaptic_pruning.export.sparse.recurrent.compiled", lambda: request.param == "numba")
+    monkeypatch.setattr(matrix, "kernels_available", lambda: request.param == "numba")
+    monkeypatch.setattr("synaptic_pruning.export.sparse.recurrent.kernels_available", lambda: request.param == "numba")
     return str(request.param)
 
 
@@ -100,7 +104,7 @@ def test_convolutions_equal_dense(layer: nn.Conv1d, shape: tuple[int, ...], spar
     "layer", [nn.Conv1d(4, 4, 3, groups=2), nn.Conv1d(4, 4, 3, padding_mode="circular"), nn.Conv2d(4, 4, 3)]
 )
 def test_other_convolutions_are_refused(layer: nn.Conv1d) -> None:
-    assert not SparseConv.fits(layer)
+    assert not SparseConv.supports(layer)
     with pytest.raises(ValueError, match="Conv1d"):
         SparseConv(layer)
 

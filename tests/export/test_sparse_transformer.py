@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synaptic_pruning.export.autotune import compact
+from synaptic_pruning.export import compact
 from synaptic_pruning.export.kernels.transformer import activate
-from synaptic_pruning.export.sparse.transformer import FastBlock
-from synaptic_pruning.export.sparse.transformer_match import find_parts
-from synaptic_pruning.export.unfused import EncoderLayer, take_apart
+from synaptic_pruning.export.sparse import FastBlock, match_block
+from synaptic_pruning.export.unfused import EncoderLayer, unfuse
 from synaptic_pruning.tasks.forecasting.models import PatchTSTForecaster
 
 WIDTH = 12
@@ -115,7 +114,7 @@ def pruned(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("tokens", [1, 5, 16, 33, 70])
 def test_a_block_equals_its_original(name: str, tokens: int) -> None:
     block = pruned(BLOCKS[name]())
-    fast = FastBlock(take_apart(copy.deepcopy(block)))
+    fast = FastBlock(unfuse(copy.deepcopy(block)))
     for samples in (1, 3, 40):
         for scale in (1, 20):
             x = torch.randn(samples, tokens, WIDTH) * scale
@@ -133,15 +132,15 @@ def test_a_block_equals_its_original(name: str, tokens: int) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_anything_else_is_not_taken_for_a_block(name: str) -> None:
-    other = take_apart(pruned(OTHERS[name]()))
-    assert find_parts(other) is None
+    other = unfuse(pruned(OTHERS[name]()))
+    assert match_block(other) is None
     with pytest.raises(ValueError, match="block must be"):
         FastBlock(other)
 
 
 def test_masks_and_single_samples_go_through_the_parts() -> None:
     layer = pruned(encoder_layer(batch_first=True))
-    fast = FastBlock(take_apart(copy.deepcopy(layer)))
+    fast = FastBlock(unfuse(copy.deepcopy(layer)))
     x = torch.randn(3, 6, WIDTH)
     causal = nn.Transformer.generate_square_subsequent_mask(6)
     torch.testing.assert_close(fast(x, causal), layer(x, causal), atol=1e-5, rtol=0)
@@ -154,7 +153,7 @@ def test_masks_and_single_samples_go_through_the_parts() -> None:
 
 
 def test_heads_narrower_in_values_than_in_queries() -> None:
-    plain = take_apart(pruned(encoder_layer(batch_first=True)))
+    plain = unfuse(pruned(encoder_layer(batch_first=True)))
     assert isinstance(plain, EncoderLayer)
     plain.self_attn.value, plain.self_attn.out_proj = nn.Linear(WIDTH, 6), nn.Linear(6, WIDTH)
     x = torch.randn(2, 37, WIDTH)
@@ -167,7 +166,7 @@ def test_what_is_not_finite_stays_in_its_sample(value: float) -> None:
     layer = encoder_layer(batch_first=True, norm_first=True, activation="gelu").eval().requires_grad_(False)
     x = torch.randn(3, 20, WIDTH)
     x[1, 4, 2] = value
-    got = FastBlock(take_apart(copy.deepcopy(layer)))(x)
+    got = FastBlock(unfuse(copy.deepcopy(layer)))(x)
     assert got.isfinite().equal(layer(x).isfinite())
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from synaptic_pruning.export.sparse.attention import FastAttention
-from synaptic_pruning.export.unfused import Attention, take_apart
+from synaptic_pruning.export.sparse import FastAttention
+from synaptic_pruning.export.unfused import Attention, unfuse
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_encoder_equals_torch(norm_first: bool, activation: str) -> None:
     torch.manual_seed(2)
     layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True, norm_first=norm_first)
     encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False).double().eval()
-    plain = take_apart(copy.deepcopy(encoder))
+    plain = unfuse(copy.deepcopy(encoder))
     assert not any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer) for m in plain.modules())
     x, causal = (
         torch.randn(3, 6, 8).double(),
@@ -71,12 +71,12 @@ def test_encoder_equals_torch(norm_first: bool, activation: str) -> None:
         torch.testing.assert_close(plain(x, mask=causal), encoder(x, mask=causal), atol=1e-12, rtol=0)
 
 
-def test_take_apart_leaves_subclasses_alone() -> None:
+def test_unfuse_leaves_subclasses_alone() -> None:
     class Mine(nn.MultiheadAttention):
         pass
 
     model = nn.Sequential(Mine(8, 2))
-    assert isinstance(take_apart(model)[0], Mine)
+    assert isinstance(unfuse(model)[0], Mine)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass
-class Seen:
+class InputStats:
     """The texts of a picture in drawing order, its pixel images, and its elements."""
 
     texts: list[str]
@@ -18,7 +18,7 @@ class Seen:
     root: ElementTree.Element
 
 
-def see(panel) -> Seen:
+def see(panel) -> InputStats:
     assert "<script" not in panel.svg
     assert "http" not in panel.svg
     root = ElementTree.fromstring(panel.svg.replace("<svg", '<svg xmlns:xlink="x"', 1))  # HTML knows the prefix
@@ -33,7 +33,7 @@ def see(panel) -> Seen:
     for link in links:
         assert link.startswith("data:image/png;base64,") or link.removeprefix("#") in ids
     texts = ["".join(element.itertext()) for element in root.iter("text")]
-    return Seen(texts, [pixels(element) for element in root.iter("image")], root)
+    return InputStats(texts, [pixels(element) for element in root.iter("image")], root)
 
 
 def pixels(element: ElementTree.Element) -> np.ndarray:

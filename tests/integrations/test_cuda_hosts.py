@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
 from helpers.small import RAMP, STEPS, learn_step, small_net, zeros_of
-from synaptic_pruning.core.topk.select import kth_smallest, lowest
+from synaptic_pruning.core.topk.select import kth_smallest, smallest_k
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -50,7 +50,7 @@ def test_nccl(nccl: None, kind: str):
     if kind == "tensors":
         values = torch.randn(5000, device="cuda")
         assert kth_smallest([values], 777, group=dist.group.WORLD) == kth_smallest([values], 777)
-        assert torch.equal(lowest([values], 777, group=dist.group.WORLD)[0], lowest([values], 777)[0])
+        assert torch.equal(smallest_k([values], 777, group=dist.group.WORLD)[0], smallest_k([values], 777)[0])
 
 
 def test_disuse_in_a_data_parallel_network(nccl: None):

@@ -199,8 +199,17 @@ def test_an_interrupted_fit_lets_go():
     module = module_of()
     with pytest.raises(RuntimeError, match="out of memory"):
         fit(SynapticPruning(), Fail(), module=module)
+    fit(SynapticPruning(), module=module)  # sparse already, it keeps its zeros
+    assert zeros_of(module) >= 0.8
+
+
+def test_a_refused_network_is_let_go():
+    module = module_of()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 1  # one strong direction, as training leaves them
     with pytest.raises(ValueError, match="does not look freshly initialised"):
-        fit(SynapticPruning(), module=module)  # nor does this one keep hold of it
+        fit(SynapticPruning(), module=module)
     fit(SynapticPruning(RAMP), module=module)
 
 

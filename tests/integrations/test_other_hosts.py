@@ -155,6 +155,6 @@ def test_optimizers_of_eight_bits_forget_the_dead(name: str):
             for place in (1, 2):
                 assert (_values(state, place)[dead].abs() < 1e-6).all()
                 assert (_values(state, place)[~dead] != 0).any()
-    assert pruner.summary().total.births > 0
+    assert pruner.summary().total.grown > 0
     assert all((net.get_parameter(layer)[~mask] == 0).all() for layer, mask in pruner.masks().items())
     assert losses[-1] < losses[0]

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 import synaptic_pruning as sp
 from helpers.small import RAMP, STEPS, compiled_or_not, learn_step, loss_of, small_net, zeros_of
-from synaptic_pruning.core.activity.monitor import Activity
-from synaptic_pruning.core.synapses import Synapses
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import kth_smallest, lowest
+from synaptic_pruning.core import Synapses
+from synaptic_pruning.core.activity import ActivityMonitor
+from synaptic_pruning.core.topk import LazyScores, kth_smallest, smallest_k
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -48,13 +47,13 @@ def test_the_smallest_are_those_of_a_cpu(dtype: torch.dtype, size: int):
     parts = [values[: size // 3], values[size // 3 :]]
     for k in (1, size // 7, size // 2):
         assert kth_smallest([part.cuda() for part in parts], k) == kth_smallest(parts, k)
-        found = lowest([part.cuda() for part in parts], k)
-        assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, lowest(parts, k), strict=True))
-        found = lowest([Scores.of(values.cuda(), alive=alive.cuda())], k)
-        assert torch.equal(found[0].cpu(), lowest([Scores.of(values, alive=alive)], k)[0])
-    mixed = lowest([parts[0].cuda(), parts[1]], size // 2)
+        found = smallest_k([part.cuda() for part in parts], k)
+        assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, smallest_k(parts, k), strict=True))
+        found = smallest_k([LazyScores.of(values.cuda(), alive=alive.cuda())], k)
+        assert torch.equal(found[0].cpu(), smallest_k([LazyScores.of(values, alive=alive)], k)[0])
+    mixed = smallest_k([parts[0].cuda(), parts[1]], size // 2)
     assert [part.device.type for part in mixed] == ["cuda", "cpu"]
-    assert all(torch.equal(a.cpu(), b) for a, b in zip(mixed, lowest(parts, size // 2), strict=True))
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(mixed, smallest_k(parts, size // 2), strict=True))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -96,9 +95,9 @@ def test_activity_is_that_of_a_cpu():
         x = torch.randn(shape, dtype=torch.float64)
         means = []
         for model, given in ((net, x), (copy.deepcopy(net).cuda(), x.cuda())):
-            activity = Activity(model, Synapses(model))
+            activity = ActivityMonitor(model, Synapses(model))
             model(given)
-            means.append(activity.close())
+            means.append(activity.end_window())
         assert all(b is not None and b.is_cuda for b in means[1])
         torch.testing.assert_close([b.cpu() for b in means[1] if b is not None], means[0])
 

@@ -1,6 +1,9 @@
-"""With which masks a training begins, and that no start destroys what has been learnt."""
+"""Initial masks, loading in any order, and refusals that leave everything as it was."""
 
+import collections
 import copy
+import functools
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -8,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
+from helpers.kills import differences
 from helpers.small import dead_are_zero
-from synaptic_pruning.rules.dynamic.pretrained import find_trained, strongest_direction
+from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, top_singular_ratio
 
 STEPS = 40
 
@@ -58,65 +62,158 @@ def test_the_default_starts_sparse_and_scaled_and_stays_at_its_sparsity():
     assert all(torch.equal(mask, settled[name]) for name, mask in pruner.masks().items())
 
 
-def test_learnt_weights_are_not_removed_at_random():
+def test_learnt_weights_are_not_pruned_at_random():
     net = _learnt()
     before = copy.deepcopy(net.state_dict())
     optimizer = _adam(net)
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    assert pruner.sparsity() == 0
+    remembered = copy.deepcopy(optimizer.state_dict())
     with pytest.raises(
         ValueError,
-        match=r"^\d\.weight does not look freshly initialised, .* 80% .* rule=ToSparsity\(.*load the pruner's",
+        match=r"^\d\.weight does not look freshly initialised, .* 80% .* rule=ToSparsity\(.*state with state=",
     ):
-        _learn(net, optimizer, 0, 1)
+        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    pruner.remove()
+    assert optimizer.state_dict() == remembered
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
     sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8)), total_steps=STEPS)
     _learn(net, optimizer, 0, STEPS)
 
 
-def _interrupted() -> tuple[list, dict[str, Tensor], dict[str, Tensor]]:
-    """Return a checkpoint from half way, and the weights and masks at the end."""
-    net = _net()
+def test_a_network_that_is_sparse_already_keeps_its_zeros():
+    net = _learnt()
     optimizer = _adam(net)
+    ramp = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.9, at=0.1)), total_steps=STEPS)
+    _learn(net, optimizer, 0, STEPS)
+    ramp.remove()
+    before = copy.deepcopy(net.state_dict())
     pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    _learn(net, optimizer, 0, 25)
-    checkpoint = copy.deepcopy([net.state_dict(), optimizer.state_dict(), pruner.state_dict()])
-    _learn(net, optimizer, 25, STEPS)
-    return checkpoint, net.state_dict(), pruner.masks()
+    assert sum(int((~mask).sum()) for mask in pruner.masks().values()) == round(0.8 * 2030)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def _weights_first(net: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: list) -> sp.SynapticPruner:
-    net.load_state_dict(checkpoint[0])
-    optimizer.load_state_dict(checkpoint[1])
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    pruner.load_state_dict(checkpoint[2])
-    return pruner
-
-
-def _pruner_first(net: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: list) -> sp.SynapticPruner:
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
-    net.load_state_dict(checkpoint[0])
-    optimizer.load_state_dict(checkpoint[1])
-    pruner.load_state_dict(checkpoint[2])
-    return pruner
-
-
-def _at_once(net: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: list) -> sp.SynapticPruner:
-    net.load_state_dict(checkpoint[0])
-    optimizer.load_state_dict(checkpoint[1])
-    return sp.SynapticPruner(net, optimizer, total_steps=STEPS, state=checkpoint[2])
-
-
-@pytest.mark.parametrize("order", [_weights_first, _pruner_first, _at_once])
-def test_in_whatever_order_a_checkpoint_is_loaded(order: Callable[..., sp.SynapticPruner]):
-    checkpoint, weights, masks = _interrupted()
-    net = _net(seed=1)
+def test_a_network_less_sparse_than_the_rule_is_refused():
+    net = _learnt()
     optimizer = _adam(net)
-    pruner = order(net, optimizer, checkpoint)
-    _learn(net, optimizer, 25, STEPS)
+    ramp = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.5, at=0.1)), total_steps=STEPS)
+    _learn(net, optimizer, 0, STEPS)
+    ramp.remove()
+    with pytest.raises(ValueError, match="does not look freshly initialised"):
+        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+
+
+RULES: dict[str, Callable[[], sp.Rule]] = {
+    "default": sp.default_rule,
+    "set": lambda: sp.SET(0.8),
+    "rigl": lambda: sp.RigL(0.8),
+    "granet": lambda: sp.GraNet(0.8),
+    "ramp": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5)),
+    "disuse": lambda: sp.Disuse(patience=2, threshold=0.9),
+}
+Checkpoint = dict[str, dict]
+
+
+def _start(rule: str, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer, sp.SynapticPruner]:
+    net = _net(seed)
+    optimizer = _adam(net)
+    return net, optimizer, sp.SynapticPruner(net, optimizer, RULES[rule](), total_steps=STEPS)
+
+
+@functools.cache
+def _interrupted(rule: str) -> tuple[dict[int, Checkpoint], dict[str, Tensor], dict[str, Tensor]]:
+    """Return checkpoints after these steps, and the weights and masks at the end; there is an event at every step."""
+    net, optimizer, pruner = _start(rule)
+    checkpoints = {}
+    for step in range(STEPS):
+        if step in (0, 1, 2, 25):
+            parts = {"model": net, "optimizer": optimizer, "pruner": pruner}
+            checkpoints[step] = copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        _learn(net, optimizer, step, step + 1)
+    return checkpoints, net.state_dict(), pruner.masks()
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(("model", "optimizer", "pruner")), "before", "at once"])
+@pytest.mark.parametrize("step", [0, 1, 2, 25])
+@pytest.mark.parametrize("rule", RULES)
+def test_in_whatever_order_a_checkpoint_is_loaded(rule: str, step: int, order: str | tuple[str, ...]):
+    checkpoints, weights, masks = _interrupted(rule)
+    checkpoint = copy.deepcopy(checkpoints[step])
+    if isinstance(order, tuple):
+        net, optimizer, pruner = _start(rule, seed=1)
+        parts = {"model": net, "optimizer": optimizer, "pruner": pruner}
+        for name in order:
+            parts[name].load_state_dict(checkpoint[name])
+    else:
+        net = _net(seed=1)
+        net.load_state_dict(checkpoint["model"])
+        optimizer = _adam(net)
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        state = checkpoint["pruner"] if order == "at once" else None
+        pruner = sp.SynapticPruner(net, optimizer, RULES[rule](), total_steps=STEPS, state=state)
+        if order == "before":
+            pruner.load_state_dict(checkpoint["pruner"])
+    _learn(net, optimizer, step, STEPS)
     assert all(torch.equal(mask, masks[name]) for name, mask in pruner.masks().items())
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+
+
+def _everything(net: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> dict[str, dict]:
+    parts = {"model": net, "optimizer": optimizer, "pruner": pruner}
+    return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+
+def test_a_refused_checkpoint_changes_nothing():
+    """The score differs, which only the rule can tell, after the masks were found to fit."""
+    usage = _net(), sp.ToSparsity(sp.cubic(0.8, end=0.5), score="usage")
+    other = sp.SynapticPruner(usage[0], _adam(usage[0]), usage[1], total_steps=STEPS)
+    _learn(usage[0], other.optimizer, 0, 20)
+    net, optimizer, pruner = _start("ramp")
+    twin = _start("ramp")
+    for some in (net, optimizer), twin[:2]:
+        _learn(*some, 0, 10)
+    before = _everything(net, optimizer, pruner)
+    for bad in (
+        other.state_dict(),
+        {**pruner.state_dict(), "history": {}},
+        {**pruner.state_dict(), "memory": {"activity": 1}},
+    ):
+        with pytest.raises((ValueError, KeyError)):
+            pruner.load_state_dict(bad)
+        assert not differences(before, _everything(net, optimizer, pruner))
+    for some in (net, optimizer), twin[:2]:
+        _learn(*some, 10, STEPS)
+    assert not differences(_everything(net, optimizer, pruner), _everything(*twin))
+
+
+class _Unready(torch.optim.SGD):
+    """An optimizer without ``super().__init__()``: no hook can be registered."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.param_groups = [{"params": list(net.parameters())}]
+        self.state = collections.defaultdict(dict)
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments", "broken"),
+    [
+        (lambda: sp.ToSparsity(sp.cubic(0.5), score="usage"), {"state": {"format": 0}}, False),
+        (lambda: sp.Disuse(), {"state": {"format": 0}}, False),
+        (lambda: sp.Disuse(), {}, True),
+        (lambda: sp.SET(0.8, scaled_start=True), {}, True),
+        (lambda: sp.Cycles(), {"state": {"format": 0}}, False),
+    ],
+)
+def test_a_failed_construction_leaves_no_trace(rule, arguments: dict, broken: bool):
+    net, one = _net(), rule()
+    before = copy.deepcopy(net.state_dict())
+    good = _adam(net)
+    with pytest.raises((ValueError, AttributeError)):
+        sp.SynapticPruner(net, _Unready(net) if broken else good, one, total_steps=STEPS, **arguments)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+    assert not good._optimizer_step_pre_hooks
+    sp.SynapticPruner(net, good, one, total_steps=STEPS)  # the rule is free, and so are the parameters
+    _learn(net, good, 0, STEPS)
 
 
 def test_weights_that_come_after_the_pruner_are_not_zeroed_in_silence():
@@ -128,25 +225,6 @@ def test_weights_that_come_after_the_pruner_are_not_zeroed_in_silence():
     with pytest.raises(ValueError, match=r"0\.weight was given weights after the pruner .* before the pruner"):
         _learn(net, optimizer, 0, 1)
     assert all(torch.equal(value, learnt[name]) for name, value in net.state_dict().items())
-
-
-def test_a_checkpoint_is_refused_once_the_start_has_zeroed_its_weights():
-    """An explicit rule starts on whatever there is, so that weights loaded before are lost; that must not pass."""
-    net = _net()
-    optimizer = _adam(net)
-    pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.8), total_steps=STEPS)
-    _learn(net, optimizer, 0, 25)
-    checkpoint = copy.deepcopy([net.state_dict(), pruner.state_dict()])
-    resumed = _net(seed=1)
-    resumed.load_state_dict(checkpoint[0])
-    late = sp.SynapticPruner(resumed, _adam(resumed), sp.SET(0.8), total_steps=STEPS)
-    masks = late.masks()
-    with pytest.raises(ValueError, match=r"zeroed weights that were loaded before; .* state="):
-        late.load_state_dict(checkpoint[1])
-    assert all(torch.equal(mask, masks[name]) for name, mask in late.masks().items())
-    resumed.load_state_dict(checkpoint[0])
-    late.load_state_dict(checkpoint[1])
-    assert all(torch.equal(value, checkpoint[0][name]) for name, value in resumed.state_dict().items())
 
 
 INITS: dict[str, Callable[[Tensor], object]] = {
@@ -165,7 +243,7 @@ def test_fresh_weights_look_fresh(init: str, shape: tuple[int, int]):
     for _ in range(20):
         weight = torch.empty(shape)
         INITS[init](weight)
-        assert strongest_direction(weight) < 1.2
+        assert top_singular_ratio(weight) < 1.2
 
 
 @pytest.mark.parametrize(
@@ -180,7 +258,7 @@ def test_fresh_weights_look_fresh(init: str, shape: tuple[int, int]):
 def test_weights_that_were_pruned_before_are_known_by_their_zeros(weight: Tensor, trained: bool):
     net = nn.Linear(40, 40, bias=False).to(weight.dtype)
     net.weight.data = weight
-    assert find_trained(sp.Synapses(net).layers) == ("weight" if trained else "")
+    assert find_pretrained(sp.Synapses(net).layers) == ("weight" if trained else "")
 
 
 def test_what_one_epoch_leaves_looks_trained():
@@ -188,7 +266,7 @@ def test_what_one_epoch_leaves_looks_trained():
     net = nn.LSTM(1, 64, batch_first=True)
     head = nn.Linear(64, 1)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], lr=0.01)
-    fresh = strongest_direction(net.weight_hh_l0)
+    fresh = top_singular_ratio(net.weight_hh_l0)
     wave = torch.sin(torch.arange(2000) / 5)
     for step in range(60):
         x = torch.stack([wave[i : i + 25] for i in range(step * 32, step * 32 + 32)])[..., None]
@@ -196,7 +274,7 @@ def test_what_one_epoch_leaves_looks_trained():
         (head(net(x[:, :24])[0][:, -1]) - x[:, -1]).square().mean().backward()
         optimizer.step()
     assert fresh < 1.05
-    assert strongest_direction(net.weight_hh_l0) > 1.3
+    assert top_singular_ratio(net.weight_hh_l0) > 1.3
 
 
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30), (6, 5, 3, 3)])
@@ -207,10 +285,10 @@ def test_the_strongest_direction_is_the_largest_singular_value(shape: tuple[int,
     weight += 2 * torch.outer(torch.ones(weight.shape[0]), torch.ones(weight.shape[1]))
     rows, columns = weight.shape
     expected = torch.linalg.svdvals(weight)[0] / weight.square().mean().sqrt() / (rows**0.5 + columns**0.5)
-    assert strongest_direction(weight.view(shape)) == pytest.approx(float(expected), rel=1e-4)
+    assert top_singular_ratio(weight.view(shape)) == pytest.approx(float(expected), rel=1e-4)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_without_a_size_are_not_judged(value: float):
-    assert strongest_direction(torch.full((4, 4), value)) == 0
+    assert top_singular_ratio(torch.full((4, 4), value)) == 0

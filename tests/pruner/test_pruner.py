@@ -133,8 +133,9 @@ def test_two_pruners_on_one_parameter():
     with pytest.raises(ValueError, match=r"0\.weight is already pruned by another SynapticPruner"):
         sp.SynapticPruner(net, optimizer, total_steps=5)
     pruner.remove()
-    first = sp.SynapticPruner(net, optimizer, total_steps=5, include=["0.weight"])
-    second = sp.SynapticPruner(net, optimizer, total_steps=5, exclude=["0.weight"])
+    ramp = sp.ToSparsity(sp.cubic(0.9))
+    first = sp.SynapticPruner(net, optimizer, ramp, total_steps=5, include=["0.weight"])
+    second = sp.SynapticPruner(net, optimizer, ramp, total_steps=5, exclude=["0.weight"])
     assert (len(first.masks()), len(second.masks())) == (1, 1)
 
 

@@ -48,8 +48,8 @@ def test_sparsity_is_a_saw_tooth_by_hand():
         assert 0.5 < sparsities[end] < 0.8
         assert sparsities[end + 5] == 0.8
     assert sparsities[-1] == 0.8
-    assert [curve["born"] for curve in pruner.summary().survival] == [0, 24, 36, 48]
-    assert pruner.summary().total.births == 3 * 90
+    assert [curve["grown_at"] for curve in pruner.summary().survival] == [0, 24, 36, 48]
+    assert pruner.summary().total.grown == 3 * 90
 
 
 def test_growth_takes_the_largest_gradients_of_all_layers():

@@ -135,7 +135,7 @@ def test_floors_know_gates_and_transposed_convolutions(layer):
     (out[0] if isinstance(out, tuple) else out).sum().backward()
     optimizer.step()
     assert pruner.sparsity() > 0.8
-    assert pruner.summary().total.dead_units == 0
+    assert pruner.summary().total.unreached_units == 0
 
 
 def test_mixed_precision_and_skipped_steps():

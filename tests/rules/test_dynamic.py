@@ -95,13 +95,13 @@ def test_new_connections_learn_and_their_lives_are_told():
     for _ in range(40):
         _step(net, optimizer)
     total = pruner.summary().total
-    assert total.births == total.deaths > 50
+    assert total.grown == total.pruned > 50
     assert total.mean_age < 40
     for mask, p in zip(pruner.masks().values(), [net[0].weight, net[2].weight, net[4].weight], strict=True):
         assert (p[mask] != 0).float().mean() > 0.95
     curves = pruner.summary().survival
     # The swap at step 28 rounds to nothing, and from 30 on there is none.
-    assert [curve["born"] for curve in curves] == [0, 4, 8, 12, 16, 20, 24]
+    assert [curve["grown_at"] for curve in curves] == [0, 4, 8, 12, 16, 20, 24]
     assert sum(curve["alive"][-1] * curve["size"] for curve in curves) == pytest.approx(total.alive)
     assert all(a >= b for curve in curves for a, b in zip(curve["alive"], curve["alive"][1:], strict=False))
 
@@ -113,7 +113,7 @@ def test_gradual_pruning_grows_back_what_pruning_took():
         _step(net, optimizer)
         if step % 3 == 0:
             assert int((1 - pruner.sparsity()) * 920 + 0.5) == 920 - round(ramp(step / 60) * 920)
-    assert pruner.summary().total.births > 20
+    assert pruner.summary().total.grown > 20
 
 
 def test_a_scaled_start_keeps_the_variance_of_sums_over_inputs():

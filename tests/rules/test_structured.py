@@ -14,8 +14,8 @@ HALF = sp.one_shot(0.5)
 def _masks(model: nn.Module, schedule: sp.Schedule = HALF, exclude: tuple[str, ...] = ()) -> dict[str, Tensor]:
     synapses = sp.Synapses(model, exclude=exclude, biases=True)
     rule = sp.Units(schedule)
-    synapses.keep(rule.attach(model, synapses))
-    synapses.keep(rule.update(synapses, 1.0))
+    synapses.set_masks(rule.attach(model, synapses))
+    synapses.set_masks(rule.update(synapses, 1.0))
     return synapses.masks()
 
 
@@ -38,9 +38,9 @@ def test_ties_go_to_the_first_and_the_dead_count():
     layer = nn.Linear(2, 5, bias=False)
     layer.weight.data.fill_(1.0)
     synapses, rule = sp.Synapses(layer), sp.Units(sp.linear(0.6, begin=0.0, end=1.0))
-    synapses.keep(rule.attach(layer, synapses))
+    synapses.set_masks(rule.attach(layer, synapses))
     for progress, alive in ((0.5, [False, False, True, True, True]), (1.0, [False, False, False, True, True])):
-        synapses.keep(rule.update(synapses, progress))  # round(0.3 · 5) = 2, then 3 units
+        synapses.set_masks(rule.update(synapses, progress))  # round(0.3 · 5) = 2, then 3 units
         assert synapses.masks()["weight"].all(1).tolist() == alive
 
 
@@ -134,7 +134,7 @@ def test_every_layer_keeps_a_unit_and_the_excluded_all():
 
 def test_refusals():
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
-    with pytest.raises(ValueError, match="no units to remove"):
+    with pytest.raises(ValueError, match="no units to prune"):
         sp.Units(HALF).attach(model, sp.Synapses(model, include=["*.bias"]))
     model[0].weight.data[1, 1] = torch.nan
     with pytest.raises(ValueError, match=r"a weight of 0\.weight is NaN"):

@@ -41,7 +41,7 @@ def test_convolutions_pay_their_own_price():
         optimizer.step()
     conv, linear = pruner.summary().rows
     assert conv.sparsity > 0.4
-    assert conv.dead_units == 0
+    assert conv.unreached_units == 0
     assert linear.sparsity == 0
 
 

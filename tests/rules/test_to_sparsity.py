@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.rules.to_sparsity import shares
+from synaptic_pruning.rules.allocation import round_to_total
 
 
 def _network(*weights: list[list[float]]) -> sp.Synapses:
@@ -52,7 +52,7 @@ def test_gradient_score_by_hand_and_its_absence():
 
 
 def test_own_score():
-    rule = sp.ToSparsity(sp.one_shot(0.34), score=lambda piece: piece.weight)  # signed: the lowest go
+    rule = sp.ToSparsity(sp.one_shot(0.34), score=lambda piece: piece.weight)  # signed: the smallest_k go
     assert rule.update(_network([[1.0, -10.0, 3.0]]), 1.0)[0].tolist() == [[True, False, True]]
 
 
@@ -68,7 +68,7 @@ def test_shares_are_whole_and_near_and_never_fall():
         taken = [0] * len(sizes)
         for target in np.sort(rng.random(5)):
             total = max(sum(taken), round(target * sum(sizes)))
-            later = shares(total, [target * size for size in sizes], taken, sizes)
+            later = round_to_total(total, [target * size for size in sizes], taken, sizes)
             assert sum(later) == total
             assert all(a <= b <= size for a, b, size in zip(taken, later, sizes, strict=True))
             assert all(abs(b - target * size) < 2 for b, size in zip(later, sizes, strict=True))
@@ -89,7 +89,7 @@ def test_bad_arguments(arguments, message):
         sp.ToSparsity(sp.cubic(0.9), **arguments)
 
 
-def _watched(rule: sp.Rule, net: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
+def _observed(rule: sp.Rule, net: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # the weights stay what they are
     return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=steps, every=1)
 
@@ -105,7 +105,7 @@ def test_usage_by_hand(scope):
         (net[2].weight.detach().abs() * hidden.abs().mean(0)).numpy(),
     ]
     large = net[0].weight.detach().abs() > net[0].weight.detach().abs().median()
-    optimizer, pruner = _watched(sp.ToSparsity(sp.one_shot(0.5), score="usage", scope=scope), net, 1)
+    optimizer, pruner = _observed(sp.ToSparsity(sp.one_shot(0.5), score="usage", scope=scope), net, 1)
     net(x).sum().backward()
     optimizer.step()
     together = np.median(np.concatenate([scores.ravel() for scores in expected]))
@@ -119,7 +119,7 @@ def test_usage_by_hand(scope):
 def test_usage_is_that_of_the_window_before_the_event():
     net = nn.Linear(2, 2, bias=False)
     net.weight.data = torch.tensor([[1.0, 1.1], [1.2, 1.3]])
-    optimizer, pruner = _watched(sp.ToSparsity(sp.cubic(0.5, begin=0.6, end=1.0), score="usage"), net, 2)
+    optimizer, pruner = _observed(sp.ToSparsity(sp.cubic(0.5, begin=0.6, end=1.0), score="usage"), net, 2)
     for scale in ([9.0, 1.0], [1.0, 9.0]):
         net(torch.tensor([scale])).sum().backward()
         optimizer.step()
@@ -128,7 +128,7 @@ def test_usage_is_that_of_the_window_before_the_event():
 
 def test_a_layer_without_activity_is_left_alone_and_told():
     net = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)])
-    optimizer, pruner = _watched(sp.ToSparsity(sp.one_shot(0.25), score="usage"), net, 1)
+    optimizer, pruner = _observed(sp.ToSparsity(sp.one_shot(0.25), score="usage"), net, 1)
     nn.functional.linear(net[0](torch.randn(3, 4)), net[1].weight).sum().backward()
     with pytest.warns(UserWarning, match=r"1\.weight saw no finite input"):
         optimizer.step()
@@ -136,13 +136,13 @@ def test_a_layer_without_activity_is_left_alone_and_told():
     assert alive == {"0.weight": 8, "1.weight": 16}  # round(0.25 · 32) are gone, all from the first
 
 
-def test_a_watching_rule_serves_one_pruner_and_its_own_checkpoints():
+def test_an_observing_rule_serves_one_pruner_and_its_own_checkpoints():
     net = nn.Linear(3, 3)
     rule = sp.ToSparsity(sp.cubic(0.5), score="usage")
-    _, pruner = _watched(rule, net, 5)
+    _, pruner = _observed(rule, net, 5)
     with pytest.raises(ValueError, match="already serves another pruner"):
-        _watched(rule, nn.Linear(3, 3), 5)
-    _, plain = _watched(sp.ToSparsity(sp.cubic(0.5)), nn.Linear(3, 3), 5)
+        _observed(rule, nn.Linear(3, 3), 5)
+    _, plain = _observed(sp.ToSparsity(sp.cubic(0.5)), nn.Linear(3, 3), 5)
     with pytest.raises(ValueError, match="give ToSparsity the same score"):
         plain.load_state_dict(pruner.state_dict())
     pruner.remove()
@@ -152,15 +152,15 @@ def test_a_watching_rule_serves_one_pruner_and_its_own_checkpoints():
 @pytest.mark.parametrize(
     "rule", [lambda: sp.ToSparsity(sp.cubic(0.5, end=0.5), score="usage"), lambda: sp.Disuse(end=0.5, sample=1)]
 )
-def test_nothing_is_watched_once_the_rule_has_ended(rule):
+def test_nothing_is_observed_once_the_rule_has_ended(rule):
     net, rule = nn.Linear(3, 3), rule()
-    optimizer, _ = _watched(rule, net, 4)
-    (activity,) = rule._watch if isinstance(rule, sp.ToSparsity) else [rule._activity]
+    optimizer, _ = _observed(rule, net, 4)
+    monitor = rule._monitor
     for step in range(1, 5):
-        assert activity.watching == (step <= 2)
+        assert monitor.observing == (step <= 2)
         net(torch.randn(2, 3)).sum().backward()
-        assert bool(activity.state_dict()["counts"].any()) == (step <= 2)
+        assert bool(monitor.state_dict()["counts"].any()) == (step <= 2)
         optimizer.step()
     again = rule.state_dict()
     rule.load_state_dict(again)
-    assert not activity.watching
+    assert not monitor.observing

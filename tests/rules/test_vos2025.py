@@ -15,7 +15,7 @@ def test_by_hand():
     rule = sp.vos2025(initial=0.3, final=0.7, warmup=1 / 5, epochs=5)
 
     def gone(progress: float) -> set[int]:
-        synapses.keep(rule.update(synapses, progress))
+        synapses.set_masks(rule.update(synapses, progress))
         return set(net.weight[~synapses.layers[0].alive].abs().int().tolist())
 
     assert gone(0.1) == set()

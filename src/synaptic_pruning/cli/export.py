@@ -59,8 +59,7 @@ def export(
     from safetensors.torch import save_file
 
     from synaptic_pruning.export import FileError, compact, load, to_onnx
-    from synaptic_pruning.export.packed.inspection import read_state
-    from synaptic_pruning.export.packed.packed_file import save_state
+    from synaptic_pruning.export.packed import read_state, save_state
 
     if (input or onnx) and not (model and input):
         options.refuse("--input and --onnx need both --model and --input.")

@@ -1,1 +1,25 @@
-"""Parameters, masks and their statistics; knows no rule and no optimizer."""
+"""Prunable parameters, their masks and statistics; knows no rule and no optimizer, and imports torch alone."""
+
+from synaptic_pruning.core.history import History
+from synaptic_pruning.core.masks import pack, to_integers, unpack, zero_pruned_
+from synaptic_pruning.core.parameter import PrunableParameter
+from synaptic_pruning.core.prunable import unwrap
+from synaptic_pruning.core.sharding import Shard, gather, local, total
+from synaptic_pruning.core.summary import Summary
+from synaptic_pruning.core.synapses import Synapses
+
+__all__ = [
+    "History",
+    "PrunableParameter",
+    "Shard",
+    "Summary",
+    "Synapses",
+    "gather",
+    "local",
+    "pack",
+    "to_integers",
+    "total",
+    "unpack",
+    "unwrap",
+    "zero_pruned_",
+]

@@ -1,4 +1,4 @@
-"""The life of synapses: births, deaths, ages, and what is left of each generation."""
+"""Record of grown and pruned weights, their ages, and survival by generation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,77 +6,72 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.parameter import Layer
+from synaptic_pruning.core.parameter import PrunableParameter
 from synaptic_pruning.core.sharding import total, whole
 from synaptic_pruning.core.synapses import Synapses
 
 
 class History:
-    """Count births and deaths at every event, by layer and by generation (the weights born at the same step).
+    """Count grown and pruned weights at every event, by layer and by generation (the weights grown at the same step).
 
-    All weights alive at the start are born at step 0. Where later births may happen, a birth is kept for every weight
-    (two bytes each).
+    All weights alive at the start belong to the generation of step 0. Under a rule that grows, two bytes a weight
+    remember its generation.
 
     Args:
         synapses: The prunable weights.
-        grows: Whether weights may be born after the start.
+        grows: Whether weights may grow after the start.
 
     Attributes:
-        births: Of each layer, weights born after the start.
-        deaths: Of each layer, weights that died.
+        grown: Of each layer, weights grown after the start.
+        pruned: Of each layer, weights pruned after the start, those that grew again included.
 
     Example:
         >>> synapses = Synapses(torch.nn.Linear(2, 2))
         >>> history = History(synapses)
         >>> masks = [torch.tensor([[True, False], [True, True]])]
-        >>> synapses.keep(masks, counts=history.record(10, masks))
-        >>> history.deaths, history.survival()
-        ([1], [{'born': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
+        >>> history.record(10, masks, grown=[0], alive=[3])
+        >>> synapses.set_masks(masks)
+        >>> history.pruned, history.survival()
+        ([1], [{'grown_at': 0, 'size': 4, 'steps': [0, 10], 'alive': [1.0, 0.75]}])
     """
 
     def __init__(self, synapses: Synapses, *, grows: bool = False) -> None:
-        self._synapses = synapses
         self._layers = synapses.layers
-        self.births = [0] * len(self._layers)
-        self.deaths = [0] * len(self._layers)
-        self._born_at = [0]  # the step of each generation
+        self.grown = [0] * len(self._layers)
+        self.pruned = [0] * len(self._layers)
+        self._grown_at = [0]  # the step of each generation
         self._sizes = [[(0, synapses.count)]]  # of each generation: (step, alive)
         # Of each weight, as place in the two lists above.
         self._generation = [torch.zeros_like(x.alive, dtype=torch.int16) for x in self._layers] if grows else None
 
-    @property
-    def last(self) -> int:
-        """Step of the last event, 0 before there was one."""
-        return self._sizes[0][-1][0]
+    def record_unchanged(self, step: int) -> None:
+        """Record an event that changed no mask."""
+        self._extend(step, [sizes[-1][1] for sizes in self._sizes])
 
-    def record(self, step: int, masks: Sequence[Tensor]) -> list[int]:
-        """Take down an event; call it before the new masks replace the present ones.
+    def record(self, step: int, masks: Sequence[Tensor], *, grown: Sequence[int], alive: Sequence[int]) -> None:
+        """Record an event; call it before the new masks replace the present ones.
 
-        Returns:
-            How many weights of each layer are alive in the new masks, over all ranks.
+        Args:
+            step: Optimizer steps so far.
+            masks: The new mask of each layer.
+            grown: Of each layer, weights that are alive in the new mask only, over all ranks.
+            alive: Of each layer, weights that are alive in the new mask, over all ranks.
         """
-        masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
-        if all(mask is layer.alive for layer, mask in zip(self._layers, masks, strict=True)):
-            self._extend(step, [sizes[-1][1] for sizes in self._sizes])
-            return [layer.count for layer in self._layers]
-        born = [mask > layer.alive for layer, mask in zip(self._layers, masks, strict=True)]
-        births, kept = self._synapses.counts(born, masks)
         for place, layer in enumerate(self._layers):
-            self.births[place] += births[place]
-            self.deaths[place] += layer.count + births[place] - kept[place]
-        if any(births):
-            assert self._generation is not None
-            self._generation = [
-                generation.to(new.device).masked_fill(new, len(self._born_at))
-                for generation, new in zip(self._generation, born, strict=True)
-            ]
-            self._born_at.append(step)
-            self._sizes.append([])
+            self.grown[place] += grown[place]
+            self.pruned[place] += layer.count + grown[place] - alive[place]
         if self._generation is None:
-            self._extend(step, [sum(kept)])
-        else:
-            self._extend(step, self._count(self._generation, masks, self._layers).sum(0).tolist())
-        return kept
+            self._extend(step, [sum(alive)])
+            return
+        masks = [mask.to(layer.alive.device) for layer, mask in zip(self._layers, masks, strict=True)]
+        if any(grown):
+            self._generation = [
+                generation.to(mask.device).masked_fill(mask > layer.alive, len(self._grown_at))
+                for generation, mask, layer in zip(self._generation, masks, self._layers, strict=True)
+            ]
+            self._grown_at.append(step)
+            self._sizes.append([])
+        self._extend(step, self._count(self._generation, masks, self._layers).sum(0).tolist())
 
     def mean_age(self, place: int, step: int) -> float:
         """Return the mean age in optimizer steps of a layer's alive weights at a step; 0 where none is alive.
@@ -89,18 +84,18 @@ class History:
         if self._generation is None:
             return float(step)
         counts: list[int] = self._count([self._generation[place]], [layer.alive], [layer])[0].tolist()
-        return step - sum(born * n for born, n in zip(self._born_at, counts, strict=True)) / layer.count
+        return step - sum(grown_at * n for grown_at, n in zip(self._grown_at, counts, strict=True)) / layer.count
 
     def survival(self) -> list[dict[str, Any]]:
-        """Return a curve a generation: ``born`` (step), ``size``, ``steps`` and the fraction ``alive`` at each."""
+        """Return for each generation ``grown_at`` (a step), ``size``, ``steps`` and the fraction ``alive`` at those."""
         return [
             {
-                "born": born,
+                "grown_at": grown_at,
                 "size": sizes[0][1],
                 "steps": [step for step, _ in sizes],
                 "alive": [alive / sizes[0][1] for _, alive in sizes],
             }
-            for born, sizes in zip(self._born_at, self._sizes, strict=True)
+            for grown_at, sizes in zip(self._grown_at, self._sizes, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,17 +106,17 @@ class History:
             for layer, g in zip(self._layers, self._generation, strict=True)
         ]
         return {
-            "births": list(self.births),
-            "deaths": list(self.deaths),
-            "born_at": list(self._born_at),
+            "births": list(self.grown),
+            "deaths": list(self.pruned),
+            "born_at": list(self._grown_at),
             "sizes": [list(sizes) for sizes in self._sizes],
             "generation": generation,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
-        self.births, self.deaths = list(state["births"]), list(state["deaths"])
-        self._born_at = list(state["born_at"])
+        self.grown, self.pruned = list(state["births"]), list(state["deaths"])
+        self._grown_at = list(state["born_at"])
         self._sizes = [[(step, alive) for step, alive in sizes] for sizes in state["sizes"]]
         if state["generation"] is not None:
             parts = zip(self._layers, state["generation"], strict=True)
@@ -131,8 +126,10 @@ class History:
         for sizes, count in zip(self._sizes, alive, strict=True):
             sizes.append((step, count))
 
-    def _count(self, generation: Sequence[Tensor], masks: Sequence[Tensor], layers: Sequence[Layer]) -> Tensor:
+    def _count(
+        self, generation: Sequence[Tensor], masks: Sequence[Tensor], layers: Sequence[PrunableParameter]
+    ) -> Tensor:
         """Count the alive weights of every generation in these layers, over all ranks: a row a layer."""
-        n = len(self._born_at)
+        n = len(self._grown_at)
         counts = [g[mask].to(torch.int64).bincount(minlength=n) for g, mask in zip(generation, masks, strict=True)]
         return total(torch.stack([count.cpu() for count in counts]), [layer.shard for layer in layers])

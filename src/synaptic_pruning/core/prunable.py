@@ -1,9 +1,13 @@
-"""Which parameters of a model are prunable."""
+"""Choose the prunable parameters of a model by layer type and name pattern, and unwrap models."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
+
+from synaptic_pruning.core.parameter import PrunableParameter
+from synaptic_pruning.core.sharding import Shard, local
 
 _PRUNABLE = (
     nn.Linear,
@@ -28,16 +32,16 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def choose(
+def choose_parameters(
     model: nn.Module, include: Sequence[str] | None, exclude: Sequence[str], biases: bool
-) -> list[tuple[str, nn.Parameter, int, int]]:
-    """Return the prunable parameters of a model: name, parameter, and ``gates`` and ``transposed`` as `Layer` has them.
+) -> list[PrunableParameter]:
+    """Return the prunable parameters of a model, all weights alive.
 
     Args:
         model: The network.
         include: Name patterns; see `Synapses`.
-        exclude: The same.
-        biases: Take biases too.
+        exclude: Name patterns; see `Synapses`.
+        biases: Whether biases are taken too.
 
     Raises:
         ValueError: A pattern matches nothing, or nothing is left to prune.
@@ -64,12 +68,13 @@ def choose(
         if not any(fnmatchcase(name, pattern) for name, _, _ in owned):
             raise ValueError(f"the pattern {pattern!r} in include= or exclude= matches no parameter of the model")
     dropped = {id(p) for name, p, _ in owned if _matches(name, exclude)}
-    chosen: dict[int, tuple[str, nn.Parameter, int, int]] = {}
+    chosen: dict[int, PrunableParameter] = {}
     for name, p, module in found:
         gates = next((n for kind, n in _GATES.items() if isinstance(module, kind) and "weight_hr" not in name), 1)
         transposed = module.groups if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
-        if id(p) not in dropped:
-            chosen.setdefault(id(p), (name, p, gates, transposed))
+        if id(p) not in dropped and id(p) not in chosen:
+            alive = torch.ones_like(local(p), dtype=torch.bool)
+            chosen[id(p)] = PrunableParameter(name, p, alive, gates, transposed, Shard.of(p))
     if not chosen:
         raise ValueError(
             "the model has no prunable weight: none in Linear, Conv, RNN or MultiheadAttention layers requires a "

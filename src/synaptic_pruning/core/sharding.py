@@ -1,6 +1,6 @@
-"""Where the part of a parameter that this process holds lies in the whole: FSDP2's and tensor parallelism's DTensors.
+"""Layout of sharded parameters (DTensor): this rank's part, global positions, sums over ranks.
 
-Every rank decides about its own part; only counts are added up, no weight leaves its rank.
+Every rank decides about its own part. Only counts are added up; no weight leaves its rank.
 """
 
 import sys
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The layout of one tensor that is cut into parts over several processes.
+    """The layout of one tensor that is sharded over several processes.
 
     Attributes:
         shape: Of the whole tensor.
-        indices: For each dimension the places in the whole that this rank holds, in order; they may be none.
-        groups: The process groups along which the tensor is cut; along any other the ranks hold replicas.
+        indices: For each dimension the positions in the whole that this rank holds, in order; there may be none.
+        groups: The process groups along which the tensor is sharded; along any other the ranks hold replicas.
         device: The kind of device on which the groups communicate.
-        wrap: Makes the DTensor of this layout from a local tensor; None where it is no DTensor.
+        wrap: Makes the DTensor of this layout from this rank's part.
     """
 
     shape: torch.Size
     indices: tuple[Tensor, ...]
     groups: tuple[dist.ProcessGroup, ...]
     device: str
-    wrap: Callable[[Tensor], "DTensor"] | None
+    wrap: Callable[[Tensor], "DTensor"]
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Shard | None":
@@ -45,7 +45,7 @@ class Shard:
         mesh, placements, shape = tensor.device_mesh, tensor.placements, tensor.shape
         indices = []
         for dim, size in enumerate(shape):
-            # Cut the numbers of this dimension as the tensor is cut: right for uneven, empty and strided shards alike.
+            # Sharded like the tensor itself, the numbers of a dimension tell its positions, in strided shards too.
             numbers = torch.arange(size, device=local(tensor).device).view(
                 [-1 if d == dim else 1 for d in range(len(shape))]
             )
@@ -70,30 +70,11 @@ class Shard:
             stride *= size
         return found
 
-    @staticmethod
-    def in_rank_order(size: int, device: torch.device, group: dist.ProcessGroup) -> "Shard":
-        """Return the layout of a tensor whose ``size`` entries here follow those of the lower ranks of the group."""
-        mine = torch.tensor([size], device=device)
-        sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(sizes, mine, group=group)
-        before = int(torch.cat(sizes)[: dist.get_rank(group)].sum())
-        return _InRankOrder(torch.Size([int(torch.cat(sizes).sum())]), (), (group,), device.type, None, before)
-
     def take(self, whole: Tensor) -> Tensor:
         """Return this rank's part of a whole tensor."""
         for dim, places in enumerate(self.indices):
             whole = whole.index_select(dim, places.to(whole.device))
         return whole
-
-
-@dataclass(frozen=True, eq=False)
-class _InRankOrder(Shard):
-    """Entries that follow ``before`` others on lower ranks."""
-
-    before: int
-
-    def positions(self, flat: Tensor) -> Tensor:
-        return flat + self.before
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -142,9 +123,11 @@ def count_true(masks: Sequence[Tensor]) -> list[int]:
 
 
 def total(counts: Tensor, shards: Sequence[Shard | None]) -> Tensor:
-    """Add up what each rank counted in its part: row i of ``counts`` (on the CPU) is about a tensor cut as shards[i].
+    """Add up over all ranks what each counted in its part; every rank must call it with the same layouts.
 
-    Every rank must call it with the same layouts; rows of tensors that are not cut stay as they are.
+    Args:
+        counts: Row i is about the tensor that is sharded as ``shards[i]``; on the CPU.
+        shards: A layout for each row; rows of tensors that are not sharded stay as they are.
     """
     rows: dict[tuple[str, ...], list[int]] = {}
     for row, shard in enumerate(shards):

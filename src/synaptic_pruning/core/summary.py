@@ -1,4 +1,4 @@
-"""What is left of each layer, as data, as a table and as survival curves."""
+"""Summary of a pruned network: weights alive in each layer, as a table, as data and as survival curves."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,40 +15,40 @@ class Row:
         name: Parameter name, or ``total``.
         weights: Prunable weights.
         alive: How many of them are alive.
-        dead_units: Output units that no alive weight of this parameter reaches.
-        births: Weights that grew after the start.
-        deaths: Weights that died.
+        unreached_units: Output units that no alive weight of this parameter reaches.
+        grown: Weights that grew after the start.
+        pruned: Weights pruned after the start, those that grew again included.
         mean_age: Mean age of the alive weights, in optimizer steps.
     """
 
     name: str
     weights: int
     alive: int
-    dead_units: int
-    births: int = 0
-    deaths: int = 0
+    unreached_units: int
+    grown: int = 0
+    pruned: int = 0
     mean_age: float = 0.0
 
     @property
     def sparsity(self) -> float:
-        """Fraction gone, in [0, 1]."""
+        """Fraction pruned, in [0, 1]."""
         return 1 - self.alive / self.weights
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A table a layer; ``print`` it or take `to_dict`. Births, deaths and ages are printed where any weight was born.
+    """A table a layer; ``print`` it or take `to_dict`. Grown, pruned and ages are printed where any weight grew.
 
     Attributes:
         rows: One for each layer.
         total: The whole network.
-        survival: For every generation (weights born at the same step) ``born``, ``size``, ``steps`` and the fraction
-            ``alive`` at those steps.
+        survival: For every generation (weights grown at the same step) ``grown_at`` (that step), ``size``, ``steps``
+            and the fraction ``alive`` at those.
 
     Example:
         >>> from torch import nn
         >>> print(Summary.of(Synapses(nn.Linear(3, 2))))
-        parameter  weights  alive  sparsity  dead units
+        parameter  weights  alive  sparsity  unreached units
         weight           6      6     0.0 %           0
         total            6      6     0.0 %           0
     """
@@ -59,25 +59,25 @@ class Summary:
 
     @classmethod
     def of(cls, synapses: Synapses, history: History | None = None, step: int = 0) -> "Summary":
-        """Count what is alive now; with a history also births, deaths and ages at that step.
+        """Count what is alive now; with a history also grown and pruned weights and ages at that step.
 
         With sharded parameters, every rank must call it.
         """
         lives = [(0, 0, 0.0)] * len(synapses.layers)
         if history is not None:
             ages = [history.mean_age(place, step) for place in range(len(synapses.layers))]
-            lives = list(zip(history.births, history.deaths, ages, strict=True))
+            lives = list(zip(history.grown, history.pruned, ages, strict=True))
         rows = tuple(
-            Row(layer.name, layer.size, layer.count, layer.dead_units(), *life)
+            Row(layer.name, layer.size, layer.count, layer.unreached_units(), *life)
             for layer, life in zip(synapses.layers, lives, strict=True)
         )
         total = Row(
             "total",
             synapses.total,
             synapses.count,
-            sum(row.dead_units for row in rows),
-            sum(row.births for row in rows),
-            sum(row.deaths for row in rows),
+            sum(row.unreached_units for row in rows),
+            sum(row.grown for row in rows),
+            sum(row.pruned for row in rows),
             sum(row.mean_age * row.alive for row in rows) / max(1, synapses.count),
         )
         return cls(rows, total, tuple(history.survival()) if history is not None else ())
@@ -100,31 +100,31 @@ class Summary:
             from matplotlib import pyplot
 
             ax = pyplot.subplots()[1]
-        latest = max((curve["born"] for curve in self.survival), default=0)
+        latest = max((curve["grown_at"] for curve in self.survival), default=0)
         for curve in self.survival:
-            shade = 0.75 * (1 - curve["born"] / latest) if latest else 0.0
-            ages = [step - curve["born"] for step in curve["steps"]]
+            shade = 0.75 * (1 - curve["grown_at"] / latest) if latest else 0.0
+            ages = [step - curve["grown_at"] for step in curve["steps"]]
             ax.step(ages, curve["alive"], where="post", color=str(shade), linewidth=1)
         ax.set(xlabel="age (optimizer steps)", ylabel="fraction alive", ylim=(0, 1.02))
-        ax.set_title("darker: born later" if latest else "all weights were born at the start")
+        ax.set_title("darker: grown later" if latest else "all weights are from the start")
         return ax
 
     def __str__(self) -> str:
-        head = ["parameter", "weights", "alive", "sparsity", "dead units"]
+        head = ["parameter", "weights", "alive", "sparsity", "unreached units"]
         body = [
             [
                 row.name,
                 f"{row.weights:,}",
                 f"{row.alive:,}",
                 f"{row.sparsity:.1%}".replace("%", " %"),
-                str(row.dead_units),
+                str(row.unreached_units),
             ]
             for row in (*self.rows, self.total)
         ]
-        if self.total.births:
-            head += ["births", "deaths", "mean age"]
+        if self.total.grown:
+            head += ["grown", "pruned", "mean age"]
             for line, row in zip(body, (*self.rows, self.total), strict=True):
-                line += [f"{row.births:,}", f"{row.deaths:,}", f"{row.mean_age:,.0f}"]
+                line += [f"{row.grown:,}", f"{row.pruned:,}", f"{row.mean_age:,.0f}"]
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         return "\n".join(
             "  ".join(

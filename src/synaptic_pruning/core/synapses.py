@@ -1,6 +1,7 @@
-"""The prunable weights of a network and which of them are alive.
+"""All prunable parameters of a network with their masks.
 
 Masks live here, beside the model: its modules, parameter objects, names and ``state_dict`` stay as they are.
+They leave the process only as exact zeros in the weights, and in the pruner's own ``state_dict``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.core.bitmask import pack, unpack
-from synaptic_pruning.core.parameter import Layer
-from synaptic_pruning.core.prunable import choose, unwrap
-from synaptic_pruning.core.sharding import Shard, count_true, local, total, whole
+from synaptic_pruning.core.prunable import choose_parameters, unwrap
+from synaptic_pruning.core.sharding import count_true, total
 
 
 class Synapses:
@@ -46,42 +45,48 @@ class Synapses:
         *,
         biases: bool = False,
     ) -> None:
-        model = unwrap(model)
-        chosen = choose(model, include, exclude, biases)
-        self.layers = [
-            Layer(name, p, torch.ones_like(local(p), dtype=torch.bool), gates, transposed, Shard.of(p))
-            for name, p, gates, transposed in chosen
-        ]
+        self.layers = choose_parameters(unwrap(model), include, exclude, biases)
         self.total = sum(layer.count for layer in self.layers)
 
     @property
     def count(self) -> int:
-        """How many weights are alive."""
+        """Weights that are alive."""
         return sum(layer.count for layer in self.layers)
 
     @property
     def sparsity(self) -> float:
-        """Fraction of the prunable weights that are gone, in [0, 1]."""
+        """Fraction of the prunable weights that are pruned, in [0, 1]."""
         return 1 - self.count / self.total
 
     @property
     def sharded(self) -> str:
-        """The name of a parameter that is cut into shards, empty where none is."""
+        """The name of a sharded parameter; empty where there is none."""
         return next((layer.name for layer in self.layers if layer.shard is not None), "")
 
-    def keep(self, masks: Iterable[Tensor], counts: Sequence[int] | None = None) -> None:
-        """Take new masks: from now on exactly the entries that are True are alive.
+    def set_masks(self, masks: Iterable[Tensor], counts: Sequence[int] | None = None) -> None:
+        """Replace the masks: from now on exactly the entries that are True are alive.
 
         Args:
-            masks: For each layer a bool tensor of the shape of its ``weight``.
-            counts: How many entries of each are True, over all ranks, where that is known already.
+            masks: For each layer a bool tensor of the shape of its ``weight``; the same object means "unchanged".
+            counts: Entries of each that are True, over all ranks, where that is known already.
         """
         known = [None] * len(self.layers) if counts is None else counts
         for layer, mask, count in zip(self.layers, list(masks), known, strict=True):
             if mask is not layer.alive:
-                layer.keep(mask, count)
+                layer.set_mask(mask, count)
 
-    def counts(self, *marks: Sequence[Tensor]) -> list[list[int]]:
+    def masks_without(self, pruned: Sequence[Tensor]) -> list[Tensor]:
+        """Return the masks that are left when more entries are pruned; nothing is changed.
+
+        Args:
+            pruned: For each layer a flat bool tensor, True where a weight is to be pruned.
+        """
+        return [
+            torch.logical_and(layer.alive, ~marked.view_as(layer.alive))
+            for layer, marked in zip(self.layers, pruned, strict=True)
+        ]
+
+    def count_true(self, *marks: Sequence[Tensor]) -> list[list[int]]:
         """Count the True entries of each layer in each of these lists of marks, over all ranks.
 
         Args:
@@ -96,11 +101,11 @@ class Synapses:
         )
         return found.view(len(marks), -1).tolist()
 
-    def follow(self) -> None:
-        """Bring every mask to where its weights lie, should the network have been moved since."""
+    def sync_device(self) -> None:
+        """Move every mask to where its weights are, should the network have been moved since."""
         for layer in self.layers:
             if layer.alive.device != layer.parameter.device:
-                layer.keep(layer.alive, layer.count)
+                layer.set_mask(layer.alive, layer.count)
 
     def masks(self) -> dict[str, Tensor]:
         """Return a copy of each mask by parameter name, True where the weight is alive."""
@@ -113,7 +118,7 @@ class Synapses:
         ``torch.distributed.checkpoint`` saves by parts and loads onto any number of ranks.
         """
         return {
-            "masks": {x.name: pack(x.alive) if x.shard is None else x.mask() for x in self.layers},
+            "masks": {layer.name: layer.packed_mask() for layer in self.layers},
             "shapes": {layer.name: list(layer.parameter.shape) for layer in self.layers},
         }
 
@@ -138,8 +143,4 @@ class Synapses:
             raise ValueError(
                 f"this checkpoint belongs to another model: {'; '.join(complaints)}; load the matching one"
             )
-        return [_read(state["masks"][layer.name], layer) for layer in self.layers]
-
-
-def _read(mask: Tensor, layer: Layer) -> Tensor:
-    return layer.part_of(whole(mask) if mask.dtype is torch.bool else unpack(mask, layer.parameter.shape))
+        return [layer.read_mask(state["masks"][layer.name]) for layer in self.layers]

@@ -1,4 +1,4 @@
-"""The fastest form of every layer on this machine, found by timing."""
+"""Time every layer in several forms on this machine and keep the fastest."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -8,24 +8,38 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from synaptic_pruning.export.shrinking.shrink import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
-from synaptic_pruning.export.sparse.linear import Inference, SparseConv, SparseLinear
-from synaptic_pruning.export.sparse.matrix import compiled
-from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
-from synaptic_pruning.export.sparse.transformer import FastBlock
-from synaptic_pruning.export.sparse.transformer_match import find_parts
-from synaptic_pruning.export.timing import side_by_side, torch_threads
-from synaptic_pruning.export.unfused import Attention, take_apart
+from synaptic_pruning.export.shrinking import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
+from synaptic_pruning.export.sparse import (
+    FastAttention,
+    FastBlock,
+    Inference,
+    SparseConv,
+    SparseLinear,
+    SparseRecurrent,
+    kernels_available,
+    match_block,
+)
+from synaptic_pruning.export.timing import time_interleaved, torch_threads
+from synaptic_pruning.export.unfused import Attention, unfuse
 
-_MARGIN = 0.97  # another form is taken only if it needs less than this part of the time
-_LEAST_SPARSITY = 0.3  # below, no kernel here has a chance
+_MARGIN = 0.97  # another form is taken only if it needs less than this fraction of the time
+_MIN_SPARSITY = 0.3  # sparse forms of layers below are not timed
 _COMPOSITES = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 
 
 @dataclass
 class CompactRow:
-    """One layer: its weights, those alive, the form chosen and the times (seconds a call) behind it."""
+    """One layer in a `CompactReport`.
+
+    Attributes:
+        layer: The layer's name.
+        weights: Number of its weights.
+        alive: Number of its weights that are not zero.
+        form: The form chosen, such as "dense" or "sparse".
+        dense: Seconds a call of the dense form.
+        chosen: Seconds a call of the form chosen.
+    """
 
     layer: str
     weights: int
@@ -37,7 +51,16 @@ class CompactRow:
 
 @dataclass
 class CompactReport:
-    """What `compact` chose and what it gained; `before` and `after` are seconds a call of it all."""
+    """The choices of `compact` and their gain; print it for a table.
+
+    Attributes:
+        form: The form of the whole network: "dense", "sparse", "shrunk" or "shrunk, sparse".
+        before: Seconds a call of the original network.
+        after: Seconds a call of the network returned.
+        rows: One row a layer that has another form.
+        shrunk: The report of `shrink`.
+        threads: Number of threads that the timing used.
+    """
 
     form: str = "dense"
     before: float = 0.0
@@ -64,30 +87,34 @@ class CompactReport:
 
 
 def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = None) -> nn.Module:
-    """The fastest form of a pruned network on this machine, with the same outputs to float32 rounding.
+    """Return the fastest form of a pruned network on this machine, with equal outputs up to float32 rounding.
 
-    Shrinks the network (`shrink`), times every layer dense and sparse on what reaches it from
-    `example_input`, keeps the faster, and in the end the fastest of four whole networks: original or shrunk,
-    all dense or with the sparse layers that won. So the result is never slower than the original beyond
-    noise, and may be the original where nothing wins. Sparse forms exist for float32 CPU layers of exactly
-    the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM, GRU and whatever attention and encoder layers are made
-    of. They compute no gradients and raise RuntimeError when asked.
+    The network is shrunk (see `shrink`). Every layer is timed dense and sparse on what reaches it from
+    ``example_input``, and the faster form is kept. Four whole networks are timed at the end: original or shrunk,
+    each all dense or with the sparse layers that won. The fastest is returned. Where nothing wins, that is the
+    original.
+
+    Sparse forms exist for float32 layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM and GRU.
+    Attention and transformer blocks are made of them. They compute no gradients and raise RuntimeError when
+    asked.
 
     Args:
-        model: any module with zeros in its weights; it is not changed.
-        example_input: a tensor, or a tuple of positional arguments, of the batch size that will be served.
-        threads: threads to time and later run with; by default those PyTorch uses at each call.
-
-    Raises:
-        ValueError: the model does not run on `example_input` or lies on a GPU, or `threads` is below 1.
+        model: Any module with zeros in its weights. It is not changed.
+        example_input: A tensor, or a tuple of positional arguments, of the batch size that will be served.
+        threads: Number of threads to time and later run with, 1 or more. None means those PyTorch uses at
+            each call.
 
     Returns:
-        An evaluation-mode module whose attribute `report` is a printable `CompactReport`.
+        A module in evaluation mode. Its attribute ``report`` is a printable `CompactReport`.
 
-    >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> small = compact(model, torch.zeros(1, 8))
-    >>> small.report.form  # nothing to gain without zeros
-    'dense'
+    Raises:
+        ValueError: The model does not run on ``example_input`` or lies on a GPU, or ``threads`` is below 1.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> small = compact(model, torch.zeros(1, 8))
+        >>> small.report.form  # nothing to gain without zeros
+        'dense'
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
@@ -111,7 +138,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
             )
             if any(row.form == "sparse" for row in rows):
                 forms["sparse" if name == "dense" else "shrunk, sparse"] = faster, rows
-        times = side_by_side({name: _runner(form, inputs) for name, (form, _) in forms.items()}, seconds=1.0)
+        times = time_interleaved({name: _runner(form, inputs) for name, (form, _) in forms.items()}, seconds=1.0)
     best = min(times, key=lambda name: times[name])
     report.form = best if times[best] < _MARGIN * times["dense"] else "dense"
     report.before, report.after = times["dense"], times[report.form]
@@ -123,14 +150,14 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
 def _with_sparse_layers(
     base: nn.Module, inputs: tuple[Any, ...], threads: int | None
 ) -> tuple[nn.Module, list[CompactRow]]:
-    holder = _Holder(copy.deepcopy(base))
+    wrapper = _Wrapper(copy.deepcopy(base))
     rows: list[CompactRow] = []
-    _speed_up(holder, (inputs, {}), "", rows, threads)
-    return holder.model, rows
+    _replace_layers(wrapper, (inputs, {}), "", rows, threads)
+    return wrapper.model, rows
 
 
-class _Holder(nn.Module):
-    """Gives the model a place from which it can be replaced, should it be a single layer."""
+class _Wrapper(nn.Module):
+    """A parent of the model, so that the model itself can be replaced if it is a single layer."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -141,9 +168,9 @@ class _Holder(nn.Module):
         return self.model(*inputs, **options)
 
 
-def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None) -> None:
-    """Replace every layer inside `parent` by its faster form, in place."""
-    calls = _calls(parent, call)
+def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow], threads: int | None) -> None:
+    """Replace every layer inside ``parent`` by its faster form, in place, and append a row for each."""
+    calls = _record_calls(parent, call)
     done: tuple[str, ...] = ()
     for path, layer in list(parent.named_modules()):
         if path not in calls or path.startswith(done):
@@ -151,19 +178,19 @@ def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow]
         name = f"{prefix}{path}".removeprefix("model").removeprefix(".") or "(the model)"
         (args, kwargs), row = calls[path], None
         for form in _other_forms(layer):
-            outer = _Holder(form)
-            _speed_up(outer, calls[path], "", [], threads)  # the parts of what was taken apart
-            form = outer.model
+            wrapper = _Wrapper(form)
+            _replace_layers(wrapper, calls[path], "", [], threads)  # the layers inside an unfused form
+            form = wrapper.model
             sparse = [module for module in form.modules() if isinstance(module, Inference)]
             for module in sparse:
                 module.threads = threads
-            times = side_by_side({"dense": _runner(layer, args, kwargs), "sparse": _runner(form, args, kwargs)})
+            times = time_interleaved({"dense": _runner(layer, args, kwargs), "sparse": _runner(form, args, kwargs)})
             wins = times["sparse"] < _MARGIN * times["dense"]
-            taken = times["sparse" if wins else "dense"]
+            chosen = times["sparse" if wins else "dense"]
             weights = [p for p in layer.parameters() if p.dim() > 1]
             alive = sum(int(w.count_nonzero()) for w in weights)
             kind = "sparse" if wins and sparse else "dense"
-            row = CompactRow(name, sum(w.numel() for w in weights), alive, kind, times["dense"], taken)
+            row = CompactRow(name, sum(w.numel() for w in weights), alive, kind, times["dense"], chosen)
             if wins:
                 parent.set_submodule(path, form)
                 break
@@ -173,68 +200,67 @@ def _speed_up(parent: nn.Module, call: Call, prefix: str, rows: list[CompactRow]
 
 
 def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:
-    """The sparse and taken-apart forms of a layer, best first; none if it has too few zeros."""
+    """Yield the sparse and unfused forms of a layer, best first; none if it has too few zeros."""
     weights = [p for p in layer.parameters() if p.dim() > 1]
     total = sum(w.numel() for w in weights)
     zeros = total - sum(int(w.count_nonzero()) for w in weights)
-    if total == 0 or zeros < _LEAST_SPARSITY * total:
+    if total == 0 or zeros < _MIN_SPARSITY * total:
         return
     if any(w.dtype != torch.float32 or w.device.type != "cpu" for w in layer.parameters()):
         return
     if type(layer) is nn.Linear:
         yield SparseLinear(layer)
-    elif type(layer) in (nn.Conv1d, nn.Conv2d) and SparseConv.fits(layer):
+    elif type(layer) in (nn.Conv1d, nn.Conv2d) and SparseConv.supports(layer):
         yield SparseConv(cast(nn.Conv1d, layer))
     elif type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
         yield SparseRecurrent(cast(nn.RNNBase, layer))
     elif isinstance(layer, _COMPOSITES) or _is_block(layer):
-        plain = take_apart(copy.deepcopy(layer)).requires_grad_(False)
+        plain = unfuse(copy.deepcopy(layer)).requires_grad_(False)
         if _is_block(layer):
             yield FastBlock(plain)
-        yield plain if type(layer) is nn.TransformerEncoder else with_fast_attention(plain)
-    elif compiled() and type(layer) is Attention:
-        yield with_fast_attention(copy.deepcopy(layer))
+        yield plain if type(layer) is nn.TransformerEncoder else _with_fast_attention(plain)
+    elif kernels_available() and type(layer) is Attention:
+        yield _with_fast_attention(copy.deepcopy(layer))
 
 
 def _is_block(layer: nn.Module) -> bool:
-    """Whether there is a compiled form of it as a whole."""
-    if not compiled() or not any(type(child) in (nn.MultiheadAttention, Attention) for child in layer.children()):
+    """Return whether `FastBlock` can compute the layer as a whole."""
+    attention = (nn.MultiheadAttention, Attention)
+    if not kernels_available() or not any(type(child) in attention for child in layer.children()):
         return False
-    return find_parts(take_apart(copy.deepcopy(layer))) is not None
+    return match_block(unfuse(copy.deepcopy(layer))) is not None
 
 
-def with_fast_attention(model: nn.Module) -> nn.Module:
-    """Give every attention inside `model` its compiled loop, in place; returns the model."""
-    if not compiled():
+def _with_fast_attention(model: nn.Module) -> nn.Module:
+    """Replace every `Attention` inside a model by `FastAttention`, in place, and return the model."""
+    if not kernels_available():
         return model
-    from synaptic_pruning.export.sparse.attention import FastAttention
-
     for path, layer in list(model.named_modules()):
         if path and type(layer) is Attention:
             model.set_submodule(path, FastAttention(layer))
     return FastAttention(model) if type(model) is Attention else model
 
 
-def _calls(parent: nn.Module, call: Call) -> dict[str, Call]:
-    """The first call of every layer inside `parent` that may have another form."""
-    found: dict[str, Call] = {}
+def _record_calls(parent: nn.Module, call: Call) -> dict[str, Call]:
+    """Run ``parent`` and return the first call of every layer inside that may have another form, by path."""
+    calls: dict[str, Call] = {}
 
-    def note(path: str) -> Any:
+    def recorder(path: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.setdefault(path, (args, kwargs))
+            calls.setdefault(path, (args, kwargs))
 
         return hook
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, Attention, *_COMPOSITES)
     modules = parent.named_modules()
     layers = {path: layer for path, layer in modules if isinstance(layer, kinds) or _is_block(layer)}
-    hooks = [layer.register_forward_pre_hook(note(path), with_kwargs=True) for path, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(recorder(path), with_kwargs=True) for path, layer in layers.items()]
     try:
         parent(*call[0], **call[1])
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return calls
 
 
 def _runner(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Callable[[], Any]:

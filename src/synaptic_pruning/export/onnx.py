@@ -1,4 +1,4 @@
-"""ONNX of the shrunk network, checked against PyTorch in ONNX Runtime."""
+"""Write the shrunk network as ONNX and check it in ONNX Runtime."""
 
 import os
 import warnings
@@ -9,25 +9,34 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from synaptic_pruning.export.shrinking.shrink import Inputs, as_arguments, check_runs, shrink
+from synaptic_pruning.export.shrinking import Inputs, as_arguments, check_runs, shrink
 
 
 def to_onnx(model: nn.Module, example_input: Inputs, path: str | os.PathLike[str], atol: float = 1e-4) -> Path:
-    """Shrink `model`, write it as ONNX, run the file in ONNX Runtime and compare.
+    """Shrink a model, write it as ONNX, run the file in ONNX Runtime and compare the outputs.
 
-    Surviving weights stay dense: ONNX Runtime has no sparse kernels. The first dimension of every input is
-    written as free (the batch); the file is replaced only when complete and checked.
+    Weights stay dense, zeros included, since ONNX Runtime has no sparse kernels. The first dimension of every
+    input (the batch) is free. The file is replaced only when complete and checked.
 
     Args:
-        model: any module that PyTorch's exporter understands; it is not changed.
-        example_input: a tensor, or a tuple of positional arguments.
-        path: the file to write.
-        atol: largest difference allowed, relative to the largest output where that exceeds 1.
+        model: Any module that PyTorch's exporter understands. It is not changed.
+        example_input: A tensor, or a tuple of the positional arguments of ``model``.
+        path: The file to write.
+        atol: Largest difference allowed, 0 or more; relative to the largest output where that exceeds 1.
+
+    Returns:
+        ``path`` as a ``Path``.
 
     Raises:
-        ImportError: onnx, onnxscript or onnxruntime is missing; the extra `export` brings them.
-        ValueError: the model does not run on `example_input`.
-        RuntimeError: ONNX Runtime's outputs differ from PyTorch's by more than `atol`; nothing is written.
+        ImportError: onnx, onnxscript or onnxruntime is missing; the extra ``export`` brings them.
+        ValueError: The model does not run on ``example_input``.
+        RuntimeError: Outputs of ONNX Runtime and PyTorch differ by more than ``atol``; nothing is written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     to_onnx(nn.Linear(4, 2), torch.zeros(1, 4), f"{folder}/net.onnx").name
+        'net.onnx'
     """
     try:
         import onnxruntime
@@ -42,7 +51,7 @@ def to_onnx(model: nn.Module, example_input: Inputs, path: str | os.PathLike[str
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _export(small, inputs, unfinished)
+        _write(small, inputs, unfinished)
         session = onnxruntime.InferenceSession(unfinished, providers=["CPUExecutionProvider"])
         names = [node.name for node in session.get_inputs()]
         got = session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
@@ -62,8 +71,10 @@ def to_onnx(model: nn.Module, example_input: Inputs, path: str | os.PathLike[str
     return path
 
 
-def _export(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
-    free = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
+def _write(model: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    free_batch = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
     with warnings.catch_warnings():  # the exporter warns about its own internals
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, inputs, path, dynamo=True, dynamic_shapes=free, external_data=False, verbose=False)
+        torch.onnx.export(
+            model, inputs, path, dynamo=True, dynamic_shapes=free_batch, external_data=False, verbose=False
+        )

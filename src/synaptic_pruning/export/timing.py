@@ -1,4 +1,4 @@
-"""Fair timing: candidates take turns, so that whatever else runs on the machine hits all of them alike."""
+"""Time candidates in turns, so that other load on the machine hits all of them alike."""
 
 import gc
 import statistics
@@ -8,21 +8,27 @@ from contextlib import contextmanager
 
 import torch
 
-_ROUND = 1e-3  # seconds one candidate runs at a time, at least
+_MIN_TURN = 1e-3  # seconds that a candidate runs in one turn, at least
 
 
-def side_by_side(
-    candidates: Mapping[str, Callable[[], object]], seconds: float = 0.3, least_rounds: int = 5
+def time_interleaved(
+    candidates: Mapping[str, Callable[[], object]], seconds: float = 0.3, min_rounds: int = 5
 ) -> dict[str, float]:
-    """Median seconds a call of each candidate, measured in turns (A, B, A, B, …) after one call to warm up.
+    """Return the median seconds a call of each candidate, measured in turns (A, B, A, B, …).
+
+    Every candidate is called twice before measuring. The garbage collector is off meanwhile.
 
     Args:
-        candidates: what to time, by name.
-        seconds: about how long to measure in all.
-        least_rounds: turns each candidate gets even if that takes longer.
+        candidates: Functions to time, by name.
+        seconds: Approximate time to measure in all, in seconds.
+        min_rounds: Number of turns that each candidate gets even if that takes longer.
 
-    >>> sorted(side_by_side({"a": lambda: sum(range(10)), "b": lambda: None}, seconds=0.01))
-    ['a', 'b']
+    Returns:
+        Median seconds a call, by name.
+
+    Example:
+        >>> sorted(time_interleaved({"a": lambda: sum(range(10)), "b": lambda: None}, seconds=0.01))
+        ['a', 'b']
     """
     calls, single = {}, {}
     for name, run in candidates.items():
@@ -30,9 +36,9 @@ def side_by_side(
         begin = time.perf_counter()
         run()
         single[name] = time.perf_counter() - begin
-        calls[name] = max(1, round(_ROUND / max(single[name], 1e-9)))
-    rounds = max(least_rounds, round(seconds / sum(max(_ROUND, s) for s in single.values())))
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+        calls[name] = max(1, round(_MIN_TURN / max(single[name], 1e-9)))
+    rounds = max(min_rounds, round(seconds / sum(max(_MIN_TURN, s) for s in single.values())))
+    times: dict[str, list[float]] = {name: [] for name in candidates}
     was_collecting = gc.isenabled()
     gc.disable()
     try:
@@ -41,16 +47,16 @@ def side_by_side(
                 begin = time.perf_counter()
                 for _ in range(calls[name]):
                     run()
-                found[name].append((time.perf_counter() - begin) / calls[name])
+                times[name].append((time.perf_counter() - begin) / calls[name])
     finally:
         if was_collecting:
             gc.enable()
-    return {name: statistics.median(times) for name, times in found.items()}
+    return {name: statistics.median(measured) for name, measured in times.items()}
 
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """PyTorch on so many threads inside the block; None leaves it alone."""
+    """Set PyTorch's number of threads inside the block; None leaves it as it is."""
     before = torch.get_num_threads()
     try:
         if threads is not None:

@@ -1,49 +1,52 @@
-"""Attention taken apart into plain layers, so that each projection can be shrunk or made sparse on its own.
+"""Rewrite fused attention and encoder layers as plain Linear layers, with the same outputs in evaluation mode.
 
-`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` hide their projections behind fused calls; the
-modules here compute the same outputs in evaluation mode from ordinary `nn.Linear` children.
+`nn.MultiheadAttention` and `nn.TransformerEncoderLayer` hide their projections behind fused calls. Here every
+projection is an ordinary `nn.Linear`, which can be shrunk or made sparse on its own.
 """
 
 import math
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """`nn.MultiheadAttention` in evaluation mode, from four Linear layers; the call and its result are the
-    same.
+    """Compute `nn.MultiheadAttention` in evaluation mode from four Linear layers.
 
-    Heads may be fewer, and narrower in queries and keys (`query_width`) or values (`value_width`), than in
-    the original.
+    The call and its result are those of the original. Heads may be fewer than there, and of other widths in
+    queries and keys than in values.
+
+    Args:
+        layer: The attention to copy the weights of.
 
     Raises:
-        ValueError: the layer adds key or value biases or a zero key (`Attention.fits` tells).
+        ValueError: The layer adds key or value biases or a zero key (see `Attention.supports`).
+
+    Example:
+        >>> layer, x = nn.MultiheadAttention(8, 2).eval(), torch.randn(5, 1, 8)
+        >>> torch.allclose(Attention(layer)(x, x, x)[0], layer(x, x, x)[0], atol=1e-6)
+        True
     """
 
     def __init__(self, layer: nn.MultiheadAttention) -> None:
         super().__init__()
-        if not self.fits(layer):
+        if not self.supports(layer):
             raise ValueError("layer must be a MultiheadAttention without add_bias_kv and add_zero_attn")
-        self.num_heads, self.batch_first, self.scale = (
-            layer.num_heads,
-            layer.batch_first,
-            layer.head_dim**-0.5,
-        )
+        self.num_heads, self.batch_first, self.scale = layer.num_heads, layer.batch_first, layer.head_dim**-0.5
         if layer.in_proj_weight is None:
             weights = [cast(Tensor, w) for w in (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)]
         else:
             weights = list(layer.in_proj_weight.chunk(3))
         biases = [None] * 3 if layer.in_proj_bias is None else list(layer.in_proj_bias.chunk(3))
-        self.query, self.key, self.value = (linear(w, b) for w, b in zip(weights, biases, strict=True))
-        self.out_proj = linear(layer.out_proj.weight, layer.out_proj.bias)
+        self.query, self.key, self.value = (make_linear(w, b) for w, b in zip(weights, biases, strict=True))
+        self.out_proj = make_linear(layer.out_proj.weight, layer.out_proj.bias)
         self.eval()
 
     @staticmethod
-    def fits(layer: nn.Module) -> bool:
-        """Whether this class can stand for `layer`."""
+    def supports(layer: nn.Module) -> bool:
+        """Return whether this class computes the same as ``layer``."""
         return isinstance(layer, nn.MultiheadAttention) and layer.bias_k is None and not layer.add_zero_attn
 
     def forward(
@@ -57,7 +60,11 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Outputs and, if wanted, attention weights; `is_causal` needs `attn_mask`."""
+        """Return outputs and, if ``need_weights``, attention weights; arguments as in `nn.MultiheadAttention`.
+
+        Raises:
+            ValueError: ``is_causal`` is given without ``attn_mask``.
+        """
         batched = query.dim() == 3
         if is_causal and attn_mask is None:
             raise ValueError("is_causal is a hint about attn_mask; give attn_mask as well")
@@ -70,7 +77,7 @@ class Attention(nn.Module):
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for layer, x in zip((self.query, self.key, self.value), inputs, strict=True)
         )
-        mask = self._mask(attn_mask, key_padding_mask, q, k)
+        mask = self._combine_masks(attn_mask, key_padding_mask, q, k)
         weights: Tensor | None = None
         if need_weights:
             scores = q @ k.transpose(-1, -2) * self.scale
@@ -86,8 +93,8 @@ class Attention(nn.Module):
             return y[0], weights
         return (y if self.batch_first else y.transpose(0, 1)), weights
 
-    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-        """Both masks as one additive mask that broadcasts over (batch, heads, queries, keys)."""
+    def _combine_masks(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+        """Return both masks as one additive mask that broadcasts over (batch, heads, queries, keys)."""
         total: Tensor | None = None
         if attn_mask is not None:
             total = _additive(attn_mask, q)
@@ -100,7 +107,11 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """`nn.TransformerEncoderLayer` in evaluation mode, its attention taken apart; the call is the same."""
+    """Compute `nn.TransformerEncoderLayer` in evaluation mode with unfused attention; the call is the same.
+
+    Args:
+        layer: The encoder layer. Its modules are taken over, except the attention, which is copied.
+    """
 
     def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
         super().__init__()
@@ -118,7 +129,7 @@ class EncoderLayer(nn.Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Outputs for `src`, masks as in PyTorch."""
+        """Return outputs for ``src``; masks as in PyTorch."""
         x = self.norm1(src) if self.norm_first else src
         x = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
         x = src + x
@@ -129,7 +140,11 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`nn.TransformerEncoder` in evaluation mode, without its fused path; the call is the same."""
+    """Compute `nn.TransformerEncoder` in evaluation mode without its fused path; the call is the same.
+
+    Args:
+        encoder: The encoder, whose layers and norm are taken over.
+    """
 
     def __init__(self, encoder: nn.TransformerEncoder) -> None:
         super().__init__()
@@ -143,22 +158,38 @@ class Encoder(nn.Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool | None = None,
     ) -> Tensor:
-        """Outputs for `src`, masks as in PyTorch."""
+        """Return outputs for ``src``; masks as in PyTorch."""
         for layer in self.layers:
             src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
         return src if self.norm is None else cast(Tensor, self.norm(src))
 
 
-def take_apart(model: nn.Module) -> nn.Module:
-    """Replace every attention and encoder layer inside `model` by its plain form, in place; returns the
-    model.
+class UnfusedTracer(fx.Tracer):
+    """Trace a model with torch.fx; PyTorch's own modules and `Attention` become single nodes."""
 
-    Outputs stay the same in evaluation mode. A subclass may compute something else, so only the exact classes
-    go.
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Return whether a call of ``module`` is one node."""
+        return isinstance(module, Attention) or super().is_leaf_module(module, name)
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Replace every attention and encoder layer inside a model by its plain form, in place.
+
+    Outputs stay the same in evaluation mode. Subclasses stay as they are, since they may compute something else.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        ``model``, or its plain form if ``model`` itself is such a layer.
+
+    Example:
+        >>> unfuse(nn.Sequential(nn.MultiheadAttention(8, 2)))[0].query
+        Linear(in_features=8, out_features=8, bias=True)
     """
     for name, child in model.named_children():
-        setattr(model, name, take_apart(child))
-    if type(model) is nn.MultiheadAttention and Attention.fits(model):
+        setattr(model, name, unfuse(child))
+    if type(model) is nn.MultiheadAttention and Attention.supports(model):
         return Attention(model)
     if type(model) is nn.TransformerEncoderLayer and isinstance(model.self_attn, Attention):
         return EncoderLayer(model)
@@ -167,8 +198,8 @@ def take_apart(model: nn.Module) -> nn.Module:
     return model
 
 
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """An `nn.Linear` that holds copies of these values."""
+def make_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return an `nn.Linear` that holds copies of a weight (outputs, inputs) and a bias (outputs)."""
     outputs, inputs = weight.shape
     layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)

@@ -1,1 +1,3 @@
-"""One thin file a framework; each imports its framework, so import the one you need."""
+"""Callbacks, one file a framework; each imports its framework, so import the one you need."""
+
+__all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Lightning: one callback, for Trainers of ``pytorch_lightning`` and of ``lightning.pytorch`` alike."""
+"""Lightning callback: prune in a Trainer of ``pytorch_lightning`` or ``lightning.pytorch``."""
 
 import copy
 import warnings
@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from synaptic_pruning.pruner.pruner import SynapticPruner
-from synaptic_pruning.rules.base import Rule
+from synaptic_pruning.pruner import SynapticPruner
+from synaptic_pruning.rules import Rule
 
 _IDLE = (
     "on_train_batch_start",
@@ -30,7 +30,7 @@ class SynapticPruning(Callback):
     without them is started on anew. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
 
     Args:
-        rule: What dies when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
         every: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
@@ -122,7 +122,7 @@ class SynapticPruning(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log what the events of this batch's step removed."""
+        """Log the sparsity where this batch's step pruned."""
         assert self.pruner is not None
         synapses = self.pruner.synapses
         if synapses.count == self._logged:

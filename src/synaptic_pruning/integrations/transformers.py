@@ -1,4 +1,4 @@
-"""Hugging Face: one callback for ``transformers.Trainer``; its masks lie in the checkpoint folders."""
+"""Hugging Face callback: prune in a ``transformers.Trainer``, with masks in its checkpoint folders."""
 
 import copy
 import os
@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from synaptic_pruning.core.sharding import gather
-from synaptic_pruning.pruner.pruner import SynapticPruner
-from synaptic_pruning.rules.base import Rule
+from synaptic_pruning.core import gather
+from synaptic_pruning.pruner import SynapticPruner
+from synaptic_pruning.rules import Rule
 
 FILE = "synaptic_pruning.pt"
 
@@ -26,7 +26,7 @@ class SynapticPruning(TrainerCallback):
     a model that still has its zeros goes on with the same masks; see ``earlier`` of `SynapticPruner`.
 
     Args:
-        rule: What dies when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`, for fresh networks.
         every: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
         exclude: As for `SynapticPruner`.

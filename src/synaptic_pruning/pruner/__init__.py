@@ -1,5 +1,6 @@
 """Attach a rule to a model and its optimizer."""
 
-from synaptic_pruning.pruner.pruner import SynapticPruner as SynapticPruner
-from synaptic_pruning.pruner.pruner import default_rule as default_rule
-from synaptic_pruning.pruner.sparsity_path import SparsityPath as SparsityPath
+from synaptic_pruning.pruner.pruner import SynapticPruner, default_rule
+from synaptic_pruning.pruner.sparsity_path import SparsityPath
+
+__all__ = ["SparsityPath", "SynapticPruner", "default_rule"]

@@ -1,4 +1,4 @@
-"""Keep dead weights at exactly zero, and their gradients too, at every step: in as few calls as it takes."""
+"""Enforce the masks: zero pruned weights after each step and their gradients at backward, all in one call."""
 
 from collections.abc import Sequence
 
@@ -6,108 +6,142 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from synaptic_pruning.core.parameter import Layer
+from synaptic_pruning.core import PrunableParameter, local, to_integers, zero_pruned_
+
+_SMALL = 1 << 20
+"""Weights up to which a GPU holds the integer mask too: it saves the start of a kernel; a large one costs memory."""
 
 
-class Silence:
-    """Zeroes what belongs to the dead weights of some layers.
+class MaskEnforcer:
+    """Zeroes what belongs to the pruned weights of some parameters: weights, gradients, optimizer state.
 
-    A small network spends so little time on a step that a few Python calls a layer would show. So all layers go in one
-    call, on their bits read as integers times 0 or 1: exact whatever a dead entry holds, infinity and NaN included.
+    All parameters go in one call, on their bits read as integers times 0 or 1. A small network spends so little time
+    on a step that a few Python calls a parameter would show. The integers are made from ``alive``, the one true mask.
 
     Args:
-        layers: The layers; call `refresh` after their masks have changed.
+        layers: The prunable parameters; call `refresh` after their masks have changed.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[PrunableParameter]) -> None:
         self._layers = layers
-        self._at_backward: dict[Layer, tuple[_Factor, RemovableHandle]] = {}
-        self._done: set[_Factor] = set()
-        self._watching = False
+        self._integers: dict[PrunableParameter, Tensor] = {}
+        self._gradient_hooks: dict[PrunableParameter, tuple[_GradientMask, RemovableHandle]] = {}
+        self._masked: set[_GradientMask] = set()
+        self._at_backward = False
         self.refresh()
 
     def refresh(self) -> None:
-        """Take up new masks."""
-        dead = [layer for layer in self._layers if layer.count < layer.size]
-        self._fast = [layer for layer in dead if _gate_fits(layer)]
-        self._rest = [layer for layer in dead if not _gate_fits(layer)]
-        self._gates = [layer.gate for layer in self._fast if layer.gate is not None]
-        self._places: list[int] = []
+        """Take up the present masks."""
+        self._sparse = [layer for layer in self._layers if layer.count < layer.size]
+        self._integers = {layer: mask for layer in self._sparse if (mask := self._integer_mask(layer)) is not None}
+        self._together = [layer for layer in self._sparse if self._fits(layer)]
+        self._alone = [layer for layer in self._sparse if not self._fits(layer)]
+        self._addresses: list[int] = []
         self._bits: list[Tensor] = []
-        if self._watching:
-            self._watch(dead)
-
-    def weights(self) -> None:
-        """Set every dead weight to exactly zero, in place."""
-        if self._fast:
-            places = [layer.weight.data_ptr() for layer in self._fast]
-            if places != self._places:  # for the first time, or the weights moved since
-                self._find()
-            if self._bits:
-                torch._foreach_mul_(self._bits, self._gates)
-        if self._rest:
-            with torch.no_grad():
-                for layer in self._rest:
-                    layer.silence(layer.parameter)
+        self._masks = [self._integers[layer] for layer in self._together]
+        if self._at_backward:
+            self._set_gradient_hooks(self._sparse)
 
     @torch.no_grad()
-    def gradients(self) -> None:
-        """Set the gradient of every dead weight to zero, so that no optimizer learns from it."""
-        for layer in (*self._fast, *self._rest):
+    def mask_weights(self) -> None:
+        """Set every pruned weight to exactly zero, in place."""
+        if self._together:
+            addresses = [layer.weight.data_ptr() for layer in self._together]
+            if addresses != self._addresses:  # for the first time, or the weights were moved since
+                self._find_weights()
+            zero_pruned_(self._bits, self._masks)
+        for layer in self._alone:
+            self.zero_pruned_(layer, layer.parameter)
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Set the gradient of every pruned weight to zero, so that no optimizer learns from it."""
+        for layer in self._sparse:
             if layer.parameter.grad is not None:
-                layer.silence(layer.parameter.grad)
+                self.zero_pruned_(layer, layer.parameter.grad)
 
-    def other_gradients(self) -> None:
-        """The same for those that were not silenced at backward since the last call, if there are any."""
-        if len(self._done) < len(self._fast) + len(self._rest):
-            self.gradients()
-        self._done.clear()
+    def mask_remaining_gradients(self) -> None:
+        """Mask all gradients unless each was masked at backward since the last call."""
+        if len(self._masked) < len(self._sparse):
+            self.mask_gradients()
+        self._masked.clear()
 
-    def at_backward(self) -> None:
-        """Zero these gradients as soon as backward has made them, so that clipping and the like see none of them.
+    def zero_pruned_(self, layer: PrunableParameter, tensor: Tensor, zero: int = 0) -> None:
+        """Zero the pruned entries of a tensor that has a parameter's shape, in place, under ``torch.no_grad()``.
+
+        Args:
+            layer: The parameter.
+            tensor: Its weight, its gradient or what an optimizer keeps of it; of a sharded one, this rank's part too.
+            zero: What stands for zero, in a tensor of quantised codes.
+        """
+        if layer.count == layer.size:
+            return
+        tensor, mask = local(tensor), self._integers.get(layer)
+        if mask is not None and tensor.device == mask.device and tensor.dtype is layer.parameter.dtype:
+            zero_pruned_([tensor], [mask])
+        else:
+            zero_pruned_([tensor], [layer.alive], zero)
+
+    def start_at_backward(self) -> None:
+        """Mask gradients as soon as backward has made them, so that clipping and the like see none of pruned weights.
 
         Not those of sharded parameters, which come about otherwise, nor those that ``torch.autograd.grad`` returns. A
         gradient that is not finite stays so.
         """
-        if not self._watching:
-            self._watching = True
-            self._watch([*self._fast, *self._rest])
+        if not self._at_backward:
+            self._at_backward = True
+            self._set_gradient_hooks(self._sparse)
 
-    def not_at_backward(self) -> None:
-        """Let backward leave them as they are."""
-        self._watching = False
-        self._watch([])
+    def stop_at_backward(self) -> None:
+        """Leave gradients as backward makes them."""
+        self._at_backward = False
+        self._set_gradient_hooks([])
+
+    def _integer_mask(self, layer: PrunableParameter) -> Tensor | None:
+        if not (layer.alive.is_cpu or (layer.alive.is_cuda and layer.size <= _SMALL)):
+            return None
+        last = self._integers.get(layer)
+        if last is None or last.device != layer.alive.device or last.element_size() != layer.parameter.element_size():
+            return to_integers(layer.alive, layer.parameter.dtype)
+        return last.copy_(layer.alive)  # no new memory at every event
+
+    def _fits(self, layer: PrunableParameter) -> bool:
+        """Return whether the integer mask is where the weights are."""
+        return layer in self._integers and self._integers[layer].device == layer.parameter.device
 
     @torch.no_grad()
-    def _find(self) -> None:
-        if not all(_gate_fits(layer) for layer in self._fast):
+    def _find_weights(self) -> None:
+        if not all(self._fits(layer) for layer in self._together):
             self.refresh()
-        self._places = [layer.weight.data_ptr() for layer in self._fast]
-        self._bits = [layer.weight.view(gate.dtype) for layer, gate in zip(self._fast, self._gates, strict=True)]
+        self._addresses = [layer.weight.data_ptr() for layer in self._together]
+        self._bits = [layer.weight.view(mask.dtype) for layer, mask in zip(self._together, self._masks, strict=True)]
 
-    def _watch(self, dead: Sequence[Layer]) -> None:
-        """Have the gradients of exactly these layers multiplied by their masks, keeping those that are there."""
-        wanted = [layer for layer in dead if layer.shard is None and layer.parameter.requires_grad]
-        for layer in [layer for layer in self._at_backward if layer not in wanted]:
-            self._at_backward.pop(layer)[1].remove()
+    def _set_gradient_hooks(self, layers: Sequence[PrunableParameter]) -> None:
+        """Have the gradients of exactly these layers masked at backward, keeping the hooks that are there."""
+        wanted = [layer for layer in layers if layer.shard is None and layer.parameter.requires_grad]
+        for layer in [layer for layer in self._gradient_hooks if layer not in wanted]:
+            self._gradient_hooks.pop(layer)[1].remove()
         for layer in wanted:
-            if layer in self._at_backward:
-                self._at_backward[layer][0].take(layer.alive)
+            if layer in self._gradient_hooks:
+                self._gradient_hooks[layer][0].set_mask(layer.alive)
             else:
-                factor = _Factor(layer.alive.to(_factor_dtype(layer.parameter), copy=True), self._done)
+                mask = _GradientMask(layer.alive.to(_factor_dtype(layer.parameter), copy=True), self._masked)
                 # After accumulation the gradient is the parameter's own, so that it can be changed in place.
-                hook = layer.parameter.register_post_accumulate_grad_hook(factor)  # type: ignore[no-untyped-call]
-                self._at_backward[layer] = factor, hook
+                hook = layer.parameter.register_post_accumulate_grad_hook(mask)  # type: ignore[no-untyped-call]
+                self._gradient_hooks[layer] = mask, hook
 
 
-class _Factor:
-    """Multiplies the gradient of a parameter by a mask, and says that it did."""
+class _GradientMask:
+    """Multiplies the gradient of a parameter by its mask and notes it.
 
-    def __init__(self, mask: Tensor, done: "set[_Factor]") -> None:
-        self._mask, self._done = mask, done
+    A product, not `zero_pruned_`: infinity and NaN must stay, or mixed precision would miss an overflow.
+    """
 
-    def take(self, mask: Tensor) -> None:
-        """Go on with another mask, in the memory that is there: that is many times faster than fresh one."""
+    def __init__(self, mask: Tensor, masked: "set[_GradientMask]") -> None:
+        self._mask, self._masked = mask, masked
+
+    def set_mask(self, mask: Tensor) -> None:
+        """Take another mask into the memory of the last one."""
         self._mask = self._mask.to(mask.device).copy_(mask)
 
     def __call__(self, parameter: Tensor) -> None:
@@ -116,14 +150,9 @@ class _Factor:
         if self._mask.device != gradient.device:  # the network was moved since
             self._mask = self._mask.to(gradient.device, _factor_dtype(gradient))
         gradient.mul_(self._mask)
-        self._done.add(self)
+        self._masked.add(self)
 
 
 def _factor_dtype(tensor: Tensor) -> torch.dtype:
-    """Return what a mask should be to multiply a tensor: on a CPU the same dtype is several times faster than bool."""
+    """Return the dtype of a mask that multiplies a tensor: on a CPU a product with bool converts the mask each time."""
     return tensor.dtype if tensor.is_cpu else torch.bool
-
-
-def _gate_fits(layer: Layer) -> bool:
-    """Tell whether a layer can go in the one call with others: it lies where its gate is."""
-    return layer.gate is not None and layer.gate.device == layer.parameter.device

@@ -1,4 +1,4 @@
-"""What optimizers do that a hook on their steps has to know."""
+"""Hook optimizers: unwrap them, detect skipped steps, reset the state of pruned weights, keep out of torch.compile."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,21 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.parameter import Layer
+from synaptic_pruning.core import PrunableParameter
+from synaptic_pruning.pruner.enforcement import MaskEnforcer
 
 
-def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer whose steps are real, out of the wrappers of Accelerate and Lightning."""
+def unwrap_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer whose steps are real, inside the wrappers of Accelerate and Lightning."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = inner
     return optimizer
 
 
-def remembered(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
-    """Yield each tensor that an optimizer remembers of one parameter, and what stands for zero in it.
+def state_tensors(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
+    """Yield each tensor that an optimizer keeps of one parameter, and what stands for zero in it.
 
-    That is 0 but where it holds the codes of 8-bit numbers, as those of bitsandbytes and torchao do: theirs are places
-    in a table of values, and place 0 may be the largest negative one.
+    That is 0, except in the codes of 8-bit optimizers (bitsandbytes, torchao). Those are indices of a table of values,
+    and index 0 may be the largest negative one.
     """
     for key, value in state.items():
         if not isinstance(value, Tensor):
@@ -34,16 +35,18 @@ def remembered(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
 
 
 @torch.no_grad()
-def clean(layers: Sequence[Layer], optimizer: torch.optim.Optimizer) -> None:
-    """Zero what the optimizer remembers of dead weights: every state tensor that has its parameter's shape."""
+def reset_pruned_state(
+    optimizer: torch.optim.Optimizer, layers: Sequence[PrunableParameter], enforcer: MaskEnforcer
+) -> None:
+    """Zero what the optimizer keeps of pruned weights, in every state tensor that has its parameter's shape."""
     for layer in layers:
-        for value, zero in remembered(optimizer.state.get(layer.parameter, {})):
+        for value, zero in state_tensors(optimizer.state.get(layer.parameter, {})):
             if value.shape == layer.parameter.shape:
-                layer.silence(value, zero)
+                enforcer.zero_pruned_(layer, value, zero)
 
 
 def skipped(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether a fused optimizer skipped its step: GradScaler calls it all the same and says so beside it."""
+    """Return whether a fused optimizer skipped its step: GradScaler calls it even then, and marks the optimizer."""
     found = getattr(optimizer, "found_inf", None)
     return isinstance(found, Tensor) and bool(found.any())
 

@@ -1,20 +1,20 @@
-"""Who prunes a parameter: at most one pruner each, and only what the optimizer trains."""
+"""Register each parameter with at most one pruner."""
 
 import gc
 import weakref
 
 import torch
 
-from synaptic_pruning.core.parameter import Layer
+from synaptic_pruning.core import PrunableParameter
 
 _owners: "weakref.WeakValueDictionary[int, object]" = weakref.WeakValueDictionary()
 
 
-def claim(layers: list[Layer], optimizer: torch.optim.Optimizer, owner: object) -> None:
-    """Note the owner of every layer.
+def claim(layers: list[PrunableParameter], optimizer: torch.optim.Optimizer, owner: object) -> None:
+    """Register the owner of every layer.
 
     Raises:
-        ValueError: The optimizer does not train one of them, or another owner holds one; nothing was noted.
+        ValueError: The optimizer does not train one of them, or another owner has one; nothing was registered.
     """
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [layer.name for layer in layers if id(layer.parameter) not in trained]
@@ -35,8 +35,8 @@ def claim(layers: list[Layer], optimizer: torch.optim.Optimizer, owner: object) 
         _owners[id(layer.parameter)] = owner
 
 
-def release(layers: list[Layer], owner: object) -> None:
-    """Let go of the layers that this owner holds."""
+def release(layers: list[PrunableParameter], owner: object) -> None:
+    """Unregister the layers of this owner."""
     for layer in layers:
         if _owners.get(id(layer.parameter)) is owner:
             del _owners[id(layer.parameter)]

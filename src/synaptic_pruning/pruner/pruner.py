@@ -1,37 +1,36 @@
-"""Tie a rule to a model and its optimizer: one line in a training script."""
+"""SynapticPruner: tie a rule to a model and its optimizer with one line, and run its steps, events and checkpoints."""
 
+import math
 import warnings
 import weakref
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from synaptic_pruning.core.history import History
-from synaptic_pruning.core.prunable import unwrap
-from synaptic_pruning.core.sharding import count_true
-from synaptic_pruning.core.summary import Summary
-from synaptic_pruning.core.synapses import Synapses
-from synaptic_pruning.pruner.adam_moments import LIFT_EVERY, Roots
-from synaptic_pruning.pruner.enforcement import Silence
-from synaptic_pruning.pruner.initial_masks import Start
-from synaptic_pruning.pruner.optimizer_state import clean, innermost, skipped, untraced
+from synaptic_pruning.core import History, Summary, Synapses, unwrap
+from synaptic_pruning.pruner.enforcement import MaskEnforcer
+from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks
+from synaptic_pruning.pruner.optimizer_state import reset_pruned_state, skipped, untraced, unwrap_optimizer
 from synaptic_pruning.pruner.ownership import claim, release
-from synaptic_pruning.rules.base import Rule
-from synaptic_pruning.rules.dynamic.random_growth import SET
+from synaptic_pruning.rules import SET, Rule
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1
 
 
-def default_rule() -> Rule:
-    """Return the default recipe: a fifth of the weights from the first step on, the weakest giving way to new ones.
+def default_rule() -> SET:
+    """Return the default rule: a fifth of the weights from the first step on, the weakest making room for new ones.
 
-    It is for fresh networks, and trains best at about twice the learning rate of the dense one; on weights that look
-    trained it raises `ValueError` at the first step. Prune those with ``ToSparsity(cubic(0.8, begin=0.3, end=0.8))``.
-    What both were chosen on: docs/recipe.md.
+    It is for fresh networks, and trains best at about twice the learning rate of the dense one. On weights that look
+    trained the pruner raises `ValueError`; prune those with ``ToSparsity(cubic(0.8, begin=0.3, end=0.8))``. What both
+    were chosen on: docs/recipe.md.
+
+    Example:
+        >>> default_rule().sparsity
+        0.8
     """
     return SET(0.8, scaled_start=True)
 
@@ -39,30 +38,32 @@ def default_rule() -> Rule:
 class SynapticPruner:
     """Prune a model while it trains: hooks into the optimizer, so no other line of the training loop changes.
 
-    After every real optimizer step (not after each batch under gradient accumulation, not after a step that mixed
-    precision skipped) dead weights are set back to exactly zero; at events the rule takes more. What the optimizer
-    remembers of a dead weight is zeroed when it dies and its gradient is zeroed from then on, before anything such as
-    clipping sees it (of sharded parameters, and at the events of a rule that grows: only before the step).
-    The model itself stays untouched: same modules, parameters, names and ``state_dict``.
+    A real step is one that the optimizer takes: not each batch under gradient accumulation, and none that mixed
+    precision skips. After it, pruned weights are set back to exactly zero. At events the rule may change the masks.
+    What the optimizer keeps of a weight is zeroed when it is pruned. Its gradient is zeroed from then on, before
+    clipping and the like see it. (Of sharded parameters, and before the events of a rule that grows, that happens only
+    just before the step.) The model itself stays untouched: same modules, parameters, names and ``state_dict``.
+
+    ``model``, ``optimizer`` and pruner may be loaded from checkpoints in any order, at any step.
 
     Args:
         model: The network, plain, wrapped by ``torch.compile`` or DistributedDataParallel, or sharded by
             ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
         optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
             prunable parameter.
-        rule: What dies when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one fiftieth of training.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
-        state: What `state_dict` returned, to go on from with a model and an optimizer that are loaded already.
-        earlier: What `state_dict` returned after an earlier training of this network: start with its masks, and stay at
-            them if its ramp had ended. Ignored for a network that has weights where those masks have none.
+        state: What `state_dict` returned, to *resume this training*; the same as `load_state_dict` right after.
+        earlier: What `state_dict` returned at the end of an earlier training, to *start a new one with its masks*. It
+            stays at them if that ramp had ended. Ignored for a network that has weights where those masks have none.
 
     Raises:
         ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
-            another pruner holds; at the first step, a rule for fresh networks on weights that have learnt something, or
-            weights put into the network after the pruner had removed some.
+            another pruner holds, a state that does not fit, or a rule for fresh networks on weights that have learnt
+            something; nothing was changed. At the first step: weights were loaded after the pruner had pruned some.
 
     Attributes:
         steps: Real optimizer steps seen so far.
@@ -102,37 +103,44 @@ class SynapticPruner:
                 f"{type(self.rule).__name__} needs whole parameters and {self.synapses.sharded} is sharded over "
                 "several processes; take ToSparsity, or train with DistributedDataParallel"
             )
-        self.optimizer = innermost(optimizer)
+        self.optimizer = unwrap_optimizer(optimizer)
         self.total_steps = total_steps
         self.every = max(1, total_steps // _EVENTS) if every is None else every
         self.steps = 0
         self._finished = False
+        self._hooks: list[RemovableHandle] = []
+        self._enforcer = MaskEnforcer(self.synapses.layers)
+        masks = None if earlier is None else earlier_masks(self.synapses, earlier)
         claim(self.synapses.layers, self.optimizer, self)
         try:
-            self._start = Start(self.rule, model, self.synapses, earlier=earlier, resumed=state is not None)
+            if state is None and masks is None:
+                check_start(self.rule, self.synapses)
+            initial = self.rule.attach(model, self.synapses)
+            self._hooks += [
+                self.optimizer.register_step_pre_hook(untraced(self._before_step)),
+                self.optimizer.register_step_post_hook(untraced(self._after_step)),
+            ]
+            if state is None:
+                self.synapses.set_masks(initial if masks is None else masks)
             self.history = History(self.synapses, grows=self.rule.grows)
-            self._silence = Silence(self.synapses.layers)
-            self._roots = Roots(self.synapses.layers, self.optimizer)
             if state is not None:
                 self.load_state_dict(state)
+            elif earlier is not None and masks is not None:
+                self._finished = bool(earlier["finished"])
+            else:
+                self.rule.initialise(self.synapses)
+            self._next = self._next_event()
+            self._apply_masks()
         except BaseException:
-            release(self.synapses.layers, self)
+            self._let_go()
             raise
-        self._finished |= self._start.finished
-        self._next = self._next_event()
-        self._silence_all()
-        self._hooks = [
-            self.optimizer.register_step_pre_hook(untraced(self._before_step)),
-            self.optimizer.register_step_post_hook(untraced(self._after_step)),
-            self.optimizer.register_state_dict_pre_hook(lambda _: self._roots.lower()),
-        ]
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
-        weakref.finalize(self, self._silence.not_at_backward).atexit = False
-        self._before_backward()
+        weakref.finalize(self, self._enforcer.stop_at_backward).atexit = False
+        self._set_backward_masking()
 
     @property
     def finished(self) -> bool:
-        """True once the rule's last event has passed: from then on the masks stand still."""
+        """True once the rule's last event has passed: from then on the masks stay as they are."""
         return self._finished
 
     @property
@@ -145,7 +153,7 @@ class SynapticPruner:
         return self._finished or self._progress(last_event) >= self.rule.ramp_end
 
     def sparsity(self) -> float:
-        """Return the fraction of prunable weights that are gone, in [0, 1]."""
+        """Return the fraction of prunable weights that are pruned, in [0, 1]."""
         return self.synapses.sparsity
 
     def masks(self) -> dict[str, Tensor]:
@@ -153,11 +161,11 @@ class SynapticPruner:
         return self.synapses.masks()
 
     def summary(self) -> Summary:
-        """Return a table a layer: weights, alive, sparsity, dead units, births, deaths, mean age; see `Summary`."""
+        """Return a table a layer: weights, alive, sparsity, unreached units, grown, pruned, mean age; see `Summary`."""
         return Summary.of(self.synapses, self.history, self.steps)
 
     def apply_masks(self, model: nn.Module) -> None:
-        """Zero the dead weights in another copy of the model, such as a moving average that still remembers them.
+        """Zero the pruned weights in another copy of the model, such as a moving average that still holds them.
 
         Raises:
             ValueError: The copy lacks a pruned parameter, or has it in another shape; nothing was changed.
@@ -171,7 +179,7 @@ class SynapticPruner:
                 )
         with torch.no_grad():
             for layer in self.synapses.layers:
-                layer.silence(theirs[layer.name])
+                self._enforcer.zero_pruned_(layer, theirs[layer.name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""
@@ -187,11 +195,11 @@ class SynapticPruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken; call it after the model's and the optimizer's own ``load_state_dict``.
+        """Go on where `state_dict` was taken; before or after the model and the optimizer are loaded.
 
         Raises:
-            ValueError: The checkpoint is not a pruner's, or belongs to another model (the names that differ are given),
-                or the pruner was attached to loaded weights and has zeroed them; nothing was loaded.
+            ValueError: The checkpoint is not a pruner's, belongs to another model (the names that differ are given) or
+                to another rule; nothing was changed.
         """
         if state.get("format") != _FORMAT:
             raise ValueError(
@@ -202,9 +210,16 @@ class SynapticPruner:
                 f"the checkpoint was made with the rule {state['rule']} and this pruner has "
                 f"{type(self.rule).__name__}; give the pruner the same rule"
             )
-        self._start.give_way(self.synapses.read_masks(state))
-        self.rule.load_state_dict(state["memory"])
-        self.history.load_state_dict(state["history"])
+        masks = self.synapses.read_masks(state)
+        before = self.rule.state_dict(), self.history.state_dict()
+        try:
+            self.rule.load_state_dict(state["memory"])
+            self.history.load_state_dict(state["history"])
+        except BaseException:  # the rule says by this that the state is another's
+            self.rule.load_state_dict(before[0])
+            self.history.load_state_dict(before[1])
+            raise
+        self.synapses.set_masks(masks)
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
         self._next = self._next_event()
@@ -214,20 +229,14 @@ class SynapticPruner:
                 f"{self.total_steps}; the schedule goes on with the new length",
                 stacklevel=2,
             )
-        self._silence_all()
-        self._before_backward()
+        self._apply_masks()
+        self._set_backward_masking()
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
         if not self._hooks:
             return
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        self._silence.not_at_backward()
-        self._roots.lower()
-        self.rule.detach()
-        release(self.synapses.layers, self)
+        self._let_go()
         if self.steps > 0 and not self.ramp_finished:
             warnings.warn(
                 f"training ended at step {self.steps} of total_steps={self.total_steps}, before the end of the ramp, "
@@ -235,27 +244,33 @@ class SynapticPruner:
                 stacklevel=2,
             )
 
+    def _let_go(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._enforcer.stop_at_backward()
+        self.rule.detach()
+        release(self.synapses.layers, self)
+
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self.steps == 0:
-            self._start.check()
-        if self.steps % LIFT_EVERY == 0 or self.steps == self.history.last:
-            self._roots.lift()
+            check_no_weights_loaded(self.synapses)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
-            self._gradients_are_there()
+            self._on_gradients()
             return None
 
         def then() -> Any:
             loss = closure()
-            self._gradients_are_there()
+            self._on_gradients()
             return loss
 
         return args[:1], {**kwargs, "closure": then}
 
-    def _gradients_are_there(self) -> None:
+    def _on_gradients(self) -> None:
         if self.steps + 1 == self._next:
             self.rule.before_event(self.synapses)
-        self._silence.other_gradients()
+        self._enforcer.mask_remaining_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if self.synapses.layers[0].parameter.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -278,57 +293,69 @@ class SynapticPruner:
             self._event(self._progress(self.steps))
             self._next = self._next_event()
         else:
-            self._silence.weights()
-        if self.steps == self.total_steps:
-            self._roots.lower()
+            self._enforcer.mask_weights()
         if self.rule.grows:
-            self._before_backward()
+            self._set_backward_masking()
 
-    def _before_backward(self) -> None:
-        """Have dead gradients silenced at backward, but not where a rule that grows will ask for them."""
+    def _set_backward_masking(self) -> None:
+        """Have gradients masked at backward, but not where a rule that grows will read those of pruned weights."""
         if self.rule.grows and self.steps + 1 == self._next:
-            self._silence.not_at_backward()
+            self._enforcer.stop_at_backward()
         else:
-            self._silence.at_backward()
+            self._enforcer.start_at_backward()
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.total_steps)
 
     def _next_event(self) -> int | None:
-        """Return the first step after this one that is a multiple of ``every`` or past the rule's end."""
+        """Return the first step after this one that is a multiple of ``every`` or reaches the rule's end."""
         if self._finished:
             return None
-        end = bisect_left(range(self.total_steps), self.rule.end, key=self._progress)
-        return max(self.steps + 1, min(end, self.steps + self.every - self.steps % self.every))
+        return max(self.steps + 1, min(self._end_step(), self.steps + self.every - self.steps % self.every))
+
+    def _end_step(self) -> int:
+        """Return the first step whose progress is at least the rule's end."""
+        step = min(self.total_steps, math.ceil(self.rule.end * self.total_steps))
+        # The product may be rounded over or under a whole number, and the step must be that of `_progress`.
+        while step > 0 and self._progress(step - 1) >= self.rule.end:
+            step -= 1
+        while step < self.total_steps and self._progress(step) < self.rule.end:
+            step += 1
+        return step
 
     def _event(self, progress: float) -> None:
-        self.synapses.follow()
+        self.synapses.sync_device()
+        layers = self.synapses.layers
         masks = self.rule.update(self.synapses, progress)
-        changed = any(mask is not layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True))
-        if not changed and not self.rule.grows:
-            self.history.record(self.steps, masks)
-            self._finished = progress >= self.rule.end
-            self._silence.weights()
-            return
-        if self.rule.grows:
-            self._silence_all()  # so that newborn weights start at zero, with nothing remembered of them
-        else:
-            born = count_true([mask > layer.alive for layer, mask in zip(self.synapses.layers, masks, strict=True)])
-            revived = next((layer for layer, n in zip(self.synapses.layers, born, strict=True) if n), None)
-            if revived is not None:
-                raise ValueError(
-                    f"{type(self.rule).__name__} revived weights of {revived.name} without grows = True; set it"
-                )
-        self.synapses.keep(masks, counts=self.history.record(self.steps, masks))
         self._finished = progress >= self.rule.end
-        self._silence_all()
+        if all(mask is layer.alive for layer, mask in zip(layers, masks, strict=True)):
+            self.history.record_unchanged(self.steps)
+            self._enforcer.mask_weights()
+            return
+        marks = [mask.to(layer.alive.device) > layer.alive for layer, mask in zip(layers, masks, strict=True)]
+        grown, alive = self.synapses.count_true(marks, masks)
+        self._check_growth(grown)
+        if self.rule.grows:
+            self._zero_pruned()  # so that grown weights start at zero, with clean optimizer state
+        self.history.record(self.steps, masks, grown=grown, alive=alive)
+        self.synapses.set_masks(masks, alive)
+        self._apply_masks()
 
-    def _silence_all(self) -> None:
-        self._silence.refresh()
-        self._roots.refresh()
-        self._silence.weights()
-        self._silence.gradients()
-        clean(self.synapses.layers, self.optimizer)
+    def _check_growth(self, grown: Sequence[int]) -> None:
+        name = next((layer.name for layer, n in zip(self.synapses.layers, grown, strict=True) if n), "")
+        if name and not self.rule.grows:
+            raise ValueError(f"{type(self.rule).__name__} revived weights of {name} without grows = True; set it")
+
+    def _apply_masks(self) -> None:
+        """Put new masks in force."""
+        self._enforcer.refresh()
+        self._zero_pruned()
+
+    def _zero_pruned(self) -> None:
+        """Zero pruned weights, their gradients and what the optimizer keeps of them."""
+        self._enforcer.mask_weights()
+        self._enforcer.mask_gradients()
+        reset_pruned_state(self.optimizer, self.synapses.layers, self._enforcer)
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:

@@ -1,4 +1,4 @@
-"""The sparsity path: one gradual training passes through every sparsity, so it can say how far pruning may go."""
+"""SparsityPath: read a final sparsity off one gradual training, which passes through every sparsity."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What dies (and, for growth rules, what is born) at an event."""
+"""Base class of pruning rules: a rule returns the new masks at each event."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -6,20 +6,42 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from synaptic_pruning.core.synapses import Synapses
+from synaptic_pruning.core import Synapses
 
 
 class Rule(ABC):
-    """What `SynapticPruner` asks of a rule. Only ``end`` and ``update`` must be given; a rule with a memory has more.
+    """Decides at each event which weights are pruned and, for rules that grow, which grow.
 
-    One rule object with a memory serves one pruner.
+    A subclass must give ``end`` and ``update``; the other methods are for rules with a state, with a sparse start or
+    with growth. One rule object with a state serves one pruner.
 
     Attributes:
-        shardable: True for a rule that is exact on parameters sharded over several processes, for it only ranks scores.
-        grows: True for a rule whose masks may revive weights; they start at zero with clean optimizer state.
-        biases: True for a rule that removes biases too: those of the default choice of layers are then prunable.
-        end: Training progress in [0, 1] from which the rule changes nothing any more; the pruner calls ``update`` one
-            last time when it is reached.
+        shardable: True for a rule that is exact on sharded parameters, as one that only ranks scores.
+        grows: True for a rule whose masks may revive weights; those start at zero with clean optimizer state.
+        biases: True for a rule that prunes biases too: those of the default choice of layers are then prunable.
+        end: Training progress in [0, 1] from which the rule changes nothing any more; ``update`` is called one last
+            time when it is reached.
+
+    Example:
+        >>> import torch, synaptic_pruning as sp
+        >>> class LastRow(sp.Rule):
+        ...     '''Prune the last row of every layer at half of training.'''
+        ...     end = 0.5
+        ...     def update(self, synapses, progress):
+        ...         if progress < self.end:
+        ...             return [layer.alive for layer in synapses.layers]
+        ...         masks = [layer.alive.clone() for layer in synapses.layers]
+        ...         for mask in masks:
+        ...             mask[-1] = False
+        ...         return masks
+        >>> net = nn.Linear(3, 4)
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        >>> pruner = sp.SynapticPruner(net, optimizer, LastRow(), total_steps=2)
+        >>> for _ in range(2):
+        ...     net(torch.ones(1, 3)).sum().backward()
+        ...     optimizer.step()
+        >>> pruner.sparsity()
+        0.25
     """
 
     shardable: ClassVar[bool] = False
@@ -33,20 +55,26 @@ class Rule(ABC):
 
     @property
     def ramp_end(self) -> float:
-        """Training progress from which the sparsity stays as it is, though a rule that grows may still swap weights."""
+        """Training progress from which the sparsity stays as it is; a rule that grows may still swap weights then."""
         return self.end
 
     @abstractmethod
     def update(self, synapses: Synapses, progress: float) -> list[Tensor]:
-        """Return the new mask of every layer, True where a weight is alive, without changing anything of the network.
+        """Return the new mask of every layer; change neither network nor masks.
+
+        To leave a layer unchanged, return its ``layer.alive``: **the same tensor object means "unchanged"**, and its
+        contents are not looked at again. Never write into ``layer.alive``; clone it.
 
         Args:
             synapses: The prunable weights and their present masks.
             progress: Training progress in (0, 1].
+
+        Returns:
+            For each layer a bool tensor of the shape of its ``weight``, True = alive.
         """
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
-        """Get ready for a model, such as by forward hooks, and return the masks to start with.
+        """Get ready for a model, such as by forward hooks, and return the initial masks; see `update`.
 
         Args:
             model: The network as the pruner got it, wrappers included.
@@ -54,22 +82,21 @@ class Rule(ABC):
         """
         return [layer.alive for layer in synapses.layers]
 
-    def objection(self, synapses: Synapses) -> str:
-        """Return why these weights must not be started on, with what to do instead; empty where they may.
+    def refusal(self, synapses: Synapses) -> str:
+        """Return why training must not start on these weights, with what to do instead; empty where it may.
 
-        Asked before anything is removed, never on resuming. It becomes an error at the first step, unless a checkpoint
-        of the pruner is loaded before.
+        Asked when the pruner is made, before `attach`, never on resuming. The pruner raises it as a `ValueError`.
         """
         return ""
 
-    def started(self, synapses: Synapses) -> None:
-        """Change weights that survive the start; called once, after its masks are in force, never on resuming."""
+    def initialise(self, synapses: Synapses) -> None:
+        """Change the alive weights once, after the initial masks were applied; never called on resuming."""
 
     def before_event(self, synapses: Synapses) -> None:
-        """Look at the gradients just before the step that ends in an event, those of dead weights still untouched."""
+        """Read the gradients just before the step of an event, those of pruned weights included."""
 
     def observe(self, synapses: Synapses) -> None:
-        """Take notice of a real optimizer step; called after it and before ``update``."""
+        """Count a real optimizer step; called after it and before ``update``."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors."""
@@ -83,4 +110,4 @@ class Rule(ABC):
         """
 
     def detach(self) -> None:
-        """Let go of the model."""
+        """Release the model; may be called twice, or without `attach`."""

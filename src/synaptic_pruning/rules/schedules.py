@@ -1,7 +1,7 @@
-"""How sparse the network should be at each point of its training.
+"""Schedules: the wanted sparsity as a function of training progress.
 
-A schedule maps training progress (0 at the first step, 1 at the last) to the fraction of prunable weights that should
-be gone by then. It never looks at steps or epochs, so the same schedule serves a run of any length.
+Progress is 0 at the first step and 1 at the last. Sparsity is the fraction of prunable weights that are pruned. A
+schedule knows no steps and no epochs, so the same one serves a run of any length.
 """
 
 import math
@@ -43,7 +43,7 @@ class Schedule:
         if self.end < self.begin:
             raise ValueError(f"end={self.end} is before begin={self.begin}; give an end of at least {self.begin}")
         if self.final < self.initial:
-            raise ValueError(f"final={self.final} is below initial={self.initial}; removed weights do not come back")
+            raise ValueError(f"final={self.final} is below initial={self.initial}; pruned weights do not come back")
 
     def __call__(self, progress: float) -> float:
         """Return the sparsity wanted at ``progress`` (0 to 1; beyond 1 the schedule stays at its end)."""

@@ -1,18 +1,20 @@
-"""How much each weight matters: the smallest scores die first.
+"""Scores of weights, the smallest of which are pruned first: magnitude, usage, gradient, random.
 
 A score is a plain function of one `Piece`: a run of consecutive weights of one tensor. It returns one number a weight
-and must not depend on how the tensor was cut into pieces, so scores are never held for the whole network at once.
+and must not depend on how the tensor was divided into pieces. So no scores are held for the whole network at once.
 A new score is one such function and one row in `SCORES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.sharding import Shard
+from synaptic_pruning.core import PrunableParameter, Shard, Synapses
+from synaptic_pruning.core import activity as activities
+from synaptic_pruning.core.topk import LazyScores
 
 
 class Piece(NamedTuple):
@@ -23,8 +25,8 @@ class Piece(NamedTuple):
         gradient: Shape (n,), of the last optimizer step; None where the parameter has none.
         layer: Place of the tensor among the prunable ones.
         start: Flat position of the first weight in this rank's part of the tensor.
-        shard: How the tensor is cut into parts; None when all of it is here.
-        activity: Shape (n,), mean absolute input of each weight; None where the rule watches none.
+        shard: How the tensor is sharded; None when all of it is here.
+        activity: Shape (n,), mean absolute input of each weight; None where the rule observes none.
     """
 
     weight: Tensor
@@ -60,19 +62,19 @@ def usage(piece: Piece) -> Tensor:
         within an output unit.
 
     Raises:
-        ValueError: The rule watches no activity.
+        ValueError: The rule observes no activity.
 
     Example:
         >>> usage(Piece(torch.tensor([-2.0, 1.0]), None, 0, 0, activity=torch.tensor([0.5, 3.0])))
         tensor([1., 3.])
     """
     if piece.activity is None:
-        raise ValueError("score='usage' needs a rule that watches activity; give it to ToSparsity")
-    return piece.weight.abs() * piece.activity
+        raise ValueError("score='usage' needs a rule that observes activity; give it to ToSparsity")
+    return activities.usage(piece.weight, piece.activity)
 
 
 def gradient(piece: Piece) -> Tensor:
-    """Score a weight by |w · ∂L/∂w|, the first-order change of the loss if it went (Molchanov et al. 2017).
+    """Score a weight by |w · ∂L/∂w|, the first-order change of the loss if it were pruned (Molchanov et al. 2017).
 
     Raises:
         ValueError: The parameter has no gradient.
@@ -92,8 +94,8 @@ def gradient(piece: Piece) -> Tensor:
 def random(seed: int = 0) -> Score:
     """Score by a fixed random number a weight: the control that shows whether choosing matters at all.
 
-    The number depends on the seed and the weight's place alone (a SplitMix64 hash), so every event, every rank and a
-    resumed run agree. Uniform in [0, 1) with 24 bits.
+    The number depends on the seed and the weight's position alone (a SplitMix64 hash). So every event, every rank and
+    a resumed run agree. Uniform in [0, 1) with 24 bits.
 
     Example:
         >>> score = random(seed=1)
@@ -138,3 +140,36 @@ def find_score(score: str | Score) -> Score:
     if score not in SCORES:
         raise ValueError(f"score={score!r} is unknown; take one of {', '.join(SCORES)} or a function of a Piece")
     return SCORES[score]
+
+
+def layer_scores(synapses: Synapses, score: str | Score, activity: Sequence[Tensor | None] = ()) -> list[LazyScores]:
+    """Return the scores of all alive weights, computed when read.
+
+    Args:
+        synapses: The prunable weights.
+        score: A name of `SCORES` or a function of a `Piece`.
+        activity: For each layer what `ActivityMonitor.end_window` gave, for scores that ask for it; None counts as 0.
+    """
+    function = find_score(score)
+    inputs: list[Tensor | None] = [None] * len(synapses.layers)
+    if activity:
+        inputs = [
+            layer.parameter.new_zeros((1,) * layer.parameter.dim()) if mean is None else mean
+            for layer, mean in zip(synapses.layers, activity, strict=True)
+        ]
+    return [_lazy_scores(layer, place, function, inputs[place]) for place, layer in enumerate(synapses.layers)]
+
+
+def _lazy_scores(layer: PrunableParameter, place: int, score: Score, activity: Tensor | None) -> LazyScores:
+    weight = layer.weight.detach().reshape(-1)
+    gradient = None if layer.gradient is None else layer.gradient.reshape(-1)
+    inputs = None if activity is None else activities.expand_activity(activity, layer.weight).reshape(-1)
+
+    def read(start: int, stop: int) -> Tensor:
+        some_gradient = None if gradient is None else gradient[start:stop]
+        some_inputs = None if inputs is None else inputs[start:stop]
+        return score(Piece(weight[start:stop], some_gradient, place, start, layer.shard, some_inputs))
+
+    alive = None if layer.count == layer.size else layer.alive.reshape(-1)
+    dtype = read(0, 0).dtype
+    return LazyScores(layer.name, weight.numel(), read, dtype, weight.device, alive, layer.shard)

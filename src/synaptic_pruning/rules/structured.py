@@ -1,4 +1,4 @@
-"""Whole units: a hidden unit, a channel or an attention head dies with all its weights, so that layers narrow."""
+"""Structured pruning: whole hidden units, channels and attention heads, so that layers get narrower."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,8 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.core.prunable import unwrap
-from synaptic_pruning.core.synapses import Synapses
+from synaptic_pruning.core import Synapses, unwrap
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
 
@@ -16,20 +15,20 @@ _ATTENTION_OUTPUT = nn.modules.linear.NonDynamicallyQuantizableLinear  # its row
 
 
 @dataclass
-class Share:
+class UnitPart:
     """Where in one parameter the units of a bank are.
 
     Attributes:
         parameter: Its name in the module.
         axis: The axis the units lie along.
         places: Positions along that axis, (units, positions a unit).
-        judged: Whether these are weights into the unit, of which the score is made, and not its bias or weights out.
+        scored: Whether these are weights into the unit, of which the score is made, and not its bias or weights out.
     """
 
     parameter: str
     axis: int
     places: Tensor
-    judged: bool
+    scored: bool
 
 
 @dataclass
@@ -37,18 +36,18 @@ class _Bank:
     """Units that compete with each other, and the masks (by place in the synapses) they lie in."""
 
     name: str
-    shares: list[tuple[int, Share]]
+    parts: list[tuple[int, UnitPart]]
 
     def norms(self, synapses: Synapses) -> Tensor:
         """Euclidean norm of the alive weights into each unit, NaN for a unit that has none."""
         squares, alive = torch.zeros(()), torch.zeros(())
-        for place, share in self.shares:
-            if share.judged:
+        for place, part in self.parts:
+            if part.scored:
                 layer = synapses.layers[place]
                 weight = layer.weight.detach()
                 weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-                squares = squares + _sums(weight.square().where(layer.alive, 0), share)
-                alive = alive + _sums(layer.alive.float(), share)
+                squares = squares + _sums(weight.square().where(layer.alive, 0), part)
+                alive = alive + _sums(layer.alive.float(), part)
         if squares.isnan().any():
             raise ValueError(f"a weight of {self.name} is NaN; lower the learning rate or clip gradients")
         return squares.sqrt().where(alive > 0, torch.nan)
@@ -56,22 +55,22 @@ class _Bank:
 
 @dataclass
 class Units(Rule):
-    """Remove whole units for good, of every layer the same part, weakest first: ``round(schedule(progress) · units)``.
+    """Prune whole units for good, of every layer the same part, weakest first: ``round(schedule(progress) · units)``.
 
     A unit is an output of a Linear or Bilinear, a channel of a convolution, a hidden unit of an RNN, LSTM or GRU (all
-    its gates, in each layer and direction), or an attention head. It is judged by the norm of the weights into it. It
-    dies with those, its biases, and the weights out of it that its own module holds: recurrent columns, those of the
+    its gates, in each layer and direction), or an attention head. Its score is the norm of the weights into it.
+    Pruned with it are those, its biases, and the weights out of it in its own module: recurrent columns, those of the
     layer above in a deep recurrent layer, of its projection, of an attention's output projection. So it is exactly 0
     from then on (a recurrent one from a zero state), and `export.shrink` can take it out. Every layer keeps a unit.
 
     Biases count as prunable under this rule. **Leave the output layer out**, as in ``exclude=["head.*"]``, or outputs
-    die too. Left alone are layers of which a weight into a unit is excluded, frozen or cut into groups and transposed.
+    are pruned too. Left alone are layers with an excluded or frozen weight into a unit, and grouped transposed ones.
 
     Args:
-        schedule: Wanted part of each layer's units that are gone, such as ``cubic(0.5, begin=0.05, end=0.5)``.
+        schedule: Wanted part of each layer's units that are pruned, such as ``cubic(0.5, begin=0.05, end=0.5)``.
 
     Raises:
-        ValueError: A weight is NaN, or no layer has units to remove.
+        ValueError: A weight is NaN, or no layer has units to prune.
 
     Source: magnitude of whole filters, Li et al. (2017), arXiv 1608.08710; with a ramp and recurrent units.
 
@@ -98,14 +97,14 @@ class Units(Rule):
         places = {id(layer.parameter): place for place, layer in enumerate(synapses.layers)}
         self._banks = []
         for module in unwrap(model).modules():
-            for shares in banks(module):
-                found = [(places.get(id(module.get_parameter(s.parameter))), s) for s in shares]
-                if all(place is not None for place, share in found if share.judged):
+            for parts in banks(module):
+                found = [(places.get(id(module.get_parameter(s.parameter))), s) for s in parts]
+                if all(place is not None for place, part in found if part.scored):
                     name = synapses.layers[next(place for place, _ in found if place is not None)].name
                     self._banks.append(_Bank(name, [(place, s) for place, s in found if place is not None]))
         if not self._banks:
             raise ValueError(
-                "the model has no units to remove: every Linear, Conv, RNN and attention layer is excluded or frozen"
+                "the model has no units to prune: every Linear, Conv, RNN and attention layer is excluded or frozen"
             )
         return super().attach(model, synapses)
 
@@ -116,24 +115,24 @@ class Units(Rule):
         for bank in self._banks:
             norms = bank.norms(synapses)
             count = norms.numel()
-            gone = int(norms.isnan().sum())
-            wanted = min(round(target * count), count - 1) - gone
-            dying = norms.nan_to_num(nan=torch.inf).argsort(stable=True)[: max(0, wanted)]
-            for place, share in bank.shares:
-                masks[place].index_fill_(share.axis, share.places.to(dying.device)[dying].flatten(), False)
+            pruned = int(norms.isnan().sum())
+            wanted = min(round(target * count), count - 1) - pruned
+            weakest = norms.nan_to_num(nan=torch.inf).argsort(stable=True)[: max(0, wanted)]
+            for place, part in bank.parts:
+                masks[place].index_fill_(part.axis, part.places.to(weakest.device)[weakest].flatten(), False)
         return masks
 
 
-def banks(module: nn.Module) -> Iterator[list[Share]]:
-    """The units of one module, as far as it knows them itself: a list of shares for each bank.
+def banks(module: nn.Module) -> Iterator[list[UnitPart]]:
+    """The units of one module, as far as it knows them itself: a list of parts for each bank.
 
-    >>> [(share.parameter, share.axis, share.judged) for share in next(banks(nn.Linear(2, 3)))]
+    >>> [(part.parameter, part.axis, part.scored) for part in next(banks(nn.Linear(2, 3)))]
     [('weight', 0, True), ('bias', 0, False)]
     """
     if isinstance(module, nn.RNNBase):
         yield from _recurrent(module)
     elif isinstance(module, nn.RNNCellBase):
-        yield [*_inputs(module, ""), Share("weight_hh", 1, _rows(module.hidden_size), False)]
+        yield [*_inputs(module, ""), UnitPart("weight_hh", 1, _rows(module.hidden_size), False)]
     elif isinstance(module, nn.MultiheadAttention):
         yield _attention(module)
     elif isinstance(module, nn.modules.conv._ConvTransposeNd):
@@ -145,48 +144,48 @@ def banks(module: nn.Module) -> Iterator[list[Share]]:
         yield _outputs(module, 0)
 
 
-def _outputs(module: nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd, axis: int) -> list[Share]:
+def _outputs(module: nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd, axis: int) -> list[UnitPart]:
     rows = _rows(module.weight.shape[axis])
-    bias = [] if module.bias is None else [Share("bias", 0, rows, False)]
-    return [Share("weight", axis, rows, True), *bias]
+    bias = [] if module.bias is None else [UnitPart("bias", 0, rows, False)]
+    return [UnitPart("weight", axis, rows, True), *bias]
 
 
-def _inputs(module: nn.RNNBase | nn.RNNCellBase, suffix: str) -> list[Share]:
+def _inputs(module: nn.RNNBase | nn.RNNCellBase, suffix: str) -> list[UnitPart]:
     """What goes into the gates of a recurrent layer."""
     rows = _rows(module.hidden_size, len(module.get_parameter(f"weight_ih{suffix}")) // module.hidden_size)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     here = [name for name in names if getattr(module, name + suffix, None) is not None]
-    return [Share(name + suffix, 0, rows, name.startswith("weight")) for name in here]
+    return [UnitPart(name + suffix, 0, rows, name.startswith("weight")) for name in here]
 
 
-def _recurrent(module: nn.RNNBase) -> Iterator[list[Share]]:
+def _recurrent(module: nn.RNNBase) -> Iterator[list[UnitPart]]:
     hidden, directions = module.hidden_size, 2 if module.bidirectional else 1
     for index in range(module.num_layers):
         for direction, reverse in enumerate(("", "_reverse")[:directions]):
             suffix = f"_l{index}{reverse}"
-            shares = _inputs(module, suffix)
+            parts = _inputs(module, suffix)
             if module.proj_size:
-                shares.append(Share(f"weight_hr{suffix}", 1, _rows(hidden), False))
+                parts.append(UnitPart(f"weight_hr{suffix}", 1, _rows(hidden), False))
             else:
-                shares.append(Share(f"weight_hh{suffix}", 1, _rows(hidden), False))
+                parts.append(UnitPart(f"weight_hh{suffix}", 1, _rows(hidden), False))
                 if index + 1 < module.num_layers:
                     for other in ("", "_reverse")[:directions]:
                         columns = _rows(hidden) + direction * hidden
-                        shares.append(Share(f"weight_ih_l{index + 1}{other}", 1, columns, False))
-            yield shares
+                        parts.append(UnitPart(f"weight_ih_l{index + 1}{other}", 1, columns, False))
+            yield parts
 
 
-def _attention(module: nn.MultiheadAttention) -> list[Share]:
+def _attention(module: nn.MultiheadAttention) -> list[UnitPart]:
     width = module.embed_dim
     head = torch.arange(width).view(module.num_heads, -1)
     three = torch.cat([head, head + width, head + 2 * width], 1)
     if module.in_proj_weight is not None:
-        shares = [Share("in_proj_weight", 0, three, True)]
+        parts = [UnitPart("in_proj_weight", 0, three, True)]
     else:
-        shares = [Share(f"{part}_proj_weight", 0, head, True) for part in "qkv"]
+        parts = [UnitPart(f"{part}_proj_weight", 0, head, True) for part in "qkv"]
     if module.in_proj_bias is not None:
-        shares.append(Share("in_proj_bias", 0, three, False))
-    return [*shares, Share("out_proj.weight", 1, head, False)]
+        parts.append(UnitPart("in_proj_bias", 0, three, False))
+    return [*parts, UnitPart("out_proj.weight", 1, head, False)]
 
 
 def _rows(units: int, gates: int = 1) -> Tensor:
@@ -194,7 +193,7 @@ def _rows(units: int, gates: int = 1) -> Tensor:
     return torch.arange(gates * units).view(gates, units).T
 
 
-def _sums(values: Tensor, share: Share) -> Tensor:
+def _sums(values: Tensor, part: UnitPart) -> Tensor:
     """Sum over everything that belongs to each unit."""
-    flat = values.movedim(share.axis, 0).flatten(1).sum(1) if values.dim() > 1 else values
-    return flat[share.places.to(values.device)].sum(1)
+    flat = values.movedim(part.axis, 0).flatten(1).sum(1) if values.dim() > 1 else values
+    return flat[part.places.to(values.device)].sum(1)

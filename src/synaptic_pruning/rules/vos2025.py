@@ -1,25 +1,24 @@
-"""Magnitude pruning exactly as Vos et al. (2025) released it, to compare with, not to recommend."""
+"""The published method: magnitude pruning exactly as Vos et al. (2025) released it, for comparison only."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from synaptic_pruning.core.synapses import Synapses
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import kth_smallest
+from synaptic_pruning.core import Synapses
+from synaptic_pruning.core.topk import LazyScores, kth_smallest
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule, cubic_ease_in
-from synaptic_pruning.rules.to_sparsity import layer_scores, survivors
+from synaptic_pruning.rules.scores import layer_scores
 
 
 @dataclass(frozen=True)
 class Vos2025(Rule):
-    """The rule `vos2025` makes; see there.
+    """The rule that `vos2025` makes, with the published method in its docstring.
 
     Attributes:
         schedule: Its ease-in cubic.
-        epochs: Number of epochs into which training is cut; the target stands still within one.
+        epochs: Epochs of training; the target is constant within one.
     """
 
     shardable: ClassVar[bool] = True
@@ -41,16 +40,16 @@ class Vos2025(Rule):
             return [layer.alive for layer in synapses.layers]
         scores = layer_scores(synapses, "magnitude")
         threshold = kth_smallest(scores, more)
-        return survivors(synapses, [_below(score, threshold) for score in scores])
+        return synapses.masks_without([_below(score, threshold) for score in scores])
 
 
 def vos2025(*, initial: float = 0.3, final: float = 0.7, warmup: float = 2 / 20, epochs: int = 20) -> Vos2025:
     """Return the published method: global magnitude, ease-in cubic, epoch targets, a strict threshold.
 
     In epoch t of T, after the warm-up, ``s(t) = initial + (final − initial) · ((t − t_w) / (T − t_w))³``; the threshold
-    is the n-th smallest active magnitude, n = ⌊s·N⌋ − (already gone), and weights strictly below it go. So an event
-    removes one weight less than its target says (more where magnitudes tie), the last epoch stops short of ``final``,
-    and a layer may be emptied. All of this is how the released code works; `ToSparsity` does none of it.
+    is the n-th smallest active magnitude, n = ⌊s·N⌋ − (already pruned), and weights strictly below it are pruned.
+    So an event prunes one weight less than its target says (more where magnitudes tie), the last epoch stops short of
+    ``final``, and a layer may be emptied. All of this is how the released code works; `ToSparsity` does none of it.
 
     Args:
         initial: Sparsity when the warm-up ends, in [0, 1).
@@ -73,7 +72,7 @@ def vos2025(*, initial: float = 0.3, final: float = 0.7, warmup: float = 2 / 20,
     return Vos2025(cubic_ease_in(final, begin=warmup, end=1.0, initial=initial), epochs)
 
 
-def _below(scores: Scores, threshold: float) -> Tensor:
+def _below(scores: LazyScores, threshold: float) -> Tensor:
     """Mark the alive entries strictly below the threshold."""
     marked = scores.read(0, scores.size) < threshold
     return marked if scores.alive is None else marked & scores.alive

@@ -1,8 +1,8 @@
-"""What the weights of a layer see: the absolute inputs of every connection, added up over one call of its module.
+"""Observers: one function a kind of module that sums the absolute inputs of each weight over one call.
 
-One function a kind of module. Each takes what a forward hook gets and returns a `Seen` for every weight of the module.
-Inputs that no hook can see (states inside a deep recurrent network, attention before its output projection) are
-computed again, without gradient and without dropout.
+An observer takes what a forward hook gets and returns an `InputStats` for every weight of the module. Inputs that no
+hook gets are computed again, without gradient and without dropout: states inside a deep recurrent network, attention
+before its output projection.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ _RUN: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 }
 
 
-class Seen(NamedTuple):
+class InputStats(NamedTuple):
     """Absolute inputs of one parameter in one call.
 
     Attributes:
         name: The parameter's name in its module.
-        total: Their sum over the samples, in float32 at least. Shape (blocks, ...): the parameter's rows fall into that
-            many equal runs, each with inputs of its own.
-        samples: How many they are: vectors or, of convolutions, images, an image counting with its mean.
+        total: Their sum over the samples, in float32 at least. Shape (blocks, ...): the parameter's rows are that many
+            equal blocks, each with inputs of its own.
+        samples: Vectors; of convolutions, images, each counting with its mean.
     """
 
     name: str
@@ -36,35 +36,35 @@ class Seen(NamedTuple):
     samples: int
 
 
-See = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[Seen]]
+Observer = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[InputStats]]
 
 
-def find_see(module: nn.Module) -> See | None:
-    """Return the function for that kind of module; None where its inputs cannot be seen."""
-    see = next((see for kind, see in _KINDS if isinstance(module, kind)), None)
-    # torch.compile must not trace into what computes a layer anew. Said here, since saying it imports the compiler.
-    return torch.compiler.disable(see) if see in (_recurrent, _attention) else see  # type: ignore[no-untyped-call]
+def find_observer(module: nn.Module) -> Observer | None:
+    """Return the function for that kind of module; None where its inputs cannot be stats."""
+    observer = next((observer for kind, observer in _KINDS if isinstance(module, kind)), None)
+    # torch.compile must not trace into what computes a layer anew. Done here, since it imports the compiler.
+    return torch.compiler.disable(observer) if observer in (_recurrent, _attention) else observer  # type: ignore[no-untyped-call]
 
 
-def shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
-    """Return the shape of `Seen.total` for a parameter."""
+def stats_shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
+    """Return the shape of `InputStats.total` for a parameter."""
     if isinstance(module, _ConvTransposeNd):
         return (weight.shape[0], *[1] * (weight.dim() - 1))
     blocks = module.groups if isinstance(module, _ConvNd) else 3 if name == "in_proj_weight" else 1
     return (blocks, *weight.shape[1:])
 
 
-def _linear(module: nn.Linear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    return [_seen("weight", _input(args, kwargs, 0, "input"))]
+def _linear(module: nn.Linear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
+    return [_stats("weight", _input(args, kwargs, 0, "input"))]
 
 
-def _bilinear(module: nn.Bilinear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+def _bilinear(module: nn.Bilinear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
     first, second = (_input(args, kwargs, i, f"input{i + 1}").abs().flatten(0, -2) for i in range(2))
-    return [Seen("weight", (first.T @ second)[None], len(first))]
+    return [InputStats("weight", (first.T @ second)[None], len(first))]
 
 
-def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
-    """Each tap of a kernel sees the inputs at its own offset; the sum of the images makes that cheap and exact."""
+def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
+    """Average the inputs at the offset of each tap of the kernel, over the sum of all images."""
     x = _input(args, kwargs, 0, "input")
     images, count = _sum_images(module, x)
     padding = module._reversed_padding_repeated_twice
@@ -76,23 +76,23 @@ def _convolution(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, An
         reach = (module.kernel_size[dim] - 1) * module.dilation[dim] + 1
         images = images.unfold(1 + dim, reach, module.stride[dim])[..., :: module.dilation[dim]]
     taps = images.mean(tuple(range(1, 1 + dims)))
-    return [Seen("weight", taps.view(module.groups, -1, *module.kernel_size), count)]
+    return [InputStats("weight", taps.view(module.groups, -1, *module.kernel_size), count)]
 
 
-def _transposed(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+def _transposed(module: _ConvNd, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
     images, count = _sum_images(module, _input(args, kwargs, 0, "input"))
-    return [Seen("weight", images.flatten(1).mean(1).view(-1, *[1] * images.dim()), count)]
+    return [InputStats("weight", images.flatten(1).mean(1).view(-1, *[1] * images.dim()), count)]
 
 
-def _cell(module: nn.RNNCellBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+def _cell(module: nn.RNNCellBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
     x, state = _input(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
     hidden = state[0] if isinstance(state, tuple) else state
     hidden = x.new_zeros(*x.shape[:-1], module.hidden_size) if hidden is None else hidden.detach()
-    return [_seen("weight_ih", x), _seen("weight_hh", hidden)]
+    return [_stats("weight_ih", x), _stats("weight_hh", hidden)]
 
 
 @torch.no_grad()
-def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
     """Walk through the layers. A layer's recurrent inputs are h_0 and all its outputs but the last, h_n."""
     x, state = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "hx")
     sizes = x.batch_sizes if isinstance(x, PackedSequence) else None
@@ -108,7 +108,7 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
         data, last = data.unsqueeze(0 if module.batch_first else 1), last.unsqueeze(1)
         initial, cells = (None if s is None else s.unsqueeze(1) for s in (initial, cells))
     ways = 2 if module.bidirectional else 1
-    seen = []
+    stats = []
     for layer in range(module.num_layers):
         here = slice(layer * ways, (layer + 1) * ways)
         start = None if initial is None else initial[here]
@@ -121,13 +121,13 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
             out = out.data if isinstance(out, PackedSequence) else out
         for way, h in enumerate(out.chunk(ways, -1)):
             suffix = f"_l{layer}{'_reverse' if way else ''}"
-            seen.append(_seen(f"weight_ih{suffix}", data))
+            stats.append(_stats(f"weight_ih{suffix}", data))
             total = _sum(h) - _sum(final[way]) + (0 if start is None else _sum(start[way]))
-            seen.append(Seen(f"weight_hh{suffix}", total.clamp(min=0), h.numel() // h.shape[-1]))
+            stats.append(InputStats(f"weight_hh{suffix}", total.clamp(min=0), h.numel() // h.shape[-1]))
             if inner is not None:
-                seen.append(_seen(f"weight_hr{suffix}", inner.chunk(ways, -1)[way]))
+                stats.append(_stats(f"weight_hr{suffix}", inner.chunk(ways, -1)[way]))
         data = out
-    return seen
+    return stats
 
 
 def _run(
@@ -166,17 +166,17 @@ def _run(
 @torch.no_grad()
 def _attention(
     module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
-) -> list[Seen]:
+) -> list[InputStats]:
     """The output projection's inputs come from the same attention with the identity in its place."""
     names = ("query", "key", "value")
     inputs = [_argument(args, kwargs, i, name) for i, name in enumerate(names)]
     if module.in_proj_weight is None:
-        seen = [_seen(f"{name[0]}_proj_weight", x) for name, x in zip(names, inputs, strict=True)]
+        stats = [_stats(f"{name[0]}_proj_weight", x) for name, x in zip(names, inputs, strict=True)]
     else:
-        each = {id(x): _seen("", x) for x in inputs}
+        each = {id(x): _stats("", x) for x in inputs}
         samples = each[id(inputs[0])].samples  # keys may be more or fewer than queries
         blocks = [each[id(x)].total * (samples / each[id(x)].samples) for x in inputs]
-        seen = [Seen("in_proj_weight", torch.cat(blocks), samples)]
+        stats = [InputStats("in_proj_weight", torch.cat(blocks), samples)]
     out = module.out_proj
     plain = {"out_proj.weight": torch.eye(*out.weight.shape, dtype=out.weight.dtype, device=out.weight.device)}
     if out.bias is not None:
@@ -186,7 +186,7 @@ def _attention(
         heads = torch.func.functional_call(module, plain, args, dict(kwargs))[0]
     finally:
         module.dropout = rate
-    return [*seen, _seen("out_proj.weight", heads)]
+    return [*stats, _stats("out_proj.weight", heads)]
 
 
 def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int, name: str) -> Any:
@@ -205,8 +205,8 @@ def _sum(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1]).abs().sum(0, keepdim=True, dtype=wide)
 
 
-def _seen(name: str, x: Tensor) -> Seen:
-    return Seen(name, _sum(x), x.numel() // x.shape[-1])
+def _stats(name: str, x: Tensor) -> InputStats:
+    return InputStats(name, _sum(x), x.numel() // x.shape[-1])
 
 
 def _sum_images(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
@@ -216,7 +216,7 @@ def _sum_images(module: _ConvNd, x: Tensor) -> tuple[Tensor, int]:
     return x.abs().sum(0, dtype=torch.promote_types(x.dtype, torch.float32)), len(x)
 
 
-_KINDS: list[tuple[type[nn.Module], See]] = [
+_KINDS: list[tuple[type[nn.Module], Observer]] = [
     (nn.Linear, _linear),
     (nn.Bilinear, _bilinear),
     (_ConvTransposeNd, _transposed),

@@ -1,4 +1,4 @@
-"""Floats as integers that sort the same way."""
+"""Map floats to integers of the same order, for radix select."""
 
 import torch
 from torch import Tensor
@@ -21,15 +21,15 @@ def refuse_nan(values: Tensor, alive: Tensor | None) -> None:
             raise FoundNaN
 
 
-def as_integers(values: Tensor, alive: Tensor | None = None) -> Tensor:
-    """Turn float32 or float64 numbers, in place, into integers that sort alike.
+def to_ordered_int(values: Tensor, alive: Tensor | None = None) -> Tensor:
+    """Turn float32 or float64 numbers, in place, into integers of the same order.
 
     Args:
         values: Shape (n,), n > 0, without NaN.
         alive: Where it is False the integer becomes the highest there is, above that of every number.
 
     Example:
-        >>> as_integers(torch.tensor([-0.0, 0.0, 1.0]), torch.tensor([True, True, False])).tolist()
+        >>> to_ordered_int(torch.tensor([-0.0, 0.0, 1.0]), torch.tensor([True, True, False])).tolist()
         [0, 0, 2147483647]
     """
     values.add_(0.0)  # makes one zero of the two
@@ -40,14 +40,14 @@ def as_integers(values: Tensor, alive: Tensor | None = None) -> Tensor:
         # Negative floats sort backwards as integers: flip all their bits but the sign.
         keys ^= (keys >> sign) & highest
     if alive is not None:
-        # The highest integer where dead, the lowest where not: to branch on random masks is ten times slower.
+        # By arithmetic, not by branching on the mask: the highest integer where False, the lowest where True.
         least = alive.to(integer).sub_(1).bitwise_xor_(~highest)
         torch.maximum(keys, least, out=keys)
     return keys
 
 
-def as_float(key: int, dtype: torch.dtype) -> float:
-    """Return the number of that dtype whose integer it is."""
+def to_float(key: int, dtype: torch.dtype) -> float:
+    """Return the number of that dtype whose ordered integer this is."""
     integer, sign = (torch.int32, 31) if dtype is torch.float32 else (torch.int64, 63)
     pattern = key if key >= 0 else key ^ ((1 << sign) - 1)
     return torch.tensor(pattern, dtype=integer).view(dtype).item()

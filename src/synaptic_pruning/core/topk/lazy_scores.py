@@ -1,4 +1,4 @@
-"""What is ranked: the scores of a tensor's entries, read piece by piece."""
+"""Scores of one tensor, computed chunk by chunk when read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from synaptic_pruning.core.sharding import Shard, local
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of one tensor's entries, computed piece by piece when they are read.
+class LazyScores:
+    """LazyScores of one tensor's entries, computed chunk by chunk when they are read.
 
     Args:
-        name: Said in errors.
-        size: How many entries there are (on this rank).
+        name: What error messages call it.
+        size: Entries (on this rank).
         read: ``read(start, stop)`` gives the scores of the flat positions start to stop-1, shape (stop - start,).
         dtype: Floating dtype of what ``read`` returns.
         device: Where ``read`` returns it.
@@ -23,7 +23,7 @@ class Scores:
         shard: Where these entries lie in a tensor that several ranks share; None when all of it is here.
 
     Example:
-        >>> scores = Scores.of(torch.tensor([[3.0, 1.0], [2.0, 5.0]]), "layer")
+        >>> scores = LazyScores.of(torch.tensor([[3.0, 1.0], [2.0, 5.0]]), "layer")
         >>> scores.read(1, 3)
         tensor([1., 2.])
     """
@@ -39,7 +39,7 @@ class Scores:
     @classmethod
     def of(
         cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None, shard: Shard | None = None
-    ) -> "Scores":
+    ) -> "LazyScores":
         """Take the entries of a tensor, of any shape, as the scores themselves; of a DTensor, this rank's part.
 
         Args:

@@ -1,7 +1,7 @@
-"""A radix select over many tensors: the key at a rank, digit by digit, from counts alone.
+"""Radix select: find the k-th smallest key over many tensors, digit by digit, from histograms.
 
-Each pass counts one digit in chunks, so memory stays at a few megabytes whatever the size of the network, and ranks
-that hold shards of the same tensors only ever add up their counts.
+Floats are read as integers of the same order. Each pass counts one digit in chunks, so memory stays at a few
+megabytes whatever the size of the network. Ranks that hold shards of the same tensors add up their histograms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.core.sharding import total
-from synaptic_pruning.core.topk.float_keys import FoundNaN, as_integers, refuse_nan
-from synaptic_pruning.core.topk.lazy_scores import Scores
+from synaptic_pruning.core.topk.float_keys import FoundNaN, refuse_nan, to_ordered_int
+from synaptic_pruning.core.topk.lazy_scores import LazyScores
 
-_CHUNK = 1 << 18  # small enough for the second-level cache, large enough to hide Python's overhead
+_CHUNK = 1 << 18  # small enough for the second-level cache, large enough against the cost of a call
 _CHUNK_ACCELERATOR = 1 << 24
 _DIGIT = 11
 _POISON = -(1 << 40)  # a count that stays negative whatever the other ranks add
 
 
-class Keys:
-    """One tensor's scores as integers that sort the same way, piece by piece; few of them are kept between passes."""
+class OrderedKeys:
+    """One tensor's scores as integers of the same order, chunk by chunk; few of them are kept between passes."""
 
-    def __init__(self, scores: Scores, wide: torch.dtype, keep: bool) -> None:
+    def __init__(self, scores: LazyScores, wide: torch.dtype, keep: bool) -> None:
         self.scores, self.wide = scores, wide
         self.size, self.device = scores.size, scores.device
         self.bits = torch.finfo(wide).bits
@@ -32,21 +32,21 @@ class Keys:
         self._checked = 0  # up to there no entry is NaN
 
     @cached_property
-    def dead(self) -> int:
-        """How many entries take no part."""
+    def excluded(self) -> int:
+        """Entries that take no part."""
         return 0 if self.scores.alive is None else self.size - int(self.scores.alive.count_nonzero())
 
-    def pieces(self) -> Iterator[Tensor]:
+    def chunks(self) -> Iterator[Tensor]:
         """Yield the keys of consecutive entries."""
         if self._kept:
             yield from self._kept
             return
         step = _CHUNK if self.device.type == "cpu" else _CHUNK_ACCELERATOR
         for start in range(0, self.size, step):
-            piece = self._read(start, min(start + step, self.size))
+            chunk = self._read(start, min(start + step, self.size))
             if self._kept is not None:
-                self._kept.append(piece)
-            yield piece
+                self._kept.append(chunk)
+            yield chunk
 
     def _read(self, start: int, stop: int) -> Tensor:
         values = self.scores.read(start, stop).to(self.wide, copy=True)
@@ -54,25 +54,25 @@ class Keys:
         if start >= self._checked:
             refuse_nan(values, alive)
             self._checked = stop
-        return as_integers(values, alive)
+        return to_ordered_int(values, alive)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Where the k smallest end: all entries below ``key`` are among them, and some of those equal to it."""
+class KthKey:
+    """The k-th smallest key: all entries below ``key`` are selected, and some of those equal to it."""
 
     key: int
     below: list[int]  # of each tensor, over all ranks
     equal: list[int]  # entries equal to the key, of each tensor, over all ranks
     ties: list[int]  # how many of them to take
 
-    def taken(self) -> list[int]:
-        """Return how many entries of each tensor are among them."""
+    def selected(self) -> list[int]:
+        """Return how many entries of each tensor are selected."""
         return [below + ties for below, ties in zip(self.below, self.ties, strict=True)]
 
 
-def find(keys: Sequence[Keys], k: int) -> Cut:
-    """Return where the k smallest keys of all tensors end; every rank that holds parts of them must call it.
+def find_kth(keys: Sequence[OrderedKeys], k: int) -> KthKey:
+    """Return the k-th smallest key of all tensors; every rank that holds parts of them must call it.
 
     Raises:
         ValueError: k is not between 1 and the number of entries, or an entry is NaN.
@@ -98,29 +98,29 @@ def find(keys: Sequence[Keys], k: int) -> Cut:
         shift -= width
     before = torch.cat([equal.new_zeros(1), equal.cumsum(0)[:-1]])
     ties = (rank - before).clamp(min=0).minimum(equal)
-    return Cut(prefix, below.tolist(), equal.tolist(), ties.tolist())
+    return KthKey(prefix, below.tolist(), equal.tolist(), ties.tolist())
 
 
-def _count_digits(keys: Keys, shift: int, width: int, prefix: int) -> Tensor:
-    """Return the histogram of one digit over the entries whose higher digits are ``prefix``; the dead count nowhere."""
+def _count_digits(keys: OrderedKeys, shift: int, width: int, prefix: int) -> Tensor:
+    """Return the histogram of one digit over the entries that take part and whose higher digits are ``prefix``."""
     size = 1 << width
     first = shift == keys.bits
     counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
     try:
-        for piece in keys.pieces():
+        for chunk in keys.chunks():
             if first:
-                digits = (piece >> (shift - width)) + (size >> 1)
+                digits = (chunk >> (shift - width)) + (size >> 1)
             else:
-                digits = (piece[(piece >> shift) == prefix] >> (shift - width)) & (size - 1)
+                digits = (chunk[(chunk >> shift) == prefix] >> (shift - width)) & (size - 1)
             counts += torch.bincount(digits, minlength=size)
     except FoundNaN:
         return torch.full((size,), _POISON)
     if first:
-        counts[-1] -= keys.dead  # later on they can only lie above whatever is looked for
+        counts[-1] -= keys.excluded  # in later digits they lie above every prefix
     return counts.cpu()
 
 
-def _stop_at_nan(histogram: Tensor, keys: Sequence[Keys]) -> None:
+def _stop_at_nan(histogram: Tensor, keys: Sequence[OrderedKeys]) -> None:
     """Stop on every rank, so that none waits for the one that found it."""
     for key, first in zip(keys, histogram[:, 0].tolist(), strict=True):
         if first < 0:
@@ -130,16 +130,16 @@ def _stop_at_nan(histogram: Tensor, keys: Sequence[Keys]) -> None:
             )
 
 
-def mark(keys: Keys, marked: Tensor, cut: Cut, row: int) -> None:
-    """Set True in ``marked`` (flat, bool) what the cut takes of one tensor, which it counted in that row."""
-    ties, shard = cut.ties[row], keys.scores.shard
-    shared = shard is not None and 0 < ties < cut.equal[row]
-    last = _place_of_tie(keys, cut.key, ties) if shared else -1
+def mark_selected(keys: OrderedKeys, marked: Tensor, kth: KthKey, row: int) -> None:
+    """Set True in ``marked`` (flat, bool) the selected entries of one tensor, which ``kth`` counted in that row."""
+    ties, shard = kth.ties[row], keys.scores.shard
+    shared = shard is not None and 0 < ties < kth.equal[row]
+    last = _place_of_tie(keys, kth.key, ties) if shared else -1
     start = 0
-    for piece in keys.pieces():
-        hit = torch.lt(piece, cut.key, out=marked[start : start + len(piece)])
+    for chunk in keys.chunks():
+        hit = torch.lt(chunk, kth.key, out=marked[start : start + len(chunk)])
         if ties > 0:
-            equal = (piece == cut.key).nonzero().squeeze(1)
+            equal = (chunk == kth.key).nonzero().squeeze(1)
             if shared:
                 assert shard is not None
                 equal = equal[shard.positions(start + equal) <= last]
@@ -147,10 +147,10 @@ def mark(keys: Keys, marked: Tensor, cut: Cut, row: int) -> None:
                 equal = equal[:ties]
                 ties -= equal.numel()
             hit[equal] = True
-        start += len(piece)
+        start += len(chunk)
 
 
-def _place_of_tie(keys: Keys, key: int, number: int) -> int:
+def _place_of_tie(keys: OrderedKeys, key: int, number: int) -> int:
     """Find the position in the whole tensor of the number-th entry equal to the key, digit by digit over all ranks."""
     shard = keys.scores.shard
     assert shard is not None
@@ -159,11 +159,11 @@ def _place_of_tie(keys: Keys, key: int, number: int) -> int:
     while shift > 0:
         counts = torch.zeros(size, dtype=torch.int64, device=keys.device)
         start = 0
-        for piece in keys.pieces():
-            positions = shard.positions(start + (piece == key).nonzero().squeeze(1))
+        for chunk in keys.chunks():
+            positions = shard.positions(start + (chunk == key).nonzero().squeeze(1))
             here = positions[(positions >> shift) == place]
             counts += torch.bincount((here >> (shift - _DIGIT)) & (size - 1), minlength=size)
-            start += len(piece)
+            start += len(chunk)
         sums = total(counts.cpu()[None], [shard])[0].cumsum(0)
         digit = int(torch.searchsorted(sums, number))
         number -= int(sums[digit - 1]) if digit > 0 else 0

@@ -1,4 +1,4 @@
-"""How the surviving weights of a matrix lie in memory for each kernel. NumPy arrays in, NumPy arrays out."""
+"""Lay the non-zero weights of a matrix out in memory as each kernel reads them."""
 
 from typing import NamedTuple
 
@@ -13,29 +13,40 @@ Values = NDArray[np.float32]
 
 
 class Slices(NamedTuple):
-    """Rows sorted by length, LANES of them a slice; a slice is cut in blocks of BLOCK inputs.
+    """Rows sorted by length, LANES rows a slice, each slice cut in blocks of BLOCK inputs.
 
-    In one block of one slice every row is padded with zeros to the longest of them; step `k` of that block
-    holds the k-th weight of each row, lane by lane. `starts[s * blocks + b]` is the first step of block b of
-    slice s.
+    In one block of one slice every row is padded with zeros to the longest of them. Step k of that block
+    holds the k-th weight of each row, lane by lane.
+
+    Attributes:
+        starts: First step of each block of each slice, block innermost, and the number of all steps at the end.
+        values: Weights (steps · LANES).
+        columns: Position of each weight's input within its block (steps · LANES).
+        order: The row in each lane (rows).
     """
 
     starts: Index
-    values: Values  # (steps * LANES,)
-    columns: NDArray[np.uint8]  # (steps * LANES,), position within the block
-    order: Index  # (rows,), the row in each lane
+    values: Values
+    columns: NDArray[np.uint8]
+    order: Index
 
 
 class Tiles(NamedTuple):
-    """Compressed sparse rows for each block of TILE_BLOCK inputs; `starts` runs over (block, row)."""
+    """Compressed sparse rows of each block of TILE_BLOCK inputs.
+
+    Attributes:
+        starts: First weight of each row of each block, row innermost, and the number of all weights at the end.
+        values: Weights.
+        columns: Position of each weight's input within its block.
+    """
 
     starts: Index
     values: Values
-    columns: NDArray[np.uint8]  # position within the block
+    columns: NDArray[np.uint8]
 
 
 def to_slices(row_starts: Index, columns: Index, values: Values, inputs: int) -> Slices:
-    """Lay compressed sparse rows out for the lookup kernel."""
+    """Return compressed sparse rows in the layout of the lookup kernel."""
     lengths = np.diff(row_starts)
     rows, blocks = lengths.size, -(-inputs // BLOCK)
     slices = -(-rows // LANES)
@@ -43,7 +54,7 @@ def to_slices(row_starts: Index, columns: Index, values: Values, inputs: int) ->
     place = np.empty(rows, np.int64)
     place[order] = np.arange(rows)
 
-    run = np.repeat(place, lengths) * blocks + columns // BLOCK  # which (row, block) an entry belongs to
+    run = np.repeat(place, lengths) * blocks + columns // BLOCK  # the (row, block) of each weight
     within = _position_in_run(run)
     counts = np.bincount(run, minlength=slices * LANES * blocks).reshape(slices, LANES, blocks)
     starts = np.concatenate([[0], counts.max(1, initial=0).ravel().cumsum()])
@@ -58,7 +69,7 @@ def to_slices(row_starts: Index, columns: Index, values: Values, inputs: int) ->
 
 
 def to_tiles(row_starts: Index, columns: Index, values: Values, inputs: int) -> Tiles:
-    """Lay compressed sparse rows out for the tile kernels."""
+    """Return compressed sparse rows in the layout of the tile kernel."""
     rows, blocks = row_starts.size - 1, -(-inputs // TILE_BLOCK)
     run = columns // TILE_BLOCK * rows + np.repeat(np.arange(rows), np.diff(row_starts))
     by_block = np.argsort(run, kind="stable")
@@ -67,7 +78,7 @@ def to_tiles(row_starts: Index, columns: Index, values: Values, inputs: int) -> 
 
 
 def _position_in_run(run: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, 2, … within each stretch of equal numbers."""
+    """Return 0, 1, 2, … within each run of equal numbers."""
     places = np.arange(run.size)
     begins = np.concatenate([[True], run[1:] != run[:-1]]) if run.size else np.zeros(0, bool)
     return places - np.maximum.accumulate(np.where(begins, places, 0))

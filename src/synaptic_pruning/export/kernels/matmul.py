@@ -1,15 +1,13 @@
-"""Sparse matrix times dense samples on a CPU, compiled by Numba: the two inner products everything here rests
-on.
+"""Multiply a sparse matrix by dense samples on a CPU.
 
-Both compute `y = W @ x` for a sparse `W` and differ in what lies in a register:
+Two kernels compute ``y = W @ x`` for a sparse ``W``. They differ in the meaning of a register's lanes:
 
-- *lookup* (a few samples): one lane a row of `W`. The input is cut in blocks that fit a register or two, and
-  the wanted inputs are picked by a register shuffle, about eight times cheaper than gathering them from
-  memory.
-- *tile* (many samples): one lane a sample, so that each surviving weight is one multiply-add over the tile.
+- *lookup* (few samples): a lane is a row of ``W``. The input is cut in blocks that fit one register or two, and
+  a register shuffle picks the inputs. Gathering them from memory took 2.8 times as long (docs/export.md).
+- *tile* (many samples): a lane is a sample, so that each non-zero weight is one multiply-add over the tile.
 
-No index is checked here: callers own the shapes. All arrays are one-dimensional, contiguous float32;
-`layouts.py` says how weights are laid out for each.
+No index is checked; callers pass the right shapes. All arrays are one-dimensional, contiguous float32.
+`layouts.py` defines the layouts of the weights.
 """
 
 import numpy as np
@@ -29,13 +27,13 @@ from synaptic_pruning.export.kernels.simd import (
     transpose_square,
 )
 
-TILE_BLOCK = 256  # inputs a tile works on at a time: 256 inputs of 32 samples are the 32 kB of a first-level cache
+TILE_BLOCK = 256  # inputs a tile handles at a time: 256 inputs of 32 samples fill a first-level cache of 32 kB
 _HALF = BLOCK - LANES  # start of the second register of a block (0 where a block is one register)
 
 
 @kernel()
 def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
-    """`y = W @ x + bias` for the sample at `x[x_start:]`, whose length is a multiple of BLOCK."""
+    """Compute ``y = W @ x + bias`` for the sample at ``x[x_start:]``, padded to a multiple of BLOCK."""
     rows = order.size
     slices = (rows + LANES - 1) // LANES
     if slices == 0:
@@ -70,7 +68,7 @@ def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
 
 @kernel()
 def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
-    """As `lookup_one` for four samples, `x_stride` and `y_stride` apart: weights are read once for all."""
+    """Compute `lookup_one` for four samples, ``x_stride`` and ``y_stride`` apart; weights are read once."""
     rows = order.size
     slices = (rows + LANES - 1) // LANES
     if slices == 0:
@@ -118,7 +116,7 @@ def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y
 
 @kernel()
 def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
-    """Samples `first` to `last`, stored one after the other, by fours and then one by one."""
+    """Compute samples ``first`` to ``last``, stored one after the other: by fours, then one by one."""
     sample = first
     while sample + 4 <= last:
         lookup_four(
@@ -142,7 +140,7 @@ def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, 
 
 @kernel()
 def tile_16(starts, values, columns, x, x_start, y):
-    """`y += W @ x` for a tile of 16 samples: `x[x_start:]` is (inputs, 16), `y` is (rows, 16)."""
+    """Compute ``y += W @ x`` for 16 samples: ``x[x_start:]`` is (inputs, 16), ``y`` is (rows, 16)."""
     rows = y.size // 16
     group = 0
     for block in range((starts.size - 1) // max(rows, 1)):
@@ -160,7 +158,7 @@ def tile_16(starts, values, columns, x, x_start, y):
 
 @kernel()
 def tile_32(starts, values, columns, x, x_start, y):
-    """`y += W @ x` for a tile of 32 samples: `x[x_start:]` is (inputs, 32), `y` is (rows, 32)."""
+    """Compute ``y += W @ x`` for 32 samples: ``x[x_start:]`` is (inputs, 32), ``y`` is (rows, 32)."""
     rows = y.size // 32
     group = 0
     for block in range((starts.size - 1) // max(rows, 1)):
@@ -181,7 +179,7 @@ def tile_32(starts, values, columns, x, x_start, y):
 
 @kernel()
 def multiply_tile(starts, values, columns, x, x_start, y, width):
-    """`y += W @ x` for a tile of `width` samples, 16 or 32."""
+    """Compute ``y += W @ x`` for a tile of ``width`` samples, 16 or 32."""
     if width == 32:
         tile_32(starts, values, columns, x, x_start, y)
     else:
@@ -190,7 +188,7 @@ def multiply_tile(starts, values, columns, x, x_start, y, width):
 
 @kernel()
 def transpose(source, start, stride, rows, columns, target, at, step):
-    """(rows, columns) at `source[start:]`, rows `stride` apart, to (columns, rows) at `target[at:]`."""
+    """Transpose (rows, columns) at ``source[start:]`` to ``target[at:]``; rows ``stride`` and ``step`` apart."""
     whole_rows, whole_columns = rows - rows % TILE_LANES, columns - columns % TILE_LANES
     for i in range(0, whole_rows, TILE_LANES):
         for j in range(0, whole_columns, TILE_LANES):
@@ -202,14 +200,14 @@ def transpose(source, start, stride, rows, columns, target, at, step):
 
 @kernel()
 def fill_rows(tile, bias, width):
-    """Row `r` of `tile` (rows, width) becomes `bias[r]` in every lane."""
+    """Set row r of ``tile`` (rows, width) to ``bias[r]`` in every lane."""
     for row in range(bias.size):
         tile[row * width : (row + 1) * width] = bias[row]
 
 
 @kernel()
 def tile_rows(starts, values, columns, bias, x, inputs, y, first, last):
-    """Samples `first` to `last`, stored one after the other, tile after tile."""
+    """Compute ``y = W @ x + bias`` for samples ``first`` to ``last``, tile after tile."""
     outputs = bias.size
     widest = 32 if last - first > 16 else 16
     x_tile = np.zeros(inputs * widest, np.float32)

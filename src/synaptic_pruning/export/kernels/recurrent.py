@@ -1,8 +1,7 @@
-"""A whole sequence through one direction of one RNN, LSTM or GRU layer, compiled by Numba.
+"""Run a whole sequence through one direction of one RNN, LSTM or GRU layer.
 
-The gates of a layer lie one after the other, each `hidden` rows long; `hidden` is a multiple of TILE_LANES,
-so that a gate of one sample, or of a tile of samples, is a whole number of registers. Padded rows hold no
-weights and no bias and stay exactly 0.
+The gates of a layer lie one after the other, each ``hidden`` rows long. ``hidden`` is a multiple of TILE_LANES, so
+that a gate fills whole registers. Padded rows hold no weights and no bias and stay exactly 0.
 """
 
 import numpy as np
@@ -19,7 +18,7 @@ from synaptic_pruning.export.kernels.simd import (
     store,
 )
 
-LSTM, GRU, TANH, RELU = range(4)
+LSTM, GRU, TANH, RELU = range(4)  # values of `mode`
 
 # tanh(x) / x on [-9, 9] as a ratio of two quartics in x², fitted for the smallest relative error: within
 # 3.5e-7 of tanh in float32 arithmetic, and beyond 9 tanh is 1 to float32 rounding.
@@ -48,11 +47,11 @@ def _sigmoid(x):
 
 
 @kernel()
-def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start, memory, memory_start):
-    """One step: from the gates' input part `gx` and recurrent part `gh` to the new hidden state.
+def _time_step(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start, cell_state, cell_start):
+    """Compute one time step, with the formulas of torch.nn.LSTM, GRU and RNN.
 
-    `state` is read (GRU), `h` is written; `memory` is the LSTM's cell state, updated in place. The formulas
-    are those of torch.nn.LSTM, GRU and RNN.
+    ``gx`` and ``gh`` are the input's and the recurrent part of the gates. ``state`` is the hidden state before the
+    step (read by GRU alone), ``h`` the one after it. ``cell_state`` is updated in place (by LSTM alone).
     """
     one = broadcast_tile(_ONE)
     zero, minus = broadcast_tile(_ZERO), broadcast_tile(-_ONE)
@@ -63,21 +62,21 @@ def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start,
             x, r = x + size, r + size
             forget = _sigmoid(multiply_add(load_tile(gx, x), one, load_tile(gh, r)))
             x, r = x + size, r + size
-            fresh = _tanh(multiply_add(load_tile(gx, x), one, load_tile(gh, r)))
+            candidate = _tanh(multiply_add(load_tile(gx, x), one, load_tile(gh, r)))
             x, r = x + size, r + size
             out = _sigmoid(multiply_add(load_tile(gx, x), one, load_tile(gh, r)))
-            kept = multiply_add(forget, load_tile(memory, memory_start + i), zero)
-            kept = multiply_add(_sigmoid(first), fresh, kept)
-            store(memory, memory_start + i, kept)
-            store(h, h_start + i, multiply_add(out, _tanh(kept), zero))
+            updated = multiply_add(forget, load_tile(cell_state, cell_start + i), zero)
+            updated = multiply_add(_sigmoid(first), candidate, updated)
+            store(cell_state, cell_start + i, updated)
+            store(h, h_start + i, multiply_add(out, _tanh(updated), zero))
         elif mode == GRU:
             reset = _sigmoid(first)
             x, r = x + size, r + size
             update = _sigmoid(multiply_add(load_tile(gx, x), one, load_tile(gh, r)))
             x, r = x + size, r + size
-            fresh = _tanh(multiply_add(reset, load_tile(gh, r), load_tile(gx, x)))
-            change = multiply_add(fresh, minus, load_tile(state, state_start + i))
-            store(h, h_start + i, multiply_add(update, change, fresh))
+            candidate = _tanh(multiply_add(reset, load_tile(gh, r), load_tile(gx, x)))
+            change = multiply_add(candidate, minus, load_tile(state, state_start + i))
+            store(h, h_start + i, multiply_add(update, change, candidate))
         elif mode == TANH:
             store(h, h_start + i, _tanh(first))
         else:
@@ -85,7 +84,7 @@ def cell(mode, gx, gx_start, gh, gh_start, size, state, state_start, h, h_start,
 
 
 @kernel()
-def few_samples(
+def recurrent_lookup(
     mode,
     reverse,
     steps,
@@ -102,21 +101,20 @@ def few_samples(
     p_order,
     p_bias,
     h,
-    memory,
+    cell_state,
     out,
     out_width,
     offset,
 ):
-    """A sequence of a few samples, with the lookup kernel.
+    """Run a sequence of few samples with the lookup kernel.
 
-    `gx` (steps, batch, gates·hidden) is the input's part of the gates, bias included; `starts` to `bias` are
-    the recurrent weights' `Slices` and bias, `p_starts` to `p_bias` those of the projection (no rows: no
-    projection); `h` (batch, width) and `memory` (batch, hidden) hold the state and are updated; `h` goes to
-    `out` (steps, batch, out_width) from column `offset` on. Plain arrays, for Numba recognises tuples of them
-    ten times slower.
+    ``gx`` (steps, batch, gates · hidden) is the input's part of the gates, bias included. ``starts`` to ``bias``
+    are the recurrent weights as `Slices` and their bias. ``p_starts`` to ``p_bias`` are those of the projection,
+    without rows where there is none. ``h`` (batch, width) and ``cell_state`` (batch, hidden) are updated in place.
+    ``h`` of every step is copied to ``out`` (steps, batch, out_width) from column ``offset`` on.
     """
     gates = bias.size
-    hidden, width = memory.size // batch, h.size // batch
+    hidden, width = cell_state.size // batch, h.size // batch
     gh = np.empty(batch * gates, np.float32)
     projected = p_order.size > 0
     before = np.empty(batch * hidden, np.float32) if projected else h
@@ -125,7 +123,7 @@ def few_samples(
         lookup_rows(starts, values, columns, order, bias, h, width, gh, gates, 0, batch)
         for b in range(batch):
             at = b * hidden
-            cell(mode, gx, (t * batch + b) * gates, gh, b * gates, hidden, h, at, before, at, memory, at)
+            _time_step(mode, gx, (t * batch + b) * gates, gh, b * gates, hidden, h, at, before, at, cell_state, at)
         if projected:
             lookup_rows(p_starts, p_values, p_columns, p_order, p_bias, before, hidden, h, width, 0, batch)
         for b in range(batch):
@@ -134,7 +132,7 @@ def few_samples(
 
 
 @kernel()
-def tile_of_samples(
+def recurrent_tile(
     mode,
     reverse,
     steps,
@@ -153,19 +151,19 @@ def tile_of_samples(
     p_values,
     p_columns,
     h,
-    memory,
+    cell_state,
     out,
     out_width,
     offset,
 ):
-    """A sequence of `lanes` samples (16 or 32), with the tile kernel.
+    """Run a sequence of ``lanes`` samples (16 or 32) with the tile kernel.
 
-    As `few_samples` with samples innermost: `x` (steps, inputs, lanes), `h` (width, lanes), `memory` (hidden,
-    lanes), `out` (steps, out_width, lanes). The weights are `Tiles`; those of the input and their bias come
-    as `x_…`.
+    The weights are `Tiles`; ``x_starts`` to ``x_bias`` are those of the input. Otherwise as `recurrent_lookup`, but
+    samples lie innermost: ``x`` (steps, inputs, lanes), ``h`` (width, lanes), ``cell_state`` (hidden, lanes) and
+    ``out`` (steps, out_width, lanes).
     """
     gates = bias.size
-    hidden = memory.size // lanes
+    hidden = cell_state.size // lanes
     gx, gh = np.empty(gates * lanes, np.float32), np.empty(gates * lanes, np.float32)
     projected = p_starts.size > 1
     before = np.empty(hidden * lanes, np.float32) if projected else h
@@ -175,7 +173,7 @@ def tile_of_samples(
         multiply_tile(x_starts, x_values, x_columns, x, t * inputs * lanes, gx, lanes)
         fill_rows(gh, bias, lanes)
         multiply_tile(starts, values, columns, h, 0, gh, lanes)
-        cell(mode, gx, 0, gh, 0, hidden * lanes, h, 0, before, 0, memory, 0)
+        _time_step(mode, gx, 0, gh, 0, hidden * lanes, h, 0, before, 0, cell_state, 0)
         if projected:
             h[:] = _ZERO
             multiply_tile(p_starts, p_values, p_columns, before, 0, h, lanes)

@@ -1,12 +1,10 @@
-"""Vector registers for Numba: the few operations the sparse kernels need, as explicit LLVM vectors.
+"""Vector registers for Numba: the operations of the sparse kernels as explicit LLVM vectors.
 
-A `Vector` value is a register of float32 lanes that Numba code can keep in a local variable. Writing the
-registers out, instead of hoping for the auto-vectoriser, is what keeps the accumulators of a row out of
-memory.
+A `Vector` value is a register of float32 lanes that Numba code can keep in a local variable. Explicit registers
+keep the accumulators of a row out of memory; the auto-vectoriser gives no such guarantee.
 
-`LANES` and `BLOCK` say how a register file of this processor looks up a table: AVX-512 picks 16 values out of
-32 with one instruction, AVX2 picks 8 out of 8. Other processors get the same 8-lane code, lowered lane by
-lane.
+One table lookup picks ``LANES`` values out of ``BLOCK``: 16 out of 32 with AVX-512, 8 out of 8 with AVX2. Other
+processors get the code for 8 lanes, lowered lane by lane.
 """
 
 from collections.abc import Callable
@@ -34,12 +32,12 @@ LANES, BLOCK = (16, 32) if _AVX512 else (8, 8)
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator that compiles a function with Numba, without the interpreter lock, kept for the next process."""
+    """Decorate a function that Numba compiles, without the interpreter lock and cached on disk."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
             return njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # there is no folder that Numba may keep it in
+        except RuntimeError:  # Numba finds no folder to write its cache to
             return njit(nogil=True, **options)(function)
 
     return compiled
@@ -73,7 +71,7 @@ def _splat(builder: Any, value: Any, kind: Any) -> Any:
 def _load(vector: Vector) -> Any:
     @intrinsic
     def load(typing: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:
-        """The register `array[index : index + lanes]`; no alignment needed, no bounds checked."""
+        """Return the register ``array[index : index + lanes]``; no alignment needed, no bounds checked."""
 
         def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             address = _address(context, builder, signature.args[0], *args)
@@ -89,7 +87,7 @@ def _load(vector: Vector) -> Any:
 def _broadcast(vector: Vector) -> Any:
     @intrinsic
     def broadcast(typing: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-        """A register with `value` in every lane."""
+        """Return a register with ``value`` in every lane."""
 
         def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return _splat(builder, args[0], vector.llvm)
@@ -106,7 +104,7 @@ load_tile, broadcast_tile = _load(tile_vector), _broadcast(tile_vector)
 
 @intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-    """`array[index : index + lanes] = value`."""
+    """Set ``array[index : index + lanes]`` to the register ``value``."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address = _address(context, builder, signature.args[0], args[0], args[1])
@@ -119,7 +117,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callabl
 
 @intrinsic
 def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> tuple[Any, Callable[..., Any]]:
-    """`a * b + c` lane by lane, in one instruction where the processor has it."""
+    """Return ``a * b + c`` lane by lane, in one instruction where the processor has it."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         product = builder.fmul(args[0], args[1], flags=["contract"])
@@ -130,7 +128,7 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> tuple[Any, Callable[...
 
 @intrinsic
 def divide(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
-    """`a / b` lane by lane."""
+    """Return ``a / b`` lane by lane."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fdiv(args[0], args[1])
@@ -140,7 +138,7 @@ def divide(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def square_root(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
-    """The square root lane by lane."""
+    """Return the square root lane by lane."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = args[0].type
@@ -152,7 +150,7 @@ def square_root(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., Any]]:
-    """`a` limited to `[low, high]` lane by lane; NaN stays NaN."""
+    """Return ``a`` limited to [``low``, ``high``] lane by lane; NaN stays NaN."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value, low, high = args
@@ -164,7 +162,7 @@ def clamp(typing: Any, a: Any, low: Any, high: Any) -> tuple[Any, Callable[..., 
 
 @intrinsic
 def add_to_exponent(typing: Any, value: Any, shifted: Any) -> tuple[Any, Callable[..., Any]]:
-    """`value * 2**n` lane by lane, where `shifted` is n + 1.5 * 2**23 and no exponent overflows."""
+    """Return ``value * 2**n`` lane by lane; ``shifted`` is n + 1.5 · 2²³, and no exponent may overflow."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = signature.args[0].llvm
@@ -178,10 +176,9 @@ def add_to_exponent(typing: Any, value: Any, shifted: Any) -> tuple[Any, Callabl
 
 @intrinsic
 def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
-    """`table[indices[start : start + LANES]]`, the table being the BLOCK values of `table` and `rest`.
+    """Return ``table[indices[start : start + LANES]]`` from a table of BLOCK values.
 
-    With AVX-512 `rest` is the second half of the table; elsewhere the table is one register and `rest` is
-    unused.
+    With AVX-512 ``rest`` is the second half of the table. Elsewhere the table is one register, ``rest`` is unused.
     """
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -212,7 +209,7 @@ def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tupl
 def transpose_square(
     typing: Any, source: Any, start: Any, stride: Any, target: Any, at: Any, step: Any
 ) -> tuple[Any, Callable[..., Any]]:
-    """Transpose a TILE_LANES x TILE_LANES square in registers, rows `stride` apart to rows `step` apart."""
+    """Transpose TILE_LANES x TILE_LANES values in registers; rows are ``stride`` and ``step`` apart."""
 
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = tile_vector.llvm

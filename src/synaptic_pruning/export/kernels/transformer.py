@@ -1,12 +1,12 @@
-"""A whole transformer block for one sample after the other, compiled by Numba: one call in place of two dozen.
+"""Compute a whole transformer block, one sample after the other.
 
-A lane is a token. Tokens come in tiles of 32, the last of 16 or 32; a tile of `f` features is (f, lanes) and
-tiles lie one after the other, so tile `t` starts at `32 * t * f`. What goes on between the products (norms,
-softmax, GELU, shortcuts) then needs no change of layout and runs on whole registers.
+A lane is a token. Tokens come in tiles of 32, the last of 16 or 32. A tile of f features is (f, lanes), and tile t
+starts at 32 · t · f. Norms, softmax, GELU and shortcuts then need no change of layout and run on whole registers.
 """
 
 import numpy as np
 
+from synaptic_pruning.export.kernels.attention import exponential
 from synaptic_pruning.export.kernels.matmul import fill_rows, multiply_tile, transpose
 from synaptic_pruning.export.kernels.simd import (
     TILE_LANES,
@@ -19,7 +19,6 @@ from synaptic_pruning.export.kernels.simd import (
     square_root,
     store,
 )
-from synaptic_pruning.export.sparse.attention import exponential
 
 _ZERO, _HALF, _ONE, _INFINITY = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.inf)
 # erf(x / √2) / x on [-5.5, 5.5] as a ratio of two quintics in x², fitted for the smallest relative error: erf is
@@ -33,7 +32,7 @@ _Q5, _Q4, _Q3, _Q2, _Q1, _Q0 = (np.float32(q) for q in _Q)
 
 @kernel(inline="always")
 def _gelu(x):
-    """x · (1 + erf(x / √2)) / 2, absolute error at most 2.5e-7 · max(1, |x|)."""
+    """Return x · (1 + erf(x / √2)) / 2, absolute error at most 2.5e-7 · max(1, |x|)."""
     z = clamp(x, broadcast_tile(-_LIMIT), broadcast_tile(_LIMIT))
     s = multiply_add(z, z, broadcast_tile(_ZERO))
     p = multiply_add(broadcast_tile(_P5), s, broadcast_tile(_P4))
@@ -49,15 +48,15 @@ def _gelu(x):
 
 @kernel()
 def activate(gelu, tile):
-    """GELU, or ReLU where `gelu` is false, in place."""
+    """Apply GELU, or ReLU where ``gelu`` is false, in place."""
     for at in range(0, tile.size, TILE_LANES):
         x = load_tile(tile, at)
         store(tile, at, _gelu(x) if gelu else clamp(x, broadcast_tile(_ZERO), broadcast_tile(_INFINITY)))
 
 
 @kernel()
-def normalise(x, scale, shift, epsilon, y, lanes):
-    """Layer norm of a tile over its features, as torch.nn.LayerNorm; `y` may be `x`."""
+def layer_norm(x, scale, shift, epsilon, y, lanes):
+    """Write the layer norm of tile ``x`` over its features to ``y``, which may be ``x``."""
     features = scale.size
     zero, share = broadcast_tile(_ZERO), broadcast_tile(np.float32(1 / features))
     for lane in range(0, lanes, TILE_LANES):
@@ -77,23 +76,23 @@ def normalise(x, scale, shift, epsilon, y, lanes):
             first = multiply_add(load_tile(x, (features - 1) * lanes + lane), broadcast_tile(_ONE), mean)
             even = multiply_add(first, first, even)
         variance = multiply_add(multiply_add(even, broadcast_tile(_ONE), odd), share, broadcast_tile(epsilon))
-        steepness = divide(broadcast_tile(_ONE), square_root(variance))
-        offset = multiply_add(mean, steepness, zero)
+        inverse_deviation = divide(broadcast_tile(_ONE), square_root(variance))
+        offset = multiply_add(mean, inverse_deviation, zero)
         for i in range(features):
-            value = multiply_add(load_tile(x, i * lanes + lane), steepness, offset)
+            value = multiply_add(load_tile(x, i * lanes + lane), inverse_deviation, offset)
             store(y, i * lanes + lane, multiply_add(value, broadcast_tile(scale[i]), broadcast_tile(shift[i])))
 
 
 @kernel()
 def project(starts, values, columns, bias, x, y, lanes):
-    """`y = W @ x + bias` for a tile."""
+    """Compute ``y = W @ x + bias`` for a tile."""
     fill_rows(y, bias, lanes)
     multiply_tile(starts, values, columns, x, 0, y, lanes)
 
 
 @kernel()
 def add_project(starts, values, columns, bias, x, y, lanes):
-    """`y += W @ x + bias` for a tile."""
+    """Compute ``y += W @ x + bias`` for a tile."""
     for row in range(bias.size):
         for at in range(row * lanes, (row + 1) * lanes, TILE_LANES):
             store(y, at, multiply_add(load_tile(y, at), broadcast_tile(_ONE), broadcast_tile(bias[row])))
@@ -102,10 +101,10 @@ def add_project(starts, values, columns, bias, x, y, lanes):
 
 @kernel()
 def attend_head(qkv, q, k, v, rows, width, value_width, scale, tokens, tile, lanes, lane, scores, mixed, to):
-    """One head for 16 queries of tile `tile`: softmax(q kᵀ · scale) v into `mixed` (features, lanes).
+    """Write softmax(q kᵀ · scale) v of one head to ``mixed`` (features, lanes), for 16 queries of a tile.
 
-    `q`, `k` and `v` are the first rows of the head in each tile (rows, lanes) of `qkv`. Four keys, then four
-    features, share a load; the last of four features may be another head's, to be written over by it.
+    ``q``, ``k`` and ``v`` are the head's first rows in each tile (rows, lanes) of ``qkv``. Four keys, then four
+    features, share a load. The last of four features may belong to the next head, which overwrites them.
     """
     padded = -(-tokens // TILE_LANES) * TILE_LANES
     zero, one = broadcast_tile(_ZERO), broadcast_tile(_ONE)
@@ -179,21 +178,22 @@ def transformer_block(
     out_values,
     out_columns,
     out_bias,
-    wide_starts,
-    wide_values,
-    wide_columns,
-    wide_bias,
-    narrow_starts,
-    narrow_values,
-    narrow_columns,
-    narrow_bias,
+    linear1_starts,
+    linear1_values,
+    linear1_columns,
+    linear1_bias,
+    linear2_starts,
+    linear2_values,
+    linear2_columns,
+    linear2_bias,
 ):
-    """Samples `first` to `last` of `x` (samples, tokens, features) through self-attention and feed-forward.
+    """Run samples ``first`` to ``last`` of ``x`` (samples, tokens, features) through a transformer block.
 
-    The weights are `Tiles`: queries, keys and values of all heads together, what mixes the heads, and the two
-    layers of the feed-forward. Norms stand before each half, or after its shortcut (`norm_first` false).
+    The weights are `Tiles`. ``in_…`` holds queries, keys and values of all heads, ``out_…`` the output projection,
+    ``linear1_…`` and ``linear2_…`` the feed-forward. Norms stand before attention and feed-forward, or after their
+    shortcuts (``norm_first`` false).
     """
-    features, rows, hidden = scale1.size, in_bias.size, wide_bias.size
+    features, rows, hidden = scale1.size, in_bias.size, linear1_bias.size
     padded = -(-tokens // TILE_LANES) * TILE_LANES
     inner = np.zeros(features * padded, np.float32)
     # Four features at a time may reach three rows beyond the last.
@@ -209,7 +209,7 @@ def transformer_block(
             source = tile
             if norm_first:
                 source = normed_all[: features * lanes]
-                normalise(tile, scale1, shift1, epsilon1, source, lanes)
+                layer_norm(tile, scale1, shift1, epsilon1, source, lanes)
             target = qkv[token * rows : (token + lanes) * rows]
             project(in_starts, in_values, in_columns, in_bias, source, target, lanes)
         for token in range(0, tokens, 32):
@@ -239,13 +239,13 @@ def transformer_block(
             source = tile
             if norm_first:
                 source = normed_all[: features * lanes]
-                normalise(tile, scale2, shift2, epsilon2, source, lanes)
+                layer_norm(tile, scale2, shift2, epsilon2, source, lanes)
             else:
-                normalise(tile, scale1, shift1, epsilon1, tile, lanes)
+                layer_norm(tile, scale1, shift1, epsilon1, tile, lanes)
             wide = hidden_all[: hidden * lanes]
-            project(wide_starts, wide_values, wide_columns, wide_bias, source, wide, lanes)
+            project(linear1_starts, linear1_values, linear1_columns, linear1_bias, source, wide, lanes)
             activate(gelu, wide)
-            add_project(narrow_starts, narrow_values, narrow_columns, narrow_bias, wide, tile, lanes)
+            add_project(linear2_starts, linear2_values, linear2_columns, linear2_bias, wide, tile, lanes)
             if not norm_first:
-                normalise(tile, scale2, shift2, epsilon2, tile, lanes)
+                layer_norm(tile, scale2, shift2, epsilon2, tile, lanes)
             transpose(tile, 0, lanes, features, count, y, (sample * tokens + token) * features, features)

@@ -1,4 +1,4 @@
-"""The header of a packed safetensors file: what it says, checked against the file before anything is believed."""
+"""Read the header of a packed safetensors file and check it against the file's length."""
 
 import json
 import math
@@ -25,15 +25,17 @@ DTYPES = {
 
 
 class FileError(ValueError):
-    """A file that is not what it says it is."""
+    """Raised for a file that is damaged or of another format."""
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Entries by name, packed tensors by name, and where the data begin; all checked against the file's
-    length.
+    """Read and check the header of an open file.
+
+    Returns:
+        Entries by name, packed tensors by name, and the position of the first data byte.
 
     Raises:
-        FileError: something in it cannot be true.
+        FileError: The header is damaged, or contradicts itself or the file's length.
     """
     length = os.fstat(file.fileno()).st_size
     first = file.read(8)

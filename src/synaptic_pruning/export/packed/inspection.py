@@ -1,4 +1,4 @@
-"""What a file of weights holds: sparsity and dead units of every layer, and what packing it would save."""
+"""Report sparsity, pruned units and packed size of a file of weights."""
 
 import os
 import re
@@ -17,24 +17,40 @@ _RECURRENT = re.compile(r"(.*\.|^)weight_(ih|hh)_l\d+(_reverse)?$")
 
 @dataclass
 class FileRow:
-    """A weight matrix or kernel; dead rows are outputs that read nothing, dead columns unread inputs."""
+    """One weight matrix or kernel in a `FileReport`.
+
+    Attributes:
+        name: The weight's name.
+        shape: Its shape.
+        alive: Number of its entries that are not zero.
+        weights: Number of its entries.
+        pruned_rows: Number of outputs whose weights are all zero; of recurrent weights, units with all gates zero.
+        pruned_columns: Number of inputs whose weights are all zero.
+    """
 
     name: str
     shape: tuple[int, ...]
     alive: int
     weights: int
-    dead_rows: int
-    dead_columns: int
+    pruned_rows: int
+    pruned_columns: int
 
     @property
     def sparsity(self) -> float:
-        """Part of the weights that is zero."""
+        """Fraction of the weights that is zero, in [0, 1]."""
         return 1 - self.alive / self.weights if self.weights else 0.0
 
 
 @dataclass
 class FileReport:
-    """Every weight of a file; bytes of the file, of its tensors dense, and of what `save` would write."""
+    """The result of `inspect_file`; print it for a table.
+
+    Attributes:
+        rows: One row for each floating-point weight of two or more dimensions.
+        file_bytes: Size of the file.
+        dense_bytes: Size of all its tensors, dense.
+        packed_bytes: Size of all its tensors as `save` writes them, without header.
+    """
 
     rows: list[FileRow]
     file_bytes: int
@@ -45,9 +61,9 @@ class FileReport:
         width = max([6, *(len(row.name) for row in self.rows)])
         shapes = {row.name: "x".join(map(str, row.shape)) for row in self.rows}
         wide = max([5, *(len(shape) for shape in shapes.values())])
-        lines = [f"{'weight':{width}}  {'shape':>{wide}}  sparsity  dead outputs  dead inputs"]
+        lines = [f"{'weight':{width}}  {'shape':>{wide}}  sparsity  pruned outputs  pruned inputs"]
         lines += [
-            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  {r.dead_rows:12}  {r.dead_columns:11}"
+            f"{r.name:{width}}  {shapes[r.name]:>{wide}}  {r.sparsity:7.1%}  {r.pruned_rows:14}  {r.pruned_columns:13}"
             for r in self.rows
         ]
         weights = sum(r.weights for r in self.rows)
@@ -62,17 +78,28 @@ class FileReport:
 
 
 def inspect_file(path: str | os.PathLike[str]) -> FileReport:
-    """Sparsity and dead units of every weight in a safetensors file or a PyTorch state dict.
+    """Report sparsity and pruned units of every weight in a safetensors file or a PyTorch state dict.
 
-    Speed depends on the model's code and the machine, so it is not guessed here: `compact` measures it.
+    A weight counts as pruned if it is 0. Nothing in the file is executed. Speed depends on the model's code and
+    the machine; `compact` measures it.
 
     Args:
-        path: a file by `save`, any other safetensors file, or what `torch.save(model.state_dict())` wrote,
-            which is read with `weights_only=True`, so that nothing in it is executed.
+        path: A file that `save` or ``torch.save(model.state_dict(), path)`` wrote, or any safetensors file.
+
+    Returns:
+        A printable report.
 
     Raises:
-        FileError: the file is neither.
-        FileNotFoundError: there is no such file.
+        FileError: The file is neither.
+        FileNotFoundError: There is no such file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"weight": torch.tensor([[1.0, 0.0], [0.0, 0.0]])}, f"{folder}/net.pt")
+        ...     row = inspect_file(f"{folder}/net.pt").rows[0]
+        >>> row.sparsity, row.pruned_rows, row.pruned_columns
+        (0.75, 1, 1)
     """
     state = read_state(path)
     rows = []
@@ -81,7 +108,7 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
             continue
         alive = (tensor != 0).flatten(2).any(2) if tensor.dim() > 2 else tensor != 0
         rows_alive = alive.any(1)
-        if _RECURRENT.match(name):  # a unit is dead only if all its gates are
+        if _RECURRENT.match(name):  # a unit is pruned only if all its gates are
             rows_alive = rows_alive.view(_gates(state, name), -1).any(0)
         rows.append(
             FileRow(
@@ -102,10 +129,12 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Tensors by name, of a safetensors file or a PyTorch state dict; nothing in the file is executed.
+    """Return every tensor of a safetensors file or a PyTorch state dict by name.
+
+    Nothing in the file is executed.
 
     Raises:
-        FileError: the file is neither.
+        FileError: The file is neither.
     """
     if not zipfile.is_zipfile(path):
         return read(path)
@@ -119,7 +148,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _gates(state: dict[str, Tensor], name: str) -> int:
-    """4 for an LSTM, 3 for a GRU, 1 for an RNN, told from the shape of the recurrent weight."""
+    """Return the number of gates by the shape of the recurrent weight: LSTM 4, GRU 3, RNN 1."""
     recurrent = state.get(name.replace("weight_ih", "weight_hh"))
     if recurrent is None:
         return 1

@@ -1,14 +1,15 @@
-"""Files a seventh of the size: safetensors with one bit a weight for the mask and the surviving values packed.
+"""Save and load packed files: safetensors with a bit mask and the non-zero values of each pruned weight.
 
-A tensor `NAME` with zeros worth packing is stored as two tensors: `NAME::mask`, a bit a weight (the first
-weight in the lowest bit of the first byte), and `NAME::values`, the weights whose bit is set, in order. Every
-other tensor is stored as it is. The file's metadata holds, under the key `synaptic_pruning`, JSON with the
-format's version and the shape and dtype of each packed tensor. Any safetensors reader opens the file; only
-the unpacking is ours.
+A tensor ``NAME`` with enough zeros is stored as two tensors. ``NAME::mask`` holds one bit a weight, the first
+weight in the lowest bit of the first byte. ``NAME::values`` holds the weights whose bit is set, in order. Every
+other tensor is stored as it is. The metadata key ``synaptic_pruning`` holds JSON with the format's version and the
+shape and dtype of each packed tensor. Any safetensors reader opens the file.
 
-Files are read and written one tensor at a time, so that memory peaks at about one layer above the model.
+The mask is read off the weights: a bit is set if the weight is not 0. No pruner's mask is stored.
+
+Files are read and written one tensor at a time, so memory peaks at about one layer above the model.
 Nothing in a file is executed, and nothing is allocated before its size has been checked against the file's
-own length.
+length.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.core.bitmask import pack, unpack
+from synaptic_pruning.core import pack, unpack
 from synaptic_pruning.export.packed.header import DTYPES, KEY, VERSION, FileError, read_header
 
 Values = Literal["float32", "float16", "int8"]
@@ -29,36 +30,37 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float32") -> None:
-    """Write the model's `state_dict` to `path` with its zeros packed away.
+    """Write a model's ``state_dict`` to a file, zeros at one bit each.
 
     Args:
-        model: any module; tied tensors are written once under each name.
-        path: the file, replaced only when complete.
-        values: how surviving floating-point weights of packed tensors are kept. "float32" is lossless: values
+        model: Any module. Tied tensors are written once under each name.
+        path: The file, replaced only when complete.
+        values: Precision of the non-zero floating-point values of packed tensors. "float32" is lossless: values
             keep their own dtype, bit for bit (of a packed tensor, minus zero comes back as zero). "float16"
             rounds to half precision: relative error at most 2⁻¹¹ (4.9e-4) for sizes from 6.1e-5 to 65504.
             "int8" keeps 255 levels a tensor: absolute error at most max|w| / 254.
 
     Raises:
-        ValueError: `values` is something else, a weight does not fit float16, or int8 is asked for non-finite
-            weights.
+        ValueError: ``values`` is something else, a weight does not fit float16, or int8 is asked for weights
+            that are not finite.
 
-    >>> import tempfile
-    >>> layer = nn.Linear(64, 64)
-    >>> with torch.no_grad():
-    ...     layer.weight[:, 4:] = 0
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(layer, f"{folder}/net.safetensors")
-    ...     size = Path(f"{folder}/net.safetensors").stat().st_size
-    ...     state = read(f"{folder}/net.safetensors")
-    >>> size < 64 * 64 * 4 // 4, state["weight"].equal(layer.weight)
-    (True, True)
+    Example:
+        >>> import tempfile
+        >>> layer = nn.Linear(64, 64)
+        >>> with torch.no_grad():
+        ...     layer.weight[:, 4:] = 0
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(layer, f"{folder}/net.safetensors")
+        ...     size = Path(f"{folder}/net.safetensors").stat().st_size
+        ...     state = read(f"{folder}/net.safetensors")
+        >>> size < 64 * 64 * 4 // 4, state["weight"].equal(layer.weight)
+        (True, True)
     """
     save_state(model.state_dict(), path, values)
 
 
 def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: Values = "float32") -> None:
-    """`save` for tensors by name; see there."""
+    """Write tensors by name to a file as `save` does; see there."""
     if values not in ("float32", "float16", "int8"):
         raise ValueError(f'values must be "float32", "float16" or "int8", not {values!r}')
     header: dict[str, Any] = {}
@@ -77,7 +79,7 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
             raise ValueError(
                 f"{name} must be a tensor of a type safetensors knows, not {getattr(tensor, 'dtype', type(tensor))}"
             )
-        alive = _alive(tensor)
+        alive = _count_alive(tensor)
         if not _worth_packing(tensor, alive):
             add(name, tensor.dtype, list(tensor.shape))
             parts.append(lambda tensor=tensor: [tensor.detach().cpu()])  # type: ignore[misc]
@@ -97,19 +99,28 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
 
 
 def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Read a file written by `save`, or any other safetensors file, into a model of the same names and shapes.
+    """Read a file that `save` wrote, or any other safetensors file, into a model of the same names and shapes.
 
-    Parameters and buffers are overwritten in place, one at a time. For a compact network, load into the plain one and
-    call `compact` on it.
+    Parameters and buffers are overwritten in place, one at a time. For a compact network, load into the plain
+    model and call `compact` on it.
 
     Args:
-        model: The network to fill.
+        model: The model to fill.
         path: The file.
 
     Raises:
-        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not count as
-            many weights as there are values; nothing was loaded.
+        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not fit
+            its values; nothing was loaded.
         ValueError: Names or shapes of ``model`` and file differ; nothing was loaded.
+
+    Example:
+        >>> import tempfile
+        >>> first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(first, f"{folder}/net.safetensors")
+        ...     load(second, f"{folder}/net.safetensors")
+        >>> second.weight.equal(first.weight)
+        True
     """
     with Path(path).open("rb") as file:
         entries, packed, begin = read_header(file)
@@ -123,6 +134,12 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
 def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Return every tensor of a file that `save` wrote, or of any other safetensors file, by name.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Dense tensors in the order of the file.
 
     Raises:
         FileError: As for `load`.
@@ -145,9 +162,9 @@ def _shapes(entries: dict[str, Any], packed: dict[str, Any]) -> dict[str, tuple[
 
 
 def packed_bytes(tensor: Tensor) -> int:
-    """Bytes `save` needs for the data of a tensor, lossless."""
-    dense, packed = tensor.numel() * tensor.element_size(), _packed_size(tensor, _alive(tensor))
-    return packed if _worth_packing(tensor, _alive(tensor)) else dense
+    """Return the number of bytes that `save` writes for the data of a tensor, lossless."""
+    dense, packed = tensor.numel() * tensor.element_size(), _packed_size(tensor, _count_alive(tensor))
+    return packed if _worth_packing(tensor, _count_alive(tensor)) else dense
 
 
 def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -161,7 +178,7 @@ def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     return state
 
 
-def _alive(tensor: Tensor) -> int:
+def _count_alive(tensor: Tensor) -> int:
     return int(tensor.count_nonzero()) if tensor.is_floating_point() else tensor.numel()
 
 

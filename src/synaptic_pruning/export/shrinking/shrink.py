@@ -1,4 +1,4 @@
-"""Exact shrinking: a smaller network with the same outputs, by removing the units that cannot matter."""
+"""Remove units that cannot change the outputs, and check the smaller network against the original."""
 
 import copy
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from synaptic_pruning.export.shrinking.tracing import Followed
-from synaptic_pruning.export.unfused import take_apart
+from synaptic_pruning.export.shrinking.tracing import UnitTracer
+from synaptic_pruning.export.unfused import unfuse
 
 Inputs = Any  # a tensor, or a tuple or list of positional arguments
 _TOLERANCE = 1e-9  # of the largest output, in float64
@@ -18,7 +18,14 @@ _TOLERANCE = 1e-9  # of the largest output, in float64
 
 @dataclass
 class ShrinkRow:
-    """Units of one layer before and after, and why it kept units that nobody reads, if it did."""
+    """One layer in a `ShrinkReport`.
+
+    Attributes:
+        layer: The layer's name.
+        before: Number of its units before.
+        after: Number of its units after.
+        note: Why units had to stay; empty if none had to.
+    """
 
     layer: str
     before: int
@@ -28,7 +35,12 @@ class ShrinkRow:
 
 @dataclass
 class ShrinkReport:
-    """What `shrink` did: a row for each layer it could follow, a note for each part it could not."""
+    """The result of `shrink`; print it for a table.
+
+    Attributes:
+        rows: One row for each layer that could be traced.
+        notes: One sentence for each part that could not.
+    """
 
     rows: list[ShrinkRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -41,35 +53,35 @@ class ShrinkReport:
 
 
 def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
-    """A smaller copy of `model` with the same outputs in evaluation mode.
+    """Return a smaller copy of a model with the same outputs in evaluation mode.
 
-    Removes hidden units, channels, attention heads, embedding columns and recurrent units whose value reaches
-    no output or never changes; unchanging values are folded into the next bias. Follows the model with
-    torch.fx; parts it cannot follow stay as they are, and `report` says which and why. The result is checked
-    against the original on `example_input` in float64, and the original is returned, with a note, should they
-    differ.
+    Hidden and recurrent units, channels, attention heads and embedding columns are removed if their value reaches
+    no output or is constant. Constant values are folded into the next bias. The model is traced with torch.fx.
+    Parts that cannot be traced stay as they are, and the report says which and why. The result is checked against
+    the original on ``example_input`` in float64. If they differ, the original is returned, with a note.
 
     Args:
-        model: any module; it is not changed. One on a GPU is followed on the CPU.
-        example_input: a tensor, or a tuple of the positional arguments of `model`.
-
-    Raises:
-        ValueError: the model does not run on `example_input`, or lies on several devices.
+        model: Any module. It is not changed. One on a GPU is traced on the CPU.
+        example_input: A tensor, or a tuple of the positional arguments of ``model``.
 
     Returns:
-        An evaluation-mode module, on the model's device, whose attribute `report` is a printable `ShrinkReport`.
+        A module in evaluation mode on the model's device. Its attribute ``report`` is a printable `ShrinkReport`.
 
-    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
-    >>> with torch.no_grad():
-    ...     model[2].weight[0, 1:3] = 0
-    >>> shrink(model, torch.zeros(1, 3))[0]
-    Linear(in_features=3, out_features=2, bias=True)
+    Raises:
+        ValueError: The model does not run on ``example_input``, or lies on several devices.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        >>> with torch.no_grad():
+        ...     model[2].weight[0, 1:3] = 0
+        >>> shrink(model, torch.zeros(1, 3))[0]
+        Linear(in_features=3, out_features=2, bias=True)
     """
     device = device_of(model)
     inputs = pytree.tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, as_arguments(example_input))
     report = ShrinkReport()
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    plain = take_apart(copy.deepcopy(original))
+    plain = unfuse(copy.deepcopy(original))
     with torch.no_grad():
         check_runs(original, inputs)
         changed = _shrink(plain, inputs, "", report)
@@ -83,10 +95,10 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The one device that a model lies on.
+    """Return the device of a model; the CPU if it has no tensors.
 
     Raises:
-        ValueError: it lies on several.
+        ValueError: The model lies on several devices.
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     if len(devices) > 1:
@@ -95,15 +107,15 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def as_arguments(example_input: Inputs) -> tuple[Any, ...]:
-    """Positional arguments of the model."""
+    """Return the example input as a tuple of positional arguments."""
     return tuple(example_input) if isinstance(example_input, tuple | list) else (example_input,)
 
 
 def check_runs(model: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Refuse example inputs the model cannot take, before any work is done.
+    """Refuse example inputs that the model cannot take.
 
     Raises:
-        ValueError: the model fails on `inputs`.
+        ValueError: The model fails on ``inputs``.
     """
     try:
         model(*inputs)
@@ -113,20 +125,20 @@ def check_runs(model: nn.Module, inputs: tuple[Any, ...]) -> None:
 
 
 def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
-    """Shrink `model` in place; names of the layers that changed."""
+    """Shrink a model in place and return the names of the layers that changed."""
     try:
-        followed = Followed(model, inputs)
-        followed.run(*inputs)
+        tracer = UnitTracer(model, inputs)
+        tracer.run(*inputs)
     except Exception as error:  # torch.fx raises many kinds, and so may the model's own code on traced values
         reason = str(error).partition("\n")[0]
-        report.notes.append(f"{prefix.rstrip('.') or 'the model'} can't be followed as a whole: {reason}")
+        report.notes.append(f"{prefix.rstrip('.') or 'the model'} can't be traced as a whole: {reason}")
         return _shrink_children(model, inputs, prefix, report)
-    live = _live(followed)
+    alive = _alive_units(tracer)
     changed = set()
-    for layer in followed.layers:
-        reason = next((followed.units.reasons[u] for u in layer.all_units() if u in followed.units.reasons), "")
-        small = layer.rebuild(live)
-        before, after = layer.sizes(live)
+    for layer in tracer.layers:
+        reason = next((tracer.units.reasons[u] for u in layer.all_units() if u in tracer.units.reasons), "")
+        small = layer.rebuild(alive)
+        before, after = layer.sizes(alive)
         if small is not None:
             model.set_submodule(layer.name, small)
         if small is not None or after < before:
@@ -135,48 +147,48 @@ def _shrink(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: Shri
     return changed
 
 
-def _live(followed: Followed) -> Tensor:
-    """Which units matter, (units,): those pinned, and those read by what matters, and one in every group."""
-    for layer in followed.layers:
-        layer.settle(followed.units)
-    live = followed.units.pinned()
+def _alive_units(tracer: UnitTracer) -> Tensor:
+    """Return the mask of alive units (units): pinned ones, those that alive units read, one of every group."""
+    for layer in tracer.layers:
+        layer.resolve_units(tracer.units)
+    alive = tracer.units.pinned()
     while True:
-        before = int(live.sum())
-        for layer in followed.layers:
-            live[layer.reads(live)] = True
-        if int(live.sum()) == before:
-            empty = [group for layer in followed.layers for group in layer.groups() if not live[group].any()]
+        before = int(alive.sum())
+        for layer in tracer.layers:
+            alive[layer.reads(alive)] = True
+        if int(alive.sum()) == before:
+            empty = [group for layer in tracer.layers for group in layer.groups() if not alive[group].any()]
             if not empty:
-                return live
-            live[empty[0][0]] = True
+                return alive
+            alive[empty[0][0]] = True
 
 
 def _shrink_children(model: nn.Module, inputs: tuple[Any, ...], prefix: str, report: ShrinkReport) -> set[str]:
-    """Shrink the parts of a model that can't be followed as a whole, each from its own inputs."""
-    seen: dict[str, tuple[Any, ...]] = {}
+    """Shrink the modules inside a model that can't be traced as a whole, each on its own inputs."""
+    calls: dict[str, tuple[Any, ...]] = {}
 
-    def note(name: str) -> Any:
+    def recorder(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not kwargs:
-                seen.setdefault(name, args)
+                calls.setdefault(name, args)
 
         return hook
 
     parts = dict(_parts(model))
-    hooks = [child.register_forward_pre_hook(note(name), with_kwargs=True) for name, child in parts.items()]
+    hooks = [child.register_forward_pre_hook(recorder(name), with_kwargs=True) for name, child in parts.items()]
     try:
         model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
     changed: set[str] = set()
-    for name, args in seen.items():
+    for name, args in calls.items():
         changed |= _shrink(parts[name], args, f"{prefix}{name}.", report)
     return changed
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The outermost modules inside `model` that are called and have modules inside; lists are looked into."""
+    """Yield the outermost modules inside a model that are called and have children; containers are searched."""
     for name, child in model.named_children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from ((f"{name}.{inner}", part) for inner, part in _parts(child))
@@ -185,7 +197,7 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _restore(original: nn.Module, plain: nn.Module, changed: set[str], prefix: str) -> nn.Module:
-    """`plain`, with the original of every part in which nothing changed."""
+    """Return ``plain`` with the original of every module in which nothing changed."""
     if not any(name == prefix.rstrip(".") or name.startswith(prefix) for name in changed):
         return original
     if prefix.rstrip(".") not in changed:
@@ -197,7 +209,7 @@ def _restore(original: nn.Module, plain: nn.Module, changed: set[str], prefix: s
 
 
 def _difference(original: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> str:
-    """What differs between the two on `inputs` in float64; empty if nothing does."""
+    """Return how outputs in float64 differ, as a message; empty if they are equal."""
     want, got = (_outputs(model, inputs) for model in (original, small))
     if isinstance(got, str):
         return got

@@ -1,8 +1,8 @@
-"""Which hidden unit every position of every tensor belongs to: the bookkeeping behind exact shrinking.
+"""Track which unit every entry of every tensor belongs to, and which units must stay.
 
-A *unit* is one feature that some layer makes: an output of a Linear, a channel of a convolution, a hidden
-unit of an LSTM. Adding two tensors ties their units together (they stay or go as one), a flatten repeats a
-unit, and whatever cannot be followed pins the units it sees: a pinned unit stays.
+A *unit* is one feature that some layer computes: an output of a Linear, a channel of a convolution, a hidden
+unit of an LSTM. Adding two tensors unites their units: they stay or go together. A flatten repeats a unit.
+Operations that cannot be traced pin the units they read: a pinned unit stays.
 """
 
 from dataclasses import dataclass
@@ -12,25 +12,30 @@ from torch import Tensor
 
 
 @dataclass
-class Tag:
-    """What is known about a tensor, position by position.
+class UnitTag:
+    """Units and constants of a tensor, entry by entry; both are as large as the tensor.
 
-    `ids` are unit numbers, None where units can't be told apart. `constant` is the value where it is the same
-    whatever the input, NaN elsewhere; both are as large as the tensor.
+    Attributes:
+        ids: Unit numbers; None where units cannot be told apart.
+        constant: The entry's value where it is the same for every input, NaN elsewhere.
     """
 
     ids: Tensor | None
     constant: Tensor
 
     def axes(self) -> list[int]:
-        """Axes along which the unit changes; one for a tensor whose features lie along one axis."""
+        """Return the axes along which the unit changes; one axis for an ordinary tensor of features."""
         if self.ids is None:
             return []
         return [a for a in range(self.ids.dim()) if (self.ids != self.ids.narrow(a, 0, 1)).any()]
 
 
-class Units:
-    """Numbers units, ties them together (union-find) and remembers why some must stay."""
+class UnitGraph:
+    """Number units, unite them (union-find), and keep the reason why a unit must stay.
+
+    Attributes:
+        reasons: The first reason given for each pinned unit, by unit number.
+    """
 
     def __init__(self) -> None:
         self._parent: list[int] = []
@@ -40,7 +45,7 @@ class Units:
         return len(self._parent)
 
     def new(self, count: int, pinned: str = "") -> Tensor:
-        """Numbers of `count` new units; with a reason in `pinned` they stay."""
+        """Return the numbers of ``count`` new units; a reason in ``pinned`` pins them."""
         first = len(self._parent)
         self._parent.extend(range(first, first + count))
         ids = torch.arange(first, first + count)
@@ -48,53 +53,53 @@ class Units:
             self.pin(ids, pinned)
         return ids
 
-    def root(self, unit: int) -> int:
-        """The unit that stands for all those tied to `unit`."""
+    def find(self, unit: int) -> int:
+        """Return the unit that represents all units united with ``unit``."""
         while self._parent[unit] != unit:
             self._parent[unit] = self._parent[self._parent[unit]]
             unit = self._parent[unit]
         return unit
 
-    def roots(self, ids: Tensor) -> Tensor:
-        """`root` of each."""
-        return torch.tensor([self.root(unit) for unit in ids.tolist()], dtype=torch.long)
+    def find_all(self, ids: Tensor) -> Tensor:
+        """Return `find` of each unit."""
+        return torch.tensor([self.find(unit) for unit in ids.tolist()], dtype=torch.long)
 
     def pin(self, ids: Tensor | None, reason: str) -> None:
-        """These units stay; the first reason given for a unit is the one reported."""
+        """Mark units that must stay; the first reason given for a unit is kept."""
         if ids is not None:
             for unit in ids.unique().tolist():
                 self.reasons.setdefault(unit, reason)
 
-    def tie(self, a: Tensor, b: Tensor) -> bool:
-        """Tie units position by position; False, and nothing done, where one would be tied to several."""
+    def union(self, a: Tensor, b: Tensor) -> bool:
+        """Unite units entry by entry; return False, with nothing done, if a unit would be united with several."""
         pairs = torch.stack([a.flatten(), b.flatten()]).unique(dim=1)
         if any(side.unique().numel() != pairs.shape[1] for side in pairs):
             return False
         for one, other in pairs.T.tolist():
-            self._parent[self.root(one)] = self.root(other)
+            self._parent[self.find(one)] = self.find(other)
         return True
 
     def pinned(self) -> Tensor:
-        """True for the roots of pinned units, (units,)."""
+        """Return a mask (units) that is True for the representatives of pinned units."""
         mask = torch.zeros(len(self), dtype=torch.bool)
-        mask[self.roots(torch.tensor(list(self.reasons), dtype=torch.long))] = True
+        mask[self.find_all(torch.tensor(list(self.reasons), dtype=torch.long))] = True
         return mask
 
 
-def along(tensor: Tensor, axis: int) -> Tensor | None:
-    """The vector that `tensor` repeats along `axis`, None if it varies along others too."""
+def vector_along(tensor: Tensor, axis: int) -> Tensor | None:
+    """Return the vector that a tensor repeats along ``axis``; None if it varies along other axes too."""
     rows = tensor.movedim(axis, -1).flatten(0, -2) if tensor.dim() > 1 else tensor[None]
     return rows[0] if bool((rows == rows[0]).all()) else None
 
 
 def constants_along(tensor: Tensor, axis: int) -> Tensor:
-    """As `along` position by position: the value where it is the same on all other axes, NaN elsewhere."""
+    """Return the vector along ``axis``, with NaN where entries differ along other axes."""
     rows = tensor.movedim(axis, -1).flatten(0, -2) if tensor.dim() > 1 else tensor[None]
     return rows[0].where((rows == rows[0]).all(0), torch.nan)
 
 
-def spread(vector: Tensor, axis: int, shape: torch.Size) -> Tensor:
-    """`vector` along `axis` of a tensor of `shape`, without copying."""
+def broadcast_along(vector: Tensor, axis: int, shape: torch.Size) -> Tensor:
+    """Return a vector along ``axis`` of a tensor of that shape, as a view."""
     view = [1] * len(shape)
     view[axis] = -1
     return vector.view(view).expand(shape)

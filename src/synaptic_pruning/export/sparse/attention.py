@@ -1,8 +1,6 @@
-"""Attention over short sequences in one compiled loop, so that sparse projections are not drowned by what
-lies between.
+"""Run attention in one compiled loop, so that little time passes between sparse projections.
 
-PyTorch's attention on a CPU spends most of its time on small heads in layout changes and a scalar softmax.
-Here a lane is a query: scores, softmax and the weighted sum stay in registers and the first-level cache.
+The figures of PatchTST in docs/export.md are with this loop; the gain is not a matter of sparsity.
 """
 
 from typing import Any
@@ -11,104 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synaptic_pruning.export.kernels.matmul import transpose
-from synaptic_pruning.export.kernels.simd import (
-    TILE_LANES,
-    add_to_exponent,
-    broadcast_tile,
-    clamp,
-    divide,
-    kernel,
-    load_tile,
-    multiply_add,
-    store,
-)
-from synaptic_pruning.export.sparse.linear import Inference
-from synaptic_pruning.export.sparse.matrix import in_parts
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.matrix import split_over_threads
 from synaptic_pruning.export.unfused import Attention
-
-_LOG2E, _LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
-_SHIFT = np.float32(1.5 * 2**23)  # adding it rounds to a whole number that stands in the lowest bits
-_LOWEST = np.float32(-87)  # exp of less is no normal float32
-_ZERO, _ONE, _INFINITY = np.float32(0), np.float32(1), np.float32(np.inf)
-_TAYLOR = tuple(np.float32(1 / f) for f in (5040, 720, 120, 24, 6, 2, 1))  # relative error 5e-9 on ±ln(2)/2
-_E7, _E6, _E5, _E4, _E3, _E2, _E1 = _TAYLOR
-
-
-@kernel(inline="always")
-def exponential(x):
-    """exp of something not above 0, relative error at most 3e-7; NaN stays NaN."""
-    x = clamp(x, broadcast_tile(_LOWEST), broadcast_tile(_ZERO))
-    shifted = multiply_add(x, broadcast_tile(_LOG2E), broadcast_tile(_SHIFT))
-    whole = multiply_add(shifted, broadcast_tile(_ONE), broadcast_tile(-_SHIFT))
-    r = multiply_add(whole, broadcast_tile(-_LN2), x)
-    p = multiply_add(broadcast_tile(_E7), r, broadcast_tile(_E6))
-    p = multiply_add(multiply_add(p, r, broadcast_tile(_E5)), r, broadcast_tile(_E4))
-    p = multiply_add(multiply_add(p, r, broadcast_tile(_E3)), r, broadcast_tile(_E2))
-    p = multiply_add(multiply_add(p, r, broadcast_tile(_E1)), r, broadcast_tile(_ONE))
-    return multiply_add(x, broadcast_tile(_ZERO), add_to_exponent(p, shifted))
-
-
-@kernel()
-def attend(q, k, v, scale, out, queries, keys, heads, width, value_width, first, last):
-    """softmax(q kᵀ · scale) v for batches `first` to `last`; all (batch, time, heads · width), flat."""
-    lanes = TILE_LANES
-    q_row, v_row = heads * width, heads * value_width
-    q_tile, scores = np.zeros(width * lanes, np.float32), np.empty(keys * lanes, np.float32)
-    mixed = np.empty(value_width * lanes, np.float32)
-    one, zero = broadcast_tile(_ONE), broadcast_tile(_ZERO)
-    for batch in range(first, last):
-        for head in range(heads):
-            k_at = batch * keys * q_row + head * width
-            v_at = batch * keys * v_row + head * value_width
-            for query in range(0, queries, lanes):
-                count = min(lanes, queries - query)
-                row = batch * queries + query
-                transpose(q, row * q_row + head * width, q_row, count, width, q_tile, 0, lanes)
-                largest = broadcast_tile(-_INFINITY)
-                for key in range(keys):
-                    at = k_at + key * q_row
-                    score = zero
-                    for i in range(width):
-                        score = multiply_add(broadcast_tile(k[at + i]), load_tile(q_tile, i * lanes), score)
-                    score = multiply_add(score, broadcast_tile(scale), zero)
-                    store(scores, key * lanes, score)
-                    largest = clamp(score, largest, broadcast_tile(_INFINITY))
-                norm = zero
-                for key in range(keys):
-                    score = multiply_add(largest, broadcast_tile(-_ONE), load_tile(scores, key * lanes))
-                    part = exponential(score)
-                    norm = multiply_add(part, one, norm)
-                    store(scores, key * lanes, part)
-                share = divide(one, norm)
-                for i in range(value_width):
-                    even, odd = zero, zero
-                    for key in range(0, keys - 1, 2):
-                        at = v_at + key * v_row + i
-                        even = multiply_add(broadcast_tile(v[at]), load_tile(scores, key * lanes), even)
-                        odd = multiply_add(broadcast_tile(v[at + v_row]), load_tile(scores, (key + 1) * lanes), odd)
-                    if keys % 2:
-                        at = v_at + (keys - 1) * v_row + i
-                        even = multiply_add(broadcast_tile(v[at]), load_tile(scores, (keys - 1) * lanes), even)
-                    total = multiply_add(odd, one, even)
-                    store(mixed, i * lanes, multiply_add(total, share, zero))
-                transpose(mixed, 0, lanes, value_width, count, out, row * v_row + head * value_width, v_row)
 
 
 class FastAttention(Attention, Inference):
-    """`Attention` with the compiled loop where it applies: a batch, no mask, attention weights not asked for.
+    """Compute `Attention` with a compiled loop, float32 on the CPU, without gradients.
 
-    Otherwise it computes what `Attention` does. Float32 on the CPU, no gradients.
+    The loop takes a batch without masks whose attention weights are not asked for. Other calls go through
+    `Attention`.
+
+    Args:
+        attention: The attention whose projections are taken over.
     """
 
     def __init__(self, attention: Attention) -> None:
         Inference.__init__(self)
         self._modules = dict(attention._modules)
-        self.num_heads, self.batch_first, self.scale = (
-            attention.num_heads,
-            attention.batch_first,
-            attention.scale,
-        )
+        self.num_heads, self.batch_first = attention.num_heads, attention.batch_first
+        self.scale = attention.scale
         Inference.train(self, False)
 
     def forward(
@@ -122,29 +42,26 @@ class FastAttention(Attention, Inference):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `Attention.forward`."""
-        self.check(query, key, value)
+        """Return what `Attention.forward` returns."""
+        self.check_inputs(query, key, value)
         if need_weights or query.dim() == 2 or key_padding_mask is not None or attn_mask is not None or is_causal:
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
+        from synaptic_pruning.export.kernels import attend
+
         inputs = [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
         layers = (self.query, self.key, self.value)
         q, k, v = (layer(x).contiguous() for layer, x in zip(layers, inputs, strict=True))
         mixed = torch.empty(*q.shape[:2], v.shape[2])
         arrays: list[Any] = [x.view(-1).numpy() for x in (q, k, v, mixed)]
-        sizes = (
-            q.shape[1],
-            k.shape[1],
-            self.num_heads,
-            q.shape[2] // self.num_heads,
-            v.shape[2] // self.num_heads,
-        )
+        widths = (q.shape[2] // self.num_heads, v.shape[2] // self.num_heads)
+        sizes = (q.shape[1], k.shape[1], self.num_heads, *widths)
         scale = np.float32(self.scale)
 
         def part(first: int, last: int) -> None:
             attend(*arrays[:3], scale, arrays[3], *sizes, first, last)
 
-        in_parts(part, q.shape[0], self.thread_count())
+        split_over_threads(part, q.shape[0], self.thread_count())
         y = self.out_proj(mixed)
         return (y if self.batch_first else y.transpose(0, 1)), None

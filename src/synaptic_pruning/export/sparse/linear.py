@@ -1,68 +1,24 @@
-"""Inference modules for sparse Linear and convolution layers on a CPU: same calls, no gradients."""
+"""Run sparse Linear and convolution layers on a CPU, for inference only."""
 
-from typing import Self
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synaptic_pruning.export.sparse.base import Inference
 from synaptic_pruning.export.sparse.matrix import SparseMatrix
 
 
-class Inference(nn.Module):
-    """A module that only computes outputs; it refuses to train and to carry gradients.
-
-    `threads` is how many threads a product may use; None means as many as PyTorch uses.
-    """
-
-    threads: int | None = None
-
-    def thread_count(self) -> int:
-        """Threads for the next product."""
-        return self.threads or torch.get_num_threads()
-
-    def train(self, mode: bool = True) -> Self:
-        """Refuse training mode.
-
-        Raises:
-            RuntimeError: `mode` is true.
-        """
-        if mode:
-            raise RuntimeError(
-                f"{type(self).__name__} is for inference only; keep the original model for training "
-                "and compact it again"
-            )
-        return super().train(False)
-
-    def check(self, *inputs: Tensor) -> None:
-        """Refuse inputs the kernels cannot take.
-
-        Raises:
-            RuntimeError: an input wants a gradient.
-            TypeError: an input is not float32 on the CPU.
-        """
-        for x in inputs:
-            if x.requires_grad and torch.is_grad_enabled():
-                raise RuntimeError(
-                    f"{type(self).__name__} computes no gradients; keep the original model for training, "
-                    "or call this one under torch.inference_mode()"
-                )
-            if x.dtype != torch.float32 or x.device.type != "cpu":
-                raise TypeError(
-                    f"{type(self).__name__} takes float32 input on the CPU, not {x.dtype} on {x.device}; "
-                    "convert it first"
-                )
-
-
 class SparseLinear(Inference):
-    """`nn.Linear` of which only the non-zero weights are kept.
+    """Compute `nn.Linear` from its non-zero weights, float32 on the CPU.
 
-    Input (..., in_features), output (..., out_features), float32 on the CPU.
+    Args:
+        layer: The layer to copy the non-zero weights and the bias of.
 
-    >>> layer = nn.Linear(4, 2)
-    >>> x = torch.ones(3, 4)
-    >>> torch.allclose(SparseLinear(layer)(x), layer(x), atol=1e-6)
-    True
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(4, 2)
+        >>> x = torch.ones(3, 4)
+        >>> torch.allclose(SparseLinear(layer)(x), layer(x), atol=1e-6)
+        True
     """
 
     matrix: SparseMatrix
@@ -73,8 +29,12 @@ class SparseLinear(Inference):
         super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs for `x` of shape (..., in_features)."""
-        self.check(x)
+        """Return outputs (..., out_features) for ``x`` (..., in_features).
+
+        Raises:
+            ValueError: The last dimension of ``x`` has another size.
+        """
+        self.check_inputs(x)
         matrix, shape = self.matrix, x.shape
         if shape[-1] != matrix.inputs:
             raise ValueError(f"the last dimension of x must be {matrix.inputs}, not {shape[-1]}")
@@ -86,24 +46,27 @@ class SparseLinear(Inference):
 
 
 class SparseConv(Inference):
-    """`nn.Conv1d` (zero padding, one group) or 1x1 `nn.Conv2d` of which only the non-zero weights are kept.
+    """Compute `nn.Conv1d` or 1x1 `nn.Conv2d` from its non-zero weights, float32 on the CPU.
 
-    Input (batch, channels, length) or (batch, channels, height, width), or the same without batch.
+    Args:
+        layer: The convolution to copy, with zero padding and one group.
 
     Raises:
-        ValueError: the layer is of another kind (`SparseConv.fits` tells).
+        ValueError: The layer is of another kind (see `SparseConv.supports`).
 
-    >>> layer = nn.Conv1d(2, 3, kernel_size=3, padding=1)
-    >>> x = torch.randn(1, 2, 8)
-    >>> torch.allclose(SparseConv(layer)(x), layer(x), atol=1e-6)
-    True
+    Example:
+        >>> import torch
+        >>> layer = nn.Conv1d(2, 3, kernel_size=3, padding=1)
+        >>> x = torch.randn(1, 2, 8)
+        >>> torch.allclose(SparseConv(layer)(x), layer(x), atol=1e-6)
+        True
     """
 
     matrix: SparseMatrix
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
         super().__init__()
-        if not self.fits(layer):
+        if not self.supports(layer):
             raise ValueError(f"layer must be a Conv1d or 1x1 Conv2d with zero padding and one group, not {layer}")
         self.matrix = SparseMatrix(layer.weight.flatten(1), layer.bias)
         self.kernel, self.stride, self.dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
@@ -118,16 +81,20 @@ class SparseConv(Inference):
         super().train(False)
 
     @staticmethod
-    def fits(layer: nn.Module) -> bool:
-        """Whether this class can stand for `layer`."""
+    def supports(layer: nn.Module) -> bool:
+        """Return whether this class computes the same as ``layer``."""
         if not isinstance(layer, nn.Conv1d | nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
             return False
         point = layer.padding in ((0, 0), "same", "valid") and layer.kernel_size == layer.stride == (1, 1)
         return isinstance(layer, nn.Conv1d) or point
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs for `x`, shaped as the convolution's."""
-        self.check(x)
+        """Return the convolution's outputs for ``x`` (batch, channels, …) or (channels, …).
+
+        Raises:
+            ValueError: ``x`` has other dimensions or another number of channels.
+        """
+        self.check_inputs(x)
         channels = self.matrix.inputs // self.kernel
         batched = x.dim() == self.spatial + 2
         if (not batched and x.dim() != self.spatial + 1) or x.shape[-self.spatial - 1] != channels:

@@ -1,4 +1,4 @@
-"""A matrix of surviving weights that multiplies samples, with the fastest kernel this machine has."""
+"""Multiply samples by the non-zero weights of a matrix, with the kernel that suits their number."""
 
 import os
 import warnings
@@ -13,29 +13,34 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from synaptic_pruning.export.kernels.layouts import Slices, Tiles
+    from synaptic_pruning.export.kernels import Slices, Tiles
 
-FEW_SAMPLES = 16  # below this many samples the lookup kernel wins, from there on the tile kernel (benchmarks/export.py)
+MIN_TILE_SAMPLES = 16  # the lookup kernel takes fewer samples, the tile kernel these and more (benchmarks/export.py)
 
 
 @cache
-def compiled() -> bool:
-    """Whether the Numba kernels can be used; without them products go through PyTorch's CSR tensors."""
+def kernels_available() -> bool:
+    """Return whether Numba is installed; without it products go through PyTorch's CSR tensors."""
     return find_spec("numba") is not None
 
 
 class SparseMatrix(nn.Module):
-    """The non-zero weights of a `(outputs, inputs)` float32 matrix, as compressed sparse rows in buffers.
+    """The non-zero weights of a matrix, as compressed sparse rows in buffers.
 
-    `matrix.product(x)` is `x @ W.T + bias` for `x` of shape (samples, inputs). The kernels' own layouts are
-    made at the first product that needs them and are never saved, copied or pickled.
+    The kernels' own layouts are made at the first product that needs them. They are never saved, copied or
+    pickled.
+
+    Args:
+        weight: The matrix (outputs, inputs), float32 on the CPU.
+        bias: What is added to each output (outputs); None adds nothing.
 
     Raises:
-        ValueError: `weight` is not a float32 matrix on the CPU.
+        ValueError: ``weight`` is not a float32 matrix on the CPU.
 
-    >>> matrix = SparseMatrix(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.5]))
-    >>> matrix.product(torch.tensor([[3.0, 4.0]]))
-    tensor([[8.0000, 3.5000]])
+    Example:
+        >>> matrix = SparseMatrix(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([0.0, 0.5]))
+        >>> matrix.product(torch.tensor([[3.0, 4.0]]))
+        tensor([[8.0000, 3.5000]])
     """
 
     starts: Tensor
@@ -65,23 +70,27 @@ class SparseMatrix(nn.Module):
         return self.__dict__ | {"_layouts": {}}
 
     def product(self, x: Tensor, threads: int = 1) -> Tensor:
-        """`x @ W.T + bias` for contiguous float32 `x` (samples, inputs) without gradient."""
-        if not compiled():
+        """Return ``x @ W.T + bias`` for contiguous float32 ``x`` (samples, inputs) without gradient.
+
+        Args:
+            x: The samples.
+            threads: Number of threads that may share the samples, 1 or more.
+        """
+        if not kernels_available():
             csr: Tensor = self.cached("csr", self._to_csr)
             return ((csr @ x.T).T + self.bias).contiguous()
         samples = len(x)
         y = torch.empty(samples, self.outputs)
-        if samples < FEW_SAMPLES:
-            self.cached("few", self._few_samples)(x, y, samples)
+        if samples < MIN_TILE_SAMPLES:
+            self.cached("lookup", self._bind_lookup)(x, y, samples)
         else:
-            in_parts(self.cached("many", self._many_samples)(x, y), samples, threads)
+            split_over_threads(self.cached("tile", self._bind_tile)(x, y), samples, threads)
         return y
 
-    def _few_samples(self) -> Callable[[Tensor, Tensor, int], None]:
-        # Everything that stays the same is bound once: for small layers the way to the kernel costs more than
-        # it does.
-        from synaptic_pruning.export.kernels.matmul import lookup_rows
-        from synaptic_pruning.export.kernels.simd import BLOCK
+    def _bind_lookup(self) -> Callable[[Tensor, Tensor, int], None]:
+        # What stays the same is bound once, since a small layer's call costs as much as its product: 5 to 10 µs
+        # (docs/export.md).
+        from synaptic_pruning.export.kernels import BLOCK, lookup_rows
 
         fixed = (*self.slices(), self.bias.numpy())
         outputs, missing = self.outputs, -self.inputs % BLOCK
@@ -94,8 +103,8 @@ class SparseMatrix(nn.Module):
 
         return product
 
-    def _many_samples(self) -> Callable[[Tensor, Tensor], Callable[[int, int], None]]:
-        from synaptic_pruning.export.kernels.matmul import tile_rows
+    def _bind_tile(self) -> Callable[[Tensor, Tensor], Callable[[int, int], None]]:
+        from synaptic_pruning.export.kernels import tile_rows
 
         fixed, inputs = (*self.tiles(), self.bias.numpy()), self.inputs
 
@@ -106,30 +115,30 @@ class SparseMatrix(nn.Module):
         return product
 
     def slices(self) -> "Slices":
-        """The layout of the lookup kernel."""
-        from synaptic_pruning.export.kernels.layouts import to_slices
+        """Return the weights in the layout of the lookup kernel."""
+        from synaptic_pruning.export.kernels import to_slices
 
         return self.cached("slices", lambda: to_slices(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
 
     def tiles(self) -> "Tiles":
-        """The layout of the tile kernel."""
-        from synaptic_pruning.export.kernels.layouts import to_tiles
+        """Return the weights in the layout of the tile kernel."""
+        from synaptic_pruning.export.kernels import to_tiles
 
         return self.cached("tiles", lambda: to_tiles(*self._arrays(), self.inputs))  # type: ignore[no-any-return]
 
     def dense(self) -> Tensor:
-        """The matrix with its zeros."""
+        """Return the matrix (outputs, inputs) with its zeros."""
         weight = torch.zeros(self.outputs, self.inputs)
         rows = torch.repeat_interleave(torch.arange(self.outputs), self.starts.diff())
         weight[rows, self.columns.long()] = self.values
         return weight
 
     def extra_repr(self) -> str:
-        """Shape and number of surviving weights, for `print(module)`."""
+        """Return the shape and the number of non-zero weights, for ``print(module)``."""
         return f"{self.outputs}x{self.inputs}, {self.values.numel()} weights"
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once and forgotten in copies, pickles and saved states."""
+        """Return what ``make`` returned when first called under this name; copies and pickles start anew."""
         if name not in self._layouts:
             self._layouts[name] = make()
         return self._layouts[name]
@@ -152,14 +161,20 @@ def _pool() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of its parent's threads
 
 
-def in_parts(work: Callable[[int, int], None], samples: int, threads: int) -> None:
-    """Run `work(first, last)` over all samples, in at most `threads` parts of whole tiles at a time."""
-    parts = min(threads, samples // FEW_SAMPLES)
+def split_over_threads(work: Callable[[int, int], None], samples: int, threads: int) -> None:
+    """Run ``work(first, last)`` over all samples, in at most ``threads`` parts of whole tiles at a time.
+
+    Args:
+        work: Function that handles the samples from ``first`` up to but without ``last``.
+        samples: Number of samples.
+        threads: Number of threads, 1 or more; fewer are used below 16 samples a thread.
+    """
+    parts = min(threads, samples // MIN_TILE_SAMPLES)
     if parts <= 1:
         work(0, samples)
         return
-    tiles = -(-samples // FEW_SAMPLES)
-    cuts = [min(samples, tiles * part // parts * FEW_SAMPLES) for part in range(parts + 1)]
+    tiles = -(-samples // MIN_TILE_SAMPLES)
+    cuts = [min(samples, tiles * part // parts * MIN_TILE_SAMPLES) for part in range(parts + 1)]
     rest = [_pool().submit(work, *cut) for cut in pairwise(cuts[1:])]
     work(0, cuts[1])
     for part in rest:

@@ -1,4 +1,4 @@
-"""Inference modules for sparse RNN, LSTM and GRU layers on a CPU, whole sequences at a time."""
+"""Run sparse RNN, LSTM and GRU layers on a CPU, whole sequences at a time."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from synaptic_pruning.export.sparse.linear import Inference
-from synaptic_pruning.export.sparse.matrix import FEW_SAMPLES, SparseMatrix, compiled, in_parts
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.matrix import MIN_TILE_SAMPLES, SparseMatrix, kernels_available, split_over_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ State = Tensor | tuple[Tensor, Tensor]
 
 
 class _Direction(nn.Module):
-    """One direction of one layer: gates' input and recurrent weights, their biases, the projection."""
+    """Weights of one direction of one layer: input and recurrent weights of the gates, biases, projection."""
 
     def __init__(self, layer: nn.RNNBase, index: int, backward: bool) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _Direction(nn.Module):
         suffix = f"l{index}_reverse" if backward else f"l{index}"
         weights = {name.removesuffix(f"_{suffix}"): w.detach() for name, w in layer.named_parameters()}
         inner = _pad_gates(weights["weight_ih"], gates, wide)
-        if index:  # the layer below hands its padded units on
+        if index:  # inputs are the padded units of the layer below
             directions = 2 if layer.bidirectional else 1
             inner = _pad_columns(inner.unflatten(1, (directions, -1))).flatten(1)
         zeros = torch.zeros(gates * hidden)
@@ -42,8 +42,8 @@ class _Direction(nn.Module):
             projection = nn.functional.pad(_pad_columns(weights["weight_hr"]), (0, 0, 0, extra))
         self.projection = SparseMatrix(projection)
 
-    def few_samples(self) -> tuple[Any, ...]:
-        """The weights as `recurrent_kernels.few_samples` takes them."""
+    def lookup_arrays(self) -> tuple[Any, ...]:
+        """Return the weights as `recurrent_lookup` takes them."""
         recurrent, projection = self.recurrent, self.projection
         return (
             *recurrent.slices(),
@@ -52,8 +52,8 @@ class _Direction(nn.Module):
             _flat(projection.bias),
         )
 
-    def tile_of_samples(self) -> tuple[Any, ...]:
-        """The weights as `recurrent_kernels.tile_of_samples` takes them."""
+    def tile_arrays(self) -> tuple[Any, ...]:
+        """Return the weights as `recurrent_tile` takes them."""
         inner, recurrent = self.inner, self.recurrent
         return (
             *inner.tiles(),
@@ -65,19 +65,20 @@ class _Direction(nn.Module):
 
 
 class SparseRecurrent(Inference):
-    """`nn.LSTM`, `nn.GRU` or `nn.RNN` of which only the non-zero weights are kept.
+    """Compute `nn.LSTM`, `nn.GRU` or `nn.RNN` from its non-zero weights, float32 on the CPU.
 
-    The call is that of the layer: `layer(input, state=None)` with every layer count, `bidirectional`,
-    `batch_first` and `proj_size`; the state comes back as it would. Dropout between layers is off, as in
-    evaluation. Without Numba the time steps run in Python over PyTorch's CSR products.
+    The call is that of the layer, with every layer count, ``bidirectional``, ``batch_first`` and ``proj_size``.
+    Dropout between layers is off, as in evaluation mode. Without Numba the time steps run in Python over
+    PyTorch's CSR products.
 
-    Raises:
-        TypeError: called with a packed sequence; pad it instead.
+    Args:
+        layer: The layer to copy the non-zero weights and the biases of.
 
-    >>> layer = nn.LSTM(3, 8, num_layers=2, batch_first=True)
-    >>> x = torch.randn(4, 10, 3)
-    >>> torch.allclose(SparseRecurrent(layer)(x)[0], layer(x)[0], atol=1e-5)
-    True
+    Example:
+        >>> layer = nn.LSTM(3, 8, num_layers=2, batch_first=True)
+        >>> x = torch.randn(4, 10, 3)
+        >>> torch.allclose(SparseRecurrent(layer)(x)[0], layer(x)[0], atol=1e-5)
+        True
     """
 
     def __init__(self, layer: nn.RNNBase) -> None:
@@ -93,7 +94,16 @@ class SparseRecurrent(Inference):
         super().train(False)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Outputs of the last layer at every step, and the final state of every layer."""
+        """Return outputs of the last layer at every step, and the final state of every layer.
+
+        Args:
+            x: Input, shaped as the layer takes it.
+            state: Initial state as the layer takes it; None means zeros.
+
+        Raises:
+            TypeError: ``x`` is a packed sequence, or ``state`` has another form than the layer's.
+            ValueError: ``x`` or ``state`` has another shape.
+        """
         if isinstance(x, PackedSequence):
             raise TypeError("a sparse recurrent layer takes no packed sequence; pad the batch and mask its outputs")
         batched = x.dim() == 3
@@ -101,22 +111,22 @@ class SparseRecurrent(Inference):
             raise ValueError(
                 f"x must end in {self.input_size} features and have 2 or 3 dimensions, not {tuple(x.shape)}"
             )
-        self.check(x)
+        self.check_inputs(x)
         x = x.detach()
         x = (x.transpose(0, 1) if self.batch_first else x) if batched else x[:, None]
-        hidden, memory = self._start(state, x.shape[1], batched)
-        y = self._run(x.contiguous(), hidden, memory)
+        hidden, cell_state = self._start(state, x.shape[1], batched)
+        y = self._run(x.contiguous(), hidden, cell_state)
         y = y.unflatten(2, (self.directions, -1))[..., : self.output_size].flatten(2)
         last = hidden[..., : self.output_size].contiguous()
-        cells = memory[..., : self.hidden_size].contiguous()
+        last_cell = cell_state[..., : self.hidden_size].contiguous()
         if not batched:
-            y, last, cells = y[:, 0], last[:, 0], cells[:, 0]
+            y, last, last_cell = y[:, 0], last[:, 0], last_cell[:, 0]
         elif self.batch_first:
             y = y.transpose(0, 1)
-        return y, (last, cells) if self.mode == "LSTM" else last
+        return y, (last, last_cell) if self.mode == "LSTM" else last
 
     def _start(self, state: State | None, batch: int, batched: bool) -> tuple[Tensor, Tensor]:
-        """Padded copies of the given or zero state: (layers · directions, batch, units)."""
+        """Return padded copies of the given or zero state: (layers · directions, batch, units)."""
         count = len(self.layers)
         sizes = (self.output_size, self.hidden_size)
         padded = tuple(torch.zeros(count, batch, _round_up(size)) for size in sizes)
@@ -125,77 +135,79 @@ class SparseRecurrent(Inference):
             if len(given) != (2 if self.mode == "LSTM" else 1):
                 raise TypeError(f"state must be (h, c) for an LSTM and h for {self.mode}")
             for target, part, size in zip(padded, given, sizes, strict=False):
-                self.check(part)
+                self.check_inputs(part)
                 part = part if batched else part[:, None]
                 if part.shape != (count, batch, size):
                     raise ValueError(f"state must have shape {(count, batch, size)}, not {tuple(part.shape)}")
                 target[..., :size] = part.detach()
         return padded[0], padded[1]
 
-    def _run(self, x: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
-        """All layers over `x` (steps, batch, inputs); gives (steps, batch, directions · padded units)."""
-        if not compiled():
-            return self._run_in_python(x, hidden, memory)
+    def _run(self, x: Tensor, hidden: Tensor, cell_state: Tensor) -> Tensor:
+        """Run all layers over ``x`` (steps, batch, inputs); return (steps, batch, directions · padded units)."""
+        if not kernels_available():
+            return self._run_in_python(x, hidden, cell_state)
         steps, batch, _ = x.shape
-        if batch < FEW_SAMPLES:
-            return self._run_few(x, hidden, memory)
+        if batch < MIN_TILE_SAMPLES:
+            return self._run_lookup(x, hidden, cell_state)
         out = torch.empty(steps, batch, self.directions * hidden.shape[2])
 
         def part(first: int, last: int) -> None:
             while first < last:
                 lanes = 32 if last - first > 16 else 16
                 end = min(first + lanes, last)
-                self._run_tile(x[:, first:end], hidden[:, first:end], memory[:, first:end], out[:, first:end], lanes)
+                self._run_tile(
+                    x[:, first:end], hidden[:, first:end], cell_state[:, first:end], out[:, first:end], lanes
+                )
                 first = end
 
-        in_parts(part, batch, self.thread_count())
+        split_over_threads(part, batch, self.thread_count())
         return out
 
-    def _run_few(self, x: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
-        from synaptic_pruning.export.kernels import recurrent as kernels
+    def _run_lookup(self, x: Tensor, hidden: Tensor, cell_state: Tensor) -> Tensor:
+        from synaptic_pruning.export.kernels import recurrent_lookup
 
         steps, batch, _ = x.shape
-        width = hidden.shape[2]
+        mode, width = self._kernel_mode(), hidden.shape[2]
         source = out = x
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source = out
                 out = torch.empty(steps, batch, self.directions * width)
             gates = layer.inner.product(source.view(steps * batch, -1), self.thread_count())
-            kernels.few_samples(
-                self._kernel_mode(kernels),
+            recurrent_lookup(
+                mode,
                 index % self.directions == 1,
                 steps,
                 batch,
                 _flat(gates),
-                *layer.recurrent.cached("few samples", layer.few_samples),
+                *layer.recurrent.cached("lookup arrays", layer.lookup_arrays),
                 _flat(hidden[index]),
-                _flat(memory[index]),
+                _flat(cell_state[index]),
                 _flat(out),
                 self.directions * width,
                 index % self.directions * width,
             )
         return out
 
-    def _run_tile(self, x: Tensor, hidden: Tensor, memory: Tensor, out: Tensor, lanes: int) -> None:
-        from synaptic_pruning.export.kernels import recurrent as kernels
+    def _run_tile(self, x: Tensor, hidden: Tensor, cell_state: Tensor, out: Tensor, lanes: int) -> None:
+        from synaptic_pruning.export.kernels import recurrent_tile
 
         steps, batch, _ = x.shape
-        width = hidden.shape[2]
+        mode, width = self._kernel_mode(), hidden.shape[2]
         source = target = _lanes_last(x, lanes)
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source = target
                 target = torch.empty(steps, self.directions * width, lanes)
-            h, c = _lanes_last(hidden[index], lanes), _lanes_last(memory[index], lanes)
-            kernels.tile_of_samples(
-                self._kernel_mode(kernels),
+            h, c = _lanes_last(hidden[index], lanes), _lanes_last(cell_state[index], lanes)
+            recurrent_tile(
+                mode,
                 index % self.directions == 1,
                 steps,
                 lanes,
                 _flat(source),
                 source.shape[1],
-                *layer.recurrent.cached("tile of samples", layer.tile_of_samples),
+                *layer.recurrent.cached("tile arrays", layer.tile_arrays),
                 _flat(h),
                 _flat(c),
                 _flat(target),
@@ -203,23 +215,23 @@ class SparseRecurrent(Inference):
                 index % self.directions * width,
             )
             hidden[index] = h.T[:batch]
-            memory[index] = c.T[:batch]
+            cell_state[index] = c.T[:batch]
         out.copy_(target[..., :batch].transpose(1, 2))
 
-    def _run_in_python(self, x: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
+    def _run_in_python(self, x: Tensor, hidden: Tensor, cell_state: Tensor) -> Tensor:
         source = y = x
         outputs: list[Tensor] = []
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source, outputs = y, []
             gates = layer.inner.product(source.flatten(0, 1)).unflatten(0, source.shape[:2])
-            h, c, steps = hidden[index], memory[index], list[Tensor]()
+            h, c, steps = hidden[index], cell_state[index], list[Tensor]()
             for gx in gates.flip(0) if index % self.directions else gates:
                 h, c = self._step(gx, layer.recurrent.product(h.contiguous()), h, c)
                 if self.output_size != self.hidden_size:
                     h = layer.projection.product(h.contiguous())
                 steps.append(h)
-            hidden[index], memory[index] = h, c
+            hidden[index], cell_state[index] = h, c
             outputs.append(torch.stack(steps[::-1] if index % self.directions else steps))
             if len(outputs) == self.directions:
                 y = torch.cat(outputs, 2)
@@ -239,9 +251,10 @@ class SparseRecurrent(Inference):
     def _directions(self) -> list[_Direction]:
         return cast(list[_Direction], list(self.layers))
 
-    def _kernel_mode(self, kernels: Any) -> int:
-        modes: tuple[int, ...] = (kernels.LSTM, kernels.GRU, kernels.TANH, kernels.RELU)
-        return dict(zip(_GATES, modes, strict=True))[self.mode]
+    def _kernel_mode(self) -> int:
+        from synaptic_pruning.export.kernels import GRU, LSTM, RELU, TANH
+
+        return {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": TANH, "RNN_RELU": RELU}[self.mode]
 
 
 def _round_up(units: int) -> int:
@@ -253,13 +266,13 @@ def _pad_columns(weight: Tensor) -> Tensor:
 
 
 def _pad_gates(weight: Tensor, gates: int, wide: int) -> Tensor:
-    """(gates · hidden, columns) to (gates · wide, columns), each gate followed by rows of zeros."""
+    """Pad (gates · hidden, columns) to (gates · wide, columns), zeros after the rows of each gate."""
     parts = weight.unflatten(0, (gates, -1))
     return nn.functional.pad(parts, (0, 0, 0, wide - parts.shape[1])).flatten(0, 1)
 
 
 def _lanes_last(x: Tensor, lanes: int) -> Tensor:
-    """(..., samples, features) to (..., features, lanes), unused lanes zero."""
+    """Return (..., samples, features) as (..., features, lanes), with zeros in unused lanes."""
     return nn.functional.pad(x.transpose(-1, -2), (0, lanes - x.shape[-2])).contiguous()
 
 

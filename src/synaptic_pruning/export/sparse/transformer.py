@@ -1,4 +1,4 @@
-"""Transformer blocks in one compiled call."""
+"""Run a whole transformer block in one compiled call."""
 
 import copy
 from typing import Any, cast
@@ -7,32 +7,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.export.sparse.linear import Inference, SparseLinear
-from synaptic_pruning.export.sparse.matrix import SparseMatrix, in_parts
-from synaptic_pruning.export.sparse.transformer_match import find_parts
+from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.linear import SparseLinear
+from synaptic_pruning.export.sparse.matrix import SparseMatrix, split_over_threads
+from synaptic_pruning.export.sparse.transformer_match import match_block
 from synaptic_pruning.export.unfused import Attention
 
 
 class FastBlock(Inference):
-    """A transformer block of which only the non-zero weights are kept, computed sample by sample in one call.
+    """Compute a transformer block from its non-zero weights in one call, float32 on the CPU, without gradients.
 
-    Stands for any module that is, in evaluation mode, self-attention without mask and a feed-forward with ReLU
-    or GELU, each with a shortcut and a layer norm before it or after it (`find_parts` tells), such as
-    `nn.TransformerEncoderLayer` taken apart. Called with a mask it runs its parts one by one. Float32 on the
-    CPU, no gradients.
+    A block is, in evaluation mode, self-attention without mask and a feed-forward with ReLU or GELU. Each has a
+    shortcut, and a layer norm before or after it. `match_block` recognises them, such as an unfused
+    `nn.TransformerEncoderLayer`. Called with a mask the block runs module by module.
+
+    Args:
+        block: The block, its attention unfused. It is copied.
 
     Raises:
-        ValueError: `block` is something else.
+        ValueError: ``block`` is something else.
     """
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        parts = find_parts(block)
+        parts = match_block(block)
         if parts is None:
             raise ValueError("block must be self-attention and feed-forward with shortcuts and layer norms")
         self.parts, self.block = parts, copy.deepcopy(block)
-        inside = [f"{parts.attention}.{name}" for name in ("query", "key", "value", "out_proj")]
-        for name in (*inside, parts.widen, parts.narrow):
+        projections = [f"{parts.attention}.{name}" for name in ("query", "key", "value", "out_proj")]
+        for name in (*projections, parts.linear1, parts.linear2):
             self.block.set_submodule(name, SparseLinear(cast(nn.Linear, self.block.get_submodule(name))))
         self._bound: tuple[Any, ...] | None = None
         super().train(False)
@@ -41,11 +44,15 @@ class FastBlock(Inference):
         return self.__dict__ | {"_bound": None}
 
     def forward(self, x: Tensor, *masks: Any, **options: Any) -> Tensor:
-        """Outputs for `x`; what follows is as in the block this stands for."""
-        asked = any(mask is not None and mask is not False for mask in (*masks, *options.values()))
-        if asked or x.dim() != 3 or 0 in x.shape:
+        """Return outputs for ``x`` (batch, tokens, features); other arguments are those of the block.
+
+        Raises:
+            ValueError: ``x`` has another number of features.
+        """
+        masked = any(mask is not None and mask is not False for mask in (*masks, *options.values()))
+        if masked or x.dim() != 3 or 0 in x.shape:
             return cast(Tensor, self.block(x, *masks, **options))
-        self.check(x)
+        self.check_inputs(x)
         if self._bound is None:
             self._bound = self._bind()
         fixed, batch_first, features, kernel = self._bound
@@ -58,34 +65,34 @@ class FastBlock(Inference):
         def part(first: int, last: int) -> None:
             kernel(*arrays, tokens, first, last, *fixed)
 
-        in_parts(part, len(x), self.thread_count())
+        split_over_threads(part, len(x), self.thread_count())
         return y if batch_first else y.transpose(0, 1)
 
     def _attention(self) -> Attention:
         return cast(Attention, self.block.get_submodule(self.parts.attention))
 
     def _bind(self) -> tuple[Any, ...]:
-        """What stays the same from call to call, as the kernel takes it."""
-        from synaptic_pruning.export.kernels.transformer import transformer_block
+        """Return the kernel and those of its arguments that stay the same from call to call."""
+        from synaptic_pruning.export.kernels import transformer_block
 
         parts, attention = self.parts, self._attention()
         norms = [cast(nn.LayerNorm, self.block.get_submodule(name)) for name in (parts.norm1, parts.norm2)]
         ins = [cast(SparseLinear, layer).matrix for layer in (attention.query, attention.key, attention.value)]
-        layers = (attention.out_proj, *(self.block.get_submodule(name) for name in (parts.widen, parts.narrow)))
-        together = SparseMatrix(torch.cat([m.dense() for m in ins]), torch.cat([m.bias for m in ins]))
-        matrices = [together, *(cast(SparseLinear, layer).matrix for layer in layers)]
+        layers = (attention.out_proj, *(self.block.get_submodule(name) for name in (parts.linear1, parts.linear2)))
+        qkv = SparseMatrix(torch.cat([m.dense() for m in ins]), torch.cat([m.bias for m in ins]))
+        matrices = [qkv, *(cast(SparseLinear, layer).matrix for layer in layers)]
         heads = attention.num_heads
         numbers = (parts.norm_first, parts.gelu, heads, ins[0].outputs // heads, ins[2].outputs // heads)
         fixed = (
             *(*numbers, np.float32(attention.scale)),
-            *(value for norm in norms for value in _norm(norm)),
+            *(value for norm in norms for value in _norm_arguments(norm)),
             *(array for matrix in matrices for array in (*matrix.tiles(), matrix.bias.numpy())),
         )
-        return fixed, attention.batch_first, together.inputs, transformer_block
+        return fixed, attention.batch_first, qkv.inputs, transformer_block
 
 
-def _norm(layer: nn.LayerNorm) -> tuple[Any, ...]:
-    """Epsilon, scale and shift, where there are none 1 and 0."""
+def _norm_arguments(layer: nn.LayerNorm) -> tuple[Any, ...]:
+    """Return epsilon, scale and shift of a layer norm; scale 1 and shift 0 where it has none."""
     ones, zeros = torch.ones(layer.normalized_shape), torch.zeros(layer.normalized_shape)
     given = zip((layer.weight, layer.bias), (ones, zeros), strict=True)
     scale, shift = (default if value is None else value.detach() for value, default in given)

@@ -1,4 +1,4 @@
-"""Several sparse networks from one training run: a regrow–prune cycle for each."""
+"""Cycles (experimental): several sparse networks from one training run, one regrow–prune cycle each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from synaptic_pruning.core.prunable import unwrap
-from synaptic_pruning.core.synapses import Synapses
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import lowest
+from synaptic_pruning.core import Synapses, unwrap, zero_pruned_
+from synaptic_pruning.core.topk import LazyScores, smallest_k
 from synaptic_pruning.rules.base import Rule
-from synaptic_pruning.rules.dynamic.random_growth import dense_gradients
+from synaptic_pruning.rules.dynamic.gradient_growth import gradient_sizes
 from synaptic_pruning.rules.schedules import cubic
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 
@@ -26,8 +24,8 @@ class Cycles(Rule):
     Average the members' outputs; their spread is a measure of uncertainty. Training ends with the last event.
 
     Args:
-        sparsity: Of every member, in (0, 1).
-        members: How many networks, at least 2.
+        sparsity: Final sparsity of every member, in (0, 1).
+        members: Number of networks, at least 2.
         first: Fraction of training in the first cycle, in (0, 1).
         regrown: Sparsity right after growth, in [0, sparsity).
 
@@ -82,8 +80,8 @@ class Cycles(Rule):
         return [layer.alive for layer in synapses.layers]
 
     def before_event(self, synapses: Synapses) -> None:
-        """Take the gradients while those of dead places are still there."""
-        self._gradients = dense_gradients(synapses)
+        """Take the gradients while those of pruned weights are still there."""
+        self._gradients = gradient_sizes(synapses)
 
     def update(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Prune on, or, where a cycle ends, keep a copy and grow; see `Rule.update`."""
@@ -123,16 +121,15 @@ class Cycles(Rule):
     def _copy(self, synapses: Synapses, masks: list[Tensor]) -> dict[str, Tensor]:
         assert self._model is not None
         state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
-        for layer, mask in zip(synapses.layers, masks, strict=True):
-            state[layer.name].masked_fill_(~mask, 0)
+        zero_pruned_([state[layer.name] for layer in synapses.layers], masks)
         return state
 
     def _grown(self, synapses: Synapses, masks: list[Tensor]) -> list[Tensor]:
-        """Revive the dead connections of the largest gradient, over all layers, until ``regrown`` is reached."""
-        births = round((1 - self.regrown) * synapses.total) - sum(int(mask.sum()) for mask in masks)
-        appeal = [
-            Scores.of(-gradient, f"growth of {layer.name}", ~mask.reshape(-1))
+        """Grow the pruned connections of the largest gradient, over all layers, until ``regrown`` is reached."""
+        missing = round((1 - self.regrown) * synapses.total) - sum(int(mask.sum()) for mask in masks)
+        grow_scores = [
+            LazyScores.of(-gradient, f"growth of {layer.name}", ~mask.reshape(-1))
             for layer, gradient, mask in zip(synapses.layers, self._gradients, masks, strict=True)
         ]
-        born = lowest(appeal, max(0, births))
-        return [mask | new.view_as(mask) for mask, new in zip(masks, born, strict=True)]
+        grown = smallest_k(grow_scores, max(0, missing))
+        return [mask | new.view_as(mask) for mask, new in zip(masks, grown, strict=True)]

@@ -1,20 +1,19 @@
-"""Tell trained weights from fresh random ones."""
+"""Spectral test that weights are still random; zeros that pruning has left."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.parameter import Layer
-from synaptic_pruning.core.sharding import total
+from synaptic_pruning.core import PrunableParameter, Synapses, total
 
-_TOO_STRONG = 1.2
-_TOO_MANY_ZEROS = 0.05  # numbers drawn in half precision hold some
-_TURNS = 20  # of the power iteration; what training has left stands out far enough to be found by then
+_TRAINED_RATIO = 1.2
+_PRUNED_ZEROS = 0.05  # numbers drawn in half precision hold some
+_ITERATIONS = 20  # of the power method; the directions of training are large enough to be found by then
 
 
 @torch.no_grad()
-def strongest_direction(weight: Tensor) -> float:
+def top_singular_ratio(weight: Tensor) -> float:
     """Return the largest singular value of a weight over what independent random entries of its size would have.
 
     Random entries of mean zero and size s (root mean square) give about s · (√rows + √columns), whatever their
@@ -29,7 +28,7 @@ def strongest_direction(weight: Tensor) -> float:
     Example:
         >>> weight = torch.nn.Linear(50, 80).weight
         >>> learnt = weight + torch.outer(torch.randn(80), torch.randn(50)) / 10
-        >>> strongest_direction(weight) < 1.2 < strongest_direction(learnt)
+        >>> top_singular_ratio(weight) < 1.2 < top_singular_ratio(learnt)
         True
     """
     matrix = weight.detach().flatten(1).float()
@@ -38,18 +37,18 @@ def strongest_direction(weight: Tensor) -> float:
         return 0.0
     # Not from the global generator, whose numbers belong to the training.
     direction = torch.randn(matrix.shape[1], generator=torch.Generator().manual_seed(0)).to(matrix.device)
-    for _ in range(_TURNS):
+    for _ in range(_ITERATIONS):
         direction = matrix.T @ (matrix @ (direction / direction.norm()))
     largest = (matrix @ (direction / direction.norm())).norm()
     return float(largest / size / (matrix.shape[0] ** 0.5 + matrix.shape[1] ** 0.5))
 
 
-def find_trained(layers: Sequence[Layer]) -> str:
+def find_pretrained(layers: Sequence[PrunableParameter]) -> str:
     """Return the name of the first of these layers that does not look freshly drawn, empty where all do.
 
-    Such a layer has a `strongest_direction` above 1.2, or zeros, more than 5 % but not everywhere, as pruning leaves
-    them; of a sharded one, on any rank (every rank must call it). Layers that have learnt next to nothing look fresh,
-    and so do those of very few inputs.
+    Such a layer has a `top_singular_ratio` above 1.2, or more than 5 % zeros, but not all, as pruning leaves them. Of a
+    sharded layer that counts on any rank; every rank must call it. Layers that have learnt next to nothing look
+    fresh, and so do those of very few inputs.
     """
     trained = torch.tensor([_looks_trained(layer.weight) for layer in layers], dtype=torch.int64)
     found = total(trained, [layer.shard for layer in layers])
@@ -58,4 +57,17 @@ def find_trained(layers: Sequence[Layer]) -> str:
 
 def _looks_trained(weight: Tensor) -> bool:
     zeros = 1 - int(weight.count_nonzero()) / max(1, weight.numel())
-    return _TOO_MANY_ZEROS < zeros < 1 or strongest_direction(weight) > _TOO_STRONG
+    return _PRUNED_ZEROS < zeros < 1 or top_singular_ratio(weight) > _TRAINED_RATIO
+
+
+def zeros_of_pruning(synapses: Synapses) -> list[int]:
+    """Return how many zeros pruning has left in each layer, over all ranks: 0 for layers that are zero everywhere.
+
+    Example:
+        >>> net = torch.nn.Linear(4, 1)
+        >>> _ = net.weight.data.copy_(torch.tensor([[0.0, 1.0, 0.0, 2.0]]))
+        >>> zeros_of_pruning(Synapses(net))
+        [2]
+    """
+    zeros = synapses.count_true([layer.weight.detach() == 0 for layer in synapses.layers])[0]
+    return [0 if n == layer.size else n for n, layer in zip(zeros, synapses.layers, strict=True)]

@@ -1,30 +1,30 @@
-"""Use it or lose it: connections that stay idle several windows in a row are removed."""
+"""Disuse, the rule "use it or lose it": prune connections that are idle several windows in a row."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.parameter import Layer
-from synaptic_pruning.rules.usage.base import ByUsage
+from synaptic_pruning.core import PrunableParameter
+from synaptic_pruning.rules.usage.base import UsageRule
 
 
 @dataclass
-class Disuse(ByUsage):
-    """Remove a connection for good when it was idle ``patience`` windows in a row.
+class Disuse(UsageRule):
+    """Prune a connection for good when it was idle ``patience`` windows in a row.
 
     In a window a connection is idle when its usage |w|·E|x| is zero or below ``threshold`` times the mean usage of its
-    layer's alive connections; a busy window sets its streak back to zero. Streaks take one byte a connection, activity
+    layer's alive connections; a busy window resets its streak to zero. Streaks take one byte a connection, activity
     one number an input.
 
     Args:
-        patience: Idle windows in a row that end a connection, from 1 to 255.
-        threshold: Fraction of the layer's mean usage, at least 0. Removal raises the mean, so the threshold decides
-            how far a layer thins out: higher is sparser; see docs/rules.md for figures.
-        window: See `ByUsage`, as the arguments that follow.
-        end: Training progress from which nothing dies any more.
+        patience: Idle windows in a row after which a connection is pruned, from 1 to 255.
+        threshold: Fraction of the layer's mean usage, at least 0. Pruning raises the mean, so the threshold decides
+            the sparsity: higher is sparser; see docs/rules.md for figures.
+        window: See `UsageRule`, as the arguments that follow.
+        end: Training progress from which nothing is pruned any more.
         max_layer_sparsity: No layer goes above it.
-        sample: Watch one step in this many.
+        sample: One step in this many is observed.
 
     Raises:
         ValueError: A number outside its range.
@@ -49,23 +49,23 @@ class Disuse(ByUsage):
         if not 0 <= self.threshold < float("inf"):
             raise ValueError(f"threshold={self.threshold} must be a fraction of the layer's mean usage, at least 0")
 
-    def fresh(self, layer: Layer) -> Tensor:
+    def initial_state(self, layer: PrunableParameter) -> Tensor:
         """Return streaks of zero."""
         return torch.zeros_like(layer.alive, dtype=torch.uint8)
 
-    def judge(self, layer: Layer, used: Tensor, mean: float, memory: Tensor, window: int) -> None:
+    def update_state(self, layer: PrunableParameter, used: Tensor, mean: float, state: Tensor, window: int) -> None:
         """Lengthen the streaks of idle connections, up to 255, and end the others."""
         limit = self.threshold * mean
-        # No usage is below 0, so one pass is enough; in place and then made bytes, it is four times faster.
+        # No usage is below 0, so one pass is enough.
         idle = (used.lt_(limit) if limit > 0 else used.eq_(0)).bool()
-        # Up to 255. Clamping, and conditions seen as bytes, are many times faster than comparing bytes.
-        memory.clamp_(max=254).add_(1).mul_(idle.view(torch.uint8))
+        # Arithmetic on bytes: comparisons of bytes are slow on a CPU (python benchmarks/activity.py).
+        state.clamp_(max=254).add_(1).mul_(idle.view(torch.uint8))
 
-    def condemned(self, memory: Tensor) -> Tensor:
+    def to_prune(self, state: Tensor) -> Tensor:
         """Return True where the streak has reached ``patience``."""
-        below = self.patience - 1  # arithmetic, since it is many times faster than to compare bytes
-        return memory.clamp(min=below, max=self.patience).sub_(below).view(torch.bool)
+        below = self.patience - 1  # arithmetic, as above
+        return state.clamp(min=below, max=self.patience).sub_(below).view(torch.bool)
 
     def streaks(self) -> list[Tensor]:
         """Return the present idle streak of every connection, a uint8 tensor a layer, for histograms."""
-        return [memory.clone() for memory in self._memory]
+        return [state.clone() for state in self._states]

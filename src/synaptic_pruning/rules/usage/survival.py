@@ -1,4 +1,4 @@
-"""Survival scores: every connection earns by use and pays to live."""
+"""Survival: prune connections whose leaky usage score falls below zero."""
 
 import math
 from dataclasses import dataclass
@@ -6,30 +6,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core.parameter import Layer
-from synaptic_pruning.core.topk.lazy_scores import Scores
-from synaptic_pruning.core.topk.select import kth_smallest
-from synaptic_pruning.rules.usage.base import ByUsage
+from synaptic_pruning.core import PrunableParameter
+from synaptic_pruning.core.topk import LazyScores, kth_smallest
+from synaptic_pruning.rules.usage.base import UsageRule
 
 
 @dataclass
-class Survival(ByUsage):
-    """Remove a connection for good when its leaky survival score falls below zero.
+class Survival(UsageRule):
+    """Prune a connection for good when its leaky survival score falls below zero.
 
     After window number n = 0, 1, … the score becomes ``S ← 0.999·S + (2u − cost)·exp(−⌊(n − 5)/period⌋)``. u is the
-    connection's usage over the 75th percentile of its layer's alive connections, at most 1. Scores take four bytes a
-    connection.
+    connection's usage over the 75th percentile of its layer's alive connections, at most 1. A score takes four bytes.
 
     Args:
-        cost: What a window of life costs in layers without kernels, at least 0; what is used less than half of it on
-            the whole dies.
+        cost: Subtracted each window in layers without kernels, at least 0; a connection whose usage u stays below half
+            of it is pruned in the end.
         conv_cost: The same in convolutions.
         period: Windows after which gains and costs weigh e times less, at least 1.
         initial: The score at the start, above 0.
-        window: See `ByUsage`, as the arguments that follow.
-        end: Training progress from which nothing dies any more.
+        window: See `UsageRule`, as the arguments that follow.
+        end: Training progress from which nothing is pruned any more.
         max_layer_sparsity: No layer goes above it.
-        sample: Watch one step in this many.
+        sample: One step in this many is observed.
 
     Raises:
         ValueError: A number outside its range.
@@ -57,21 +55,21 @@ class Survival(ByUsage):
         if self.period < 1:
             raise ValueError(f"period={self.period} must be at least 1 window")
         if not 0 < self.initial < float("inf"):
-            raise ValueError(f"initial={self.initial} must be above 0, or all connections would die at once")
+            raise ValueError(f"initial={self.initial} must be above 0, or all connections would be pruned at once")
 
-    def fresh(self, layer: Layer) -> Tensor:
+    def initial_state(self, layer: PrunableParameter) -> Tensor:
         """Return the initial score."""
         return torch.full_like(layer.alive, self.initial, dtype=torch.float32)
 
-    def judge(self, layer: Layer, used: Tensor, mean: float, memory: Tensor, window: int) -> None:
-        """Let every connection earn and pay."""
+    def update_state(self, layer: PrunableParameter, used: Tensor, mean: float, state: Tensor, window: int) -> None:
+        """Add the usage and subtract the cost."""
         if layer.count == 0:
             return
-        top = kth_smallest([Scores.of(used, layer.name, layer.alive.reshape(-1))], math.ceil(0.75 * layer.count))
+        top = kth_smallest([LazyScores.of(used, layer.name, layer.alive.reshape(-1))], math.ceil(0.75 * layer.count))
         gain = (used / top).clamp(max=1) * 2 if top > 0 else torch.zeros_like(used)
         cost = self.conv_cost if layer.alive.dim() > 2 else self.cost
-        memory.mul_(0.999).add_((gain - cost) * math.exp(-((window - 5) // self.period)))
+        state.mul_(0.999).add_((gain - cost) * math.exp(-((window - 5) // self.period)))
 
-    def condemned(self, memory: Tensor) -> Tensor:
+    def to_prune(self, state: Tensor) -> Tensor:
         """Return True where the score is below zero."""
-        return memory < 0
+        return state < 0

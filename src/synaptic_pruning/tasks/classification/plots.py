@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning import Disuse
+from synaptic_pruning.rules import Disuse
 
 
 def receptive_fields(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
