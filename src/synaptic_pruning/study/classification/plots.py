@@ -69,9 +69,9 @@ def fields(records: Sequence[Record], task: ClassificationTask, cells: Path) -> 
         model.load_state_dict(load_file(cells / f"{record['hash']}.safetensors"))
         weights = receptive_fields(model, task.shape).numpy()
         alive, size = next(iter(record["layers"].values()))
-        picture = mosaic(weights, _UNITS)
-        figure, (axes,) = new_figure(height=2.6 * len(picture) / picture.shape[1] + 0.1, width=2.6)
-        axes.imshow(picture, interpolation="none")
+        image = mosaic(weights, _UNITS)
+        figure, (axes,) = new_figure(height=2.6 * len(image) / image.shape[1] + 0.1, width=2.6)
+        axes.imshow(image, interpolation="none")
         axes.set_axis_off()
         shown = min(_UNITS, len(weights))
         description = (
@@ -92,8 +92,8 @@ def mosaic(weights: np.ndarray, units: int) -> np.ndarray:
         units: Largest number of fields to show.
 
     Example:
-        >>> picture = mosaic(np.array([[[0.0, 0.0]], [[1.0, 0.0]]]), 4)
-        >>> picture.shape, picture[0, 1].tolist() == picture[0, 3].tolist()  # pruned ones look alike
+        >>> image = mosaic(np.array([[[0.0, 0.0]], [[1.0, 0.0]]]), 4)
+        >>> image.shape, image[0, 1].tolist() == image[0, 3].tolist()  # pruned ones look alike
         ((1, 5, 3), True)
     """
     pruned = weights == 0
@@ -104,11 +104,11 @@ def mosaic(weights: np.ndarray, units: int) -> np.ndarray:
     columns = int(np.ceil(np.sqrt(len(order))))
     rows = -(-len(order) // columns)
     height, width = weights.shape[1:]
-    picture = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
+    image = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
     for place, one in enumerate(painted):
         top, left = place // columns * (height + 1), place % columns * (width + 1)
-        picture[top : top + height, left : left + width] = one
-    return picture
+        image[top : top + height, left : left + width] = one
+    return image
 
 
 @styled

@@ -167,9 +167,9 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
         if mask.dtype != bool or mask.size == 0:
             raise ValueError(f"alive: {name!r} must be a boolean array with elements, got {mask.dtype} {mask.shape}")
         flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
-        picture = downsample(flat)
+        image = downsample(flat)
         figure, (axes,) = new_figure(height=0.9 + 2.6 * min(1.6, max(0.12, flat.shape[0] / flat.shape[1])))
-        axes.imshow(picture, cmap=_PALE_TO_ACCENT, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        axes.imshow(image, cmap=_PALE_TO_ACCENT, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.set(xticks=[], yticks=[], xlabel=_count(flat.shape[1], "input"), ylabel=_count(flat.shape[0], "unit"))
@@ -198,14 +198,14 @@ def downsample(mask: np.ndarray) -> np.ndarray:
         >>> downsample(np.ones((300, 2), dtype=bool)).shape
         (256, 2)
     """
-    picture = mask.astype(float)
+    image = mask.astype(float)
     for axis, side in enumerate(mask.shape):
         if side > _MOST_PIXELS:
             starts = np.arange(_MOST_PIXELS) * side // _MOST_PIXELS
             widths = np.diff(np.append(starts, side))
-            sums = np.add.reduceat(picture, starts, axis=axis)
-            picture = sums / (widths[:, None] if axis == 0 else widths)
-    return picture
+            sums = np.add.reduceat(image, starts, axis=axis)
+            image = sums / (widths[:, None] if axis == 0 else widths)
+    return image
 
 
 def _count(number: int, noun: str) -> str:
