@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from synaptic_pruning.study.forecasting.arms import SYNAPTIC
-from synaptic_pruning.study.statistics.blocks import blocks
+from synaptic_pruning.study.statistics import block_means
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STUDIES = ("standard", "unseen")
@@ -44,7 +44,7 @@ def table(trained: pd.DataFrame) -> list[str]:
         runs = pd.read_parquet(RESULTS / f"{study}.parquet")
         fixed = trained[trained["study"] == study].rename(columns={"sparsity": "arm"})
         fixed = fixed.assign(length=runs["length"].iloc[0], horizon=runs["horizon"].iloc[0])
-        errors = np.log(blocks(pd.concat([runs, fixed])))
+        errors = np.log(block_means(pd.concat([runs, fixed])))
         for other in ("none", "dropout", "mc-dropout"):
             cells = [_against(errors[arm] - errors[other]) for arm in (0.8, 0.5, "synaptic")]
             lines.append(f"| {name} | {other} | {' | '.join(cells)} |")

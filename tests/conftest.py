@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
     from synaptic_pruning.tasks import download
 
     folder = tmp_path / "cache"
-    monkeypatch.setattr(download, "cache", lambda: folder)
+    monkeypatch.setattr(download, "cache_folder", lambda: folder)
     monkeypatch.delenv("SYNAPTIC_PRUNING_DATA", raising=False)
     for proxy in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(proxy, "127.0.0.1")

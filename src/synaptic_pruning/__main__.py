@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line, or say which extra it needs."""
     try:
-        from synaptic_pruning.cli.compare import app
+        from synaptic_pruning.cli import app
 
         app()
     except ModuleNotFoundError as error:

@@ -53,12 +53,16 @@ def refused(result, *fragments, code=2):
         (["--lengths", "0"], ["--lengths", "'0'"]),
         (["--target", "y"], ["--target", "CSV"]),
         (["absent.csv", "--target", "y"], ["absent.csv"]),
+        (["--task", "classification"], ["--task", "synaptic-pruning compare-images"]),
+        (["--task=classification", "--data", "mnist"], ["--task", "synaptic-pruning compare-images"]),
+        (["--data", "mnist"], ["--data", "synaptic-pruning compare-images"]),
+        (["--data-dir", "here"], ["--data-dir", "synaptic-pruning compare-images"]),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli.compare import app
+    from synaptic_pruning.cli import app
 
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
     assert result.exit_code == 2
@@ -84,7 +88,7 @@ def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
 def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, content, words, fragment):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli.compare import app
+    from synaptic_pruning.cli import app
 
     if content is not None:
         csv.write_text(content)
@@ -116,7 +120,7 @@ def test_without_the_extra_it_names_the_extra(tmp_path):
 def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatch, bad, code):
     from typer.testing import CliRunner
 
-    from synaptic_pruning.cli.compare import app
+    from synaptic_pruning.cli import app
 
     table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
     table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)

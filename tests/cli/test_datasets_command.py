@@ -6,13 +6,14 @@ import http.server
 import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from synaptic_pruning.cli.compare import app
-from synaptic_pruning.tasks.forecasting.data import registry
-from synaptic_pruning.tasks.forecasting.data.registry import DATASETS
+from synaptic_pruning import tasks
+from synaptic_pruning.cli import app
+from synaptic_pruning.tasks.forecasting import DATASETS
 
 TEXT = b"index,y\n0,1\n1,2\n2,4\n"
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
-def three(tmp_path, monkeypatch):
+def three(tmp_path):
     """Two data sets with an address, the second a dead one, and one without."""
     served = tmp_path / "served"
     served.mkdir()
@@ -50,8 +51,12 @@ def three(tmp_path, monkeypatch):
             )
             for name in ("first", "second", "third")
         }
-        monkeypatch.setattr(registry, "DATASETS", made)
-        yield made
+        real = dict(DATASETS)
+        DATASETS.clear()
+        DATASETS.update(made)
+        yield DATASETS
+        DATASETS.clear()
+        DATASETS.update(real)
         server.shutdown()
 
 
@@ -73,6 +78,13 @@ def test_list_has_one_line_a_data_set_in_any_terminal(columns):
     assert len(lines) == 1 + len(DATASETS)
     assert max(map(len, lines)) <= columns
     assert all("absent" in line for line in lines[1:])
+
+
+def test_info_names_the_file_of_the_conversion():
+    shown = dict(line.split(maxsplit=1) for line in synaptic_pruning("info", "bike-sharing-dc").stdout.splitlines())
+    path = shown["converted"].split()[-1]
+    assert (Path(tasks.__file__).parents[1] / path).is_file()
+    assert "converted" not in synaptic_pruning("info", "air-quality").stdout
 
 
 def test_info_shows_every_field_that_is_set(cache):

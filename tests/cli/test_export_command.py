@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from synaptic_pruning.cli.export import app
+from synaptic_pruning.cli import app
 from synaptic_pruning.export import FileError, inspect_file, read, save
 
 
@@ -101,7 +101,8 @@ def test_export_times_and_writes_onnx(file: Path, tmp_path: Path) -> None:
 def test_bad_options_are_named(file: Path, arguments: list[str], message: str) -> None:
     result = run("export", file, *arguments)
     assert result.exit_code == 2
-    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_the_file_itself_is_never_overwritten(tmp_path: Path) -> None:
@@ -144,4 +145,4 @@ def test_every_network_of_a_run(tmp_path: Path) -> None:
     ]
     empty = CliRunner().invoke(app, ["export", str(tmp_path / "networks")])
     assert empty.exit_code == 2
-    assert "holds no networks" in empty.output.replace("\n", " ").replace("│ ", "")
+    assert "holds no networks" in empty.stderr

@@ -1,4 +1,4 @@
-"""The command line: options in, packages called, one sentence out."""
+"""Command `compare`: compare synaptic pruning with dropout on series."""
 
 import re
 import shlex
@@ -8,47 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synaptic_pruning.cli import datasets, export, options
-from synaptic_pruning.cli import study as studies
+from synaptic_pruning.cli import options
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting.data.series import Series
-
-app = typer.Typer(
-    help="Networks that prune themselves while they train.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+    from synaptic_pruning.tasks.forecasting import Series
 
 
-app.registered_commands += export.app.registered_commands
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(studies.app, name="study")
+class SeriesCommand(options.TaskCommand):
+    """`compare`, with one sentence for those who want images."""
 
-
-class Task(StrEnum):
-    """What the networks learn."""
-
-    forecasting = "forecasting"
-    classification = "classification"
-
-
-_DEFAULTS = {
-    Task.forecasting: ("rnn,lstm,patchtst", "none,dropout,mc-dropout,synaptic"),
-    Task.classification: ("mlp", "none,dropout,synaptic,disuse,random"),
-}
-_ONLY = {
-    Task.forecasting: (
-        *("data", "target", "time", "lengths", "horizon"),
-        *("separator", "decimal", "missing", "gaps", "season", "predict"),
-    ),
-    Task.classification: ("images", "data_dir"),
-}
+    foreign = ("--task", "--data", "--data-dir")
+    advice = "for images use synaptic-pruning compare-images"
 
 
 class Gaps(StrEnum):
-    """What to do with missing timestamps."""
+    """What to do about missing timestamps."""
 
     error = "error"
     fill = "fill"
@@ -62,80 +36,38 @@ class Predict(StrEnum):
     level = "level"
 
 
-@app.callback()
-def _main() -> None:
-    """Networks that prune themselves while they train."""
-
-
-@app.command()
 def compare(
-    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the report, the tables and the networks.")],
-    task: Annotated[Task, typer.Option(help="What the networks learn.")] = Task.forecasting,
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Forecasting: CSV file, wide (a time column, numeric columns) or long (unique_id, ds, y). "
+            help="CSV file, wide (a time column, numeric columns) or long (unique_id, ds, y). "
             "Without one: co2, sunspots and elnino from statsmodels."
         ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column to forecast.")] = None,
     time: Annotated[str | None, typer.Option(help="Time column, or two to join: Date,Time.")] = None,
-    images: Annotated[
-        str, typer.Option("--data", help="Classification: digits, mnist, fashion-mnist or cifar10.")
-    ] = "digits",
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Classification: folder of local files. [default: SYNAPTIC_PRUNING_DATA, else fetched]"),
-    ] = None,
-    models: Annotated[
-        str | None,
-        typer.Option(help="Networks. [default: rnn,lstm,patchtst; for images mlp, there are cnn and vgg too]"),
-    ] = None,
-    arms: Annotated[
-        str | None,
-        typer.Option(
-            help="What to compare. [default: none,dropout,mc-dropout,synaptic; for images "
-            "none,dropout,synaptic,disuse,random, there is rigl too]"
-        ),
-    ] = None,
+    models: Annotated[str, typer.Option(help="Networks.")] = "rnn,lstm,patchtst",
+    arms: Annotated[str, typer.Option(help="What to compare.")] = "none,dropout,mc-dropout,synaptic",
     lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
     horizon: Annotated[int, typer.Option(min=1, help="Rows to forecast together.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks a combination, with seeds 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Networks per combination, with seeds 0, 1, ...")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: all cores]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
     separator: Annotated[str, typer.Option(help="Character between cells.")] = ",",
     decimal: Annotated[str, typer.Option(help="Decimal mark.")] = ".",
     missing: Annotated[str, typer.Option(help="Cells that mean “no value”: -200,n/a.")] = "",
     gaps: Annotated[Gaps, typer.Option(help="When timestamps are missing: refuse, fill in, ignore.")] = Gaps.error,
-    season: Annotated[int | None, typer.Option(min=1, help="Rows in a season. [default: from the times]")] = None,
+    season: Annotated[int | None, typer.Option(min=1, help="Rows in a season; by default from the times.")] = None,
     predict: Annotated[Predict, typer.Option(help="The change from the last value, or the value.")] = Predict.delta,
 ) -> None:
-    """Compare synaptic pruning with dropout on real series, or on images, and write a report.
+    """Compare synaptic pruning with dropout on real series, and write a report.
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    _refuse_the_other_tasks(context, task)
-    models = _DEFAULTS[task][0] if models is None else models
-    arms = _DEFAULTS[task][1] if arms is None else arms
-    if task is Task.classification:
-        from synaptic_pruning.cli.compare_images import compare_images
-
-        compare_images(
-            out=out,
-            data=images,
-            data_dir=data_dir,
-            models=models,
-            arms=arms,
-            seeds=seeds,
-            epochs=epochs,
-            jobs=jobs or options.cores(),
-        )
-        return
     from synaptic_pruning.study.forecasting.arms import ARMS
     from synaptic_pruning.study.forecasting.plan import Plan
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
-    from synaptic_pruning.tasks.forecasting.models import MODELS
+    from synaptic_pruning.tasks.forecasting import MODELS, DataError
 
     plan = Plan(
         models=options.names("--models", models, MODELS),
@@ -156,13 +88,12 @@ def compare(
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
+        # SciPy and Matplotlib take seconds: refusals come first.
         from synaptic_pruning.study.engine.local import Processes
         from synaptic_pruning.study.engine.study_info import About
-        from synaptic_pruning.study.forecasting import (
-            compare as study,  # SciPy and Matplotlib take seconds: refusals come first
-        )
-        from synaptic_pruning.study.forecasting.report.verdict import contestants, judge
-        from synaptic_pruning.study.statistics.rank_tests import paired
+        from synaptic_pruning.study.forecasting import compare as study
+        from synaptic_pruning.study.forecasting.report import contestants, judge
+        from synaptic_pruning.study.statistics import paired
 
         table = study.compare(
             series,
@@ -178,17 +109,7 @@ def compare(
     verdict = judge(paired(contestants(table))[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
-    studies.tell_failures(table)
-
-
-def _refuse_the_other_tasks(context: typer.Context, task: Task) -> None:
-    (other,) = set(Task) - {task}
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in _ONLY[other] and source is not None and source.name == "COMMANDLINE":
-            if parameter.name == "data":
-                options.refuse("A CSV file is for forecasting; name the images of --task classification with --data.")
-            options.refuse(f"{parameter.opts[0]} is for --task {other.value}; leave it out, or give that task.")
+    options.tell_failures(table)
 
 
 def _read(
@@ -201,8 +122,7 @@ def _read(
     gaps: Gaps,
     season: int | None,
 ) -> "list[Series]":
-    from synaptic_pruning.tasks.forecasting.data.builtin import embedded
-    from synaptic_pruning.tasks.forecasting.data.csv_reader import read_csv
+    from synaptic_pruning.tasks.forecasting import embedded, read_csv
 
     if data is None:
         if target is not None or time is not None:

@@ -1,26 +1,50 @@
-"""What `compare --task classification` does."""
+"""Command `compare-images`: compare pruning rules with dropout on images."""
 
 import shlex
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from synaptic_pruning.cli import options
-from synaptic_pruning.cli.study import tell_failures
+
+
+class ImagesCommand(options.TaskCommand):
+    """`compare-images`, with one sentence for those who want series."""
+
+    foreign = (
+        *("--task", "--target", "--time", "--lengths", "--horizon"),
+        *("--separator", "--decimal", "--missing", "--gaps", "--season", "--predict"),
+    )
+    advice = "for series use synaptic-pruning compare"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line, of which none may be a file."""
+        ctx.allow_extra_args = True
+        words = super().parse_args(ctx, args)
+        if words:
+            options.refuse(f"{words[0]}: a CSV file is for synaptic-pruning compare; name the images with --data.")
+        return words
 
 
 def compare_images(
-    *,
-    out: Path,
-    data: str,
-    data_dir: Path | None,
-    models: str,
-    arms: str,
-    seeds: int,
-    epochs: int,
-    jobs: int,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the tables and the networks.")],
+    data: Annotated[str, typer.Option(help="Images: digits, mnist, fashion-mnist or cifar10.")] = "digits",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of local files; by default SYNAPTIC_PRUNING_DATA, else fetched.")
+    ] = None,
+    models: Annotated[str, typer.Option(help="Networks: mlp, cnn, vgg.")] = "mlp",
+    arms: Annotated[
+        str, typer.Option(help="What to compare; there is rigl too.")
+    ] = "none,dropout,synaptic,disuse,random",
+    seeds: Annotated[int, typer.Option(min=1, help="Networks per combination, with seeds 0, 1, ...")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
 ) -> None:
-    """Read the options, read (a first time: fetch) the images, run the comparison, say the verdict."""
+    """Compare synaptic pruning and other rules with dropout on images, and write a report.
+
+    Stop it with Ctrl-C and run the same command again: it goes on where it was.
+    """
     from synaptic_pruning.study.classification.arms import ARMS
     from synaptic_pruning.tasks.classification import DATASETS, MODELS, DataError, make_task
 
@@ -33,17 +57,15 @@ def compare_images(
     try:
         task = make_task(data, data_dir)
 
+        # SciPy and Matplotlib take seconds: refusals come first.
         from synaptic_pruning.study.classification import compare as study
         from synaptic_pruning.study.classification.cells import run_image_cell
         from synaptic_pruning.study.classification.results import paired, summarise
         from synaptic_pruning.study.classification.verdict import judge
         from synaptic_pruning.study.engine.local import Processes
-        from synaptic_pruning.study.engine.study_info import (
-            About,  # SciPy and Matplotlib take seconds: refusals come first
-        )
+        from synaptic_pruning.study.engine.study_info import About
 
-        command = ["synaptic-pruning", "compare", "--task", "classification"]
-        command += options.written(
+        command = options.written(
             data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
         )
         table = study.compare(
@@ -51,8 +73,8 @@ def compare_images(
             study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
             out,
             data_dir=data_dir,
-            executor=Processes(jobs, run_image_cell),
-            about=About(shlex.join(command)),
+            executor=Processes(jobs or options.cores(), run_image_cell),
+            about=About(shlex.join(["synaptic-pruning", "compare-images", *command])),
         )
     except DataError as error:
         options.refuse(str(error))
@@ -61,4 +83,4 @@ def compare_images(
     for sentence in judge(summarise(paired(table))).sentences:
         typer.echo(sentence)
     typer.echo(f"Report: {out / 'report.html'}")
-    tell_failures(table)
+    options.tell_failures(table)

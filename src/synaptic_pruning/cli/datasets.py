@@ -1,19 +1,21 @@
-"""Commands `datasets list`, `datasets info` and `datasets fetch`: a few lines each over the registry."""
+"""Commands `datasets list`, `datasets info` and `datasets fetch`: show and fetch the data sets of the registry."""
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting.data.registry import Entry
+from synaptic_pruning.cli import options
 
-app = typer.Typer(help="Data sets to forecast: what there is, where it lies, fetching it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from synaptic_pruning.tasks.forecasting import Entry
+
+app = typer.Typer(help="Data sets to forecast: list them, describe one, fetch them.", no_args_is_help=True)
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of local files. [default: SYNAPTIC_PRUNING_DATA, else the cache]", file_okay=False),
+    typer.Option(help="Folder of local files; by default SYNAPTIC_PRUNING_DATA, else the cache.", file_okay=False),
 ]
 
 
@@ -23,7 +25,7 @@ def list_command(data_dir: DataDir = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from synaptic_pruning.tasks.forecasting.data.registry import DATASETS
+    from synaptic_pruning.tasks.forecasting import DATASETS
 
     rows = [
         (e.name, f"{e.rows:,}", e.frequency, f"{e.season:,}", _where(e, data_dir), e.licence) for e in DATASETS.values()
@@ -44,21 +46,20 @@ def list_command(data_dir: DataDir = None) -> None:
 
 @app.command("info")
 def info_command(name: Annotated[str, typer.Argument(help="Data set.")], data_dir: DataDir = None) -> None:
-    """Show all that is known of a data set."""
-    from synaptic_pruning.tasks.download import locate
-    from synaptic_pruning.tasks.forecasting.data.registry import find
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
+    """Show every field of a data set."""
+    from synaptic_pruning.tasks import DataError, locate
+    from synaptic_pruning.tasks.forecasting import find_entry
 
     try:
-        entry = find(name)
+        entry = find_entry(name)
     except DataError as error:
-        _refuse(str(error))
+        options.refuse(str(error))
     for field in dataclasses.fields(entry):
         value = getattr(entry, field.name)
         if value != field.default:
             typer.echo(f"{field.name:<12}{_text(value)}")
-    if entry.derive:
-        typer.echo(f"{'derived':<12}from the file at url, by a function of tasks/forecasting/originals.py")
+    if entry.convert:
+        typer.echo(f"{'converted':<12}from the file at url, by a function of tasks/forecasting/data/conversions.py")
     where = _where(entry, data_dir)
     typer.echo(f"{'where':<12}{where if where == 'absent' else f'{where}: {locate(entry, data_dir)}'}")
 
@@ -68,22 +69,21 @@ def fetch_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Data sets.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every data set.")] = False,
 ) -> None:
-    """Fetch data sets into the cache, each checked against its sum; files that are there are only checked."""
-    from synaptic_pruning.tasks.download import fetch
-    from synaptic_pruning.tasks.forecasting.data.registry import DATASETS, find
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
-    from synaptic_pruning.tasks.progress import shown
-
+    """Fetch data sets into the cache and check each against its sum; files that it holds are only checked."""
     if bool(names) == all_:
-        _refuse("name the data sets to fetch, or give --all; synaptic-pruning datasets list shows them.")
+        options.refuse("name the data sets to fetch, or give --all; synaptic-pruning datasets list shows them.")
+
+    from synaptic_pruning.tasks import DataError, fetch, show_progress
+    from synaptic_pruning.tasks.forecasting import DATASETS, find_entry
+
     try:
-        entries = [find(name) for name in dict.fromkeys(names or [])]
+        entries = [find_entry(name) for name in dict.fromkeys(names or [])]
     except DataError as error:
-        _refuse(str(error))
+        options.refuse(str(error))
     if all_:
         entries = list(DATASETS.values())
     failed = []
-    for entry, progress in shown(entries):
+    for entry, progress in show_progress(entries):
         try:
             typer.echo(f"{entry.name}: {fetch(entry, progress=progress)}")
         except DataError as error:
@@ -95,14 +95,13 @@ def fetch_command(
 
 
 def _where(entry: "Entry", data_dir: Path | None) -> str:
-    from synaptic_pruning.tasks.download import local, locate
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
+    from synaptic_pruning.tasks import DataError, local_folder, locate
 
     try:
         locate(entry, data_dir)
     except DataError:
         return "absent"
-    return "cached" if local(data_dir) is None else "local"
+    return "cached" if local_folder(data_dir) is None else "local"
 
 
 def _text(value: object) -> str:
@@ -111,8 +110,3 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(repr, value))
     return str(value) or "none"
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)

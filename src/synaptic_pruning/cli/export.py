@@ -1,4 +1,4 @@
-"""Commands `inspect` and `export`: a few lines each over this package."""
+"""Commands `inspect` and `export`: show what packing saves, and write smaller files."""
 
 import importlib
 import sys
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from synaptic_pruning.cli import options
+
 if TYPE_CHECKING:
     from torch import nn
 
-app = typer.Typer(no_args_is_help=True)
-_WRITTEN = ([".packed"], [".dense"])  # by this command, beside what it read
+_WRITTEN = ([".packed"], [".dense"])  # suffixes of the files that this command writes beside those that it reads
 
 
 class Precision(StrEnum):
-    """How surviving weights are kept."""
+    """How alive weights are stored."""
 
     float32 = "float32"
     float16 = "float16"
@@ -29,22 +30,20 @@ Source = Annotated[
 ]
 
 
-@app.command("inspect")
-def inspect_command(file: File) -> None:
-    """Show sparsity, dead units and what packing would save, weight by weight."""
+def inspect(file: File) -> None:
+    """Show sparsity, pruned units and what packing would save, weight by weight."""
     from synaptic_pruning.export import FileError, inspect_file
 
     try:
         typer.echo(str(inspect_file(file)))
     except FileError as error:
-        raise typer.BadParameter(str(error)) from error
+        options.refuse(str(error))
 
 
-@app.command("export")
-def export_command(
+def export(
     source: Source,
-    out: Annotated[Path | None, typer.Option(help="File to write, or folder for a RUN; default: beside each.")] = None,
-    values: Annotated[Precision, typer.Option(help="Precision of surviving weights.")] = Precision.float32,
+    out: Annotated[Path | None, typer.Option(help="File, or folder for a RUN; by default beside each.")] = None,
+    values: Annotated[Precision, typer.Option(help="Precision of alive weights.")] = Precision.float32,
     dense: Annotated[bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")] = False,
     model: Annotated[
         str, typer.Option(help="module:function that returns the plain model; needed for --input, --onnx.")
@@ -63,18 +62,18 @@ def export_command(
     from synaptic_pruning.export.packed import read_state, save_state
 
     if (input or onnx) and not (model and input):
-        raise typer.BadParameter("--input and --onnx need both --model and --input")
+        options.refuse("--input and --onnx need both --model and --input.")
     if input and source.is_dir():
-        raise typer.BadParameter("--input times one network; give its FILE, not a folder")
+        options.refuse("--input times one network; give its FILE, not a folder.")
     example = torch.randn(_shape(input)) if input else None
     suffix = "dense.safetensors" if dense else "packed.safetensors"
     for file, target in _targets(source, out, suffix).items():
         try:
             state = read_state(file)
         except FileError as error:
-            raise typer.BadParameter(str(error)) from error
+            options.refuse(str(error))
         if target.exists() and target.samefile(file):
-            raise typer.BadParameter(f"--out {target} is FILE itself; choose another name")
+            options.refuse(f"--out {target} is FILE itself; choose another name.")
         if dense:
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
         else:
@@ -96,9 +95,7 @@ def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
         return {source: out or source.with_name(f"{source.stem}.{suffix}")}
     files = sorted(f for f in (source / "networks").glob("*.safetensors") if f.suffixes[:-1] not in _WRITTEN)
     if not files:
-        raise typer.BadParameter(
-            f"{source} holds no networks/*.safetensors; give a file, or the folder of a comparison"
-        )
+        options.refuse(f"{source} holds no networks/*.safetensors; give a file, or the folder of a comparison.")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     return {file: (out or file.parent) / f"{file.stem}.{suffix}" for file in files}
@@ -110,7 +107,7 @@ def _shape(text: str) -> list[int]:
     except ValueError:
         shape = [0]
     if min(shape) < 1:
-        raise typer.BadParameter(f"--input must be whole numbers above 0, as in 32,30,8, not {text!r}")
+        options.refuse(f"--input must be whole numbers above 0, as in 32,30,8, not {text!r}.")
     return shape
 
 
@@ -118,13 +115,13 @@ def _build(name: str) -> "nn.Module":
     from torch import nn
 
     module, _, function = name.partition(":")
-    sys.path.insert(0, "")  # as `python -m` does, so that a file of the user's is found
+    sys.path.insert(0, "")  # as `python -m` does, so that a module in the current folder is found
     try:
         network = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
-        raise typer.BadParameter(f"--model must be module:function, found through the Python path: {error}") from error
+        options.refuse(f"--model must be module:function, found through the Python path: {error}.")
     finally:
         sys.path.remove("")
     if not isinstance(network, nn.Module):
-        raise typer.BadParameter(f"--model {name} must return a torch.nn.Module, not {type(network).__name__}")
+        options.refuse(f"--model {name} must return a torch.nn.Module, not {type(network).__name__}.")
     return network

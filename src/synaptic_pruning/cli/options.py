@@ -1,16 +1,45 @@
-"""What the commands share: reading lists of names, refusing in one sentence, checking the output folder."""
+"""Helpers that the commands share: read lists, refuse in one sentence, check the output folder, report failures."""
 
 import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class TaskCommand(TyperCommand):
+    """A command for one task, which refuses the options of the other task's command in one sentence.
+
+    Attributes:
+        foreign: Options of the other task's command.
+        advice: Half a sentence that names the other command.
+    """
+
+    foreign: ClassVar[tuple[str, ...]]
+    advice: ClassVar[str]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line after looking for foreign options."""
+        for word in args:
+            option = word.partition("=")[0]
+            if option in self.foreign:
+                refuse(f"{option} is no option of {self.name}; {self.advice}.")
+        return super().parse_args(ctx, args)
 
 
 def names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Read known names from ``text``, without doubles, in the order of ``known``; refuse others."""
+    """Read known names from a list, without doubles, in the order of ``known``; refuse others.
+
+    Example:
+        >>> names("--models", "lstm, rnn, lstm", ["rnn", "lstm", "patchtst"])
+        ('rnn', 'lstm')
+    """
     asked = tuple(dict.fromkeys(split(text)))
     for name in asked:
         if name not in known:
@@ -21,7 +50,12 @@ def names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """Read window lengths, the shortest first."""
+    """Read window lengths, in rows, the shortest first.
+
+    Example:
+        >>> lengths("30,7")
+        (7, 30)
+    """
     words = split(text)
     for word in words:
         if not word.isdecimal() or int(word) < 1:
@@ -53,7 +87,7 @@ def written(**options: object) -> list[str]:
 
 
 def cores() -> int:
-    """How many cores this process may use; macOS tells only how many there are."""
+    """Return how many cores this process may use; macOS tells only how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -67,13 +101,26 @@ def prepare(out: Path) -> None:
         refuse(f"--out: cannot write to {out} ({error.strerror}); choose a folder that you may write to.")
 
 
+def refuse(message: str) -> NoReturn:
+    """Print one sentence with reason and fix, and end with exit code 2."""
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
 def stopped(out: Path) -> NoReturn:
     """End after Ctrl-C."""
-    typer.echo(f"Stopped; finished runs are kept in {out}, and the same command goes on from there.", err=True)
+    typer.echo(f"Stopped; finished cells are kept in {out}, and the same command goes on from there.", err=True)
     raise typer.Exit(130) from None
 
 
-def refuse(message: str) -> NoReturn:
-    """Say why, and end with exit code 2."""
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
+def tell_failures(table: "pd.DataFrame") -> None:
+    """Say how many runs of a table failed and why the first did; end with exit code 2 when none ended well.
+
+    Args:
+        table: Table of runs with a column ``status``, "ok" for a run that ended well.
+    """
+    failed = table.loc[table["status"] != "ok", "status"]
+    if len(failed):
+        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
+    if len(failed) == len(table):
+        raise typer.Exit(2)

@@ -1,20 +1,20 @@
-"""Commands `study run`, `study status` and `study report`: a few lines each over this package."""
+"""Commands `study run`, `study status` and `study report`: from a spec file to a report."""
 
 import os
 import shlex
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import pandas as pd
+from synaptic_pruning.cli import options
 
+if TYPE_CHECKING:
     from synaptic_pruning.study.engine.study_info import About
     from synaptic_pruning.study.forecasting.spec import Spec
-    from synaptic_pruning.tasks.forecasting.data.series import Series
+    from synaptic_pruning.tasks.forecasting import Series
 
 app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
 _SPEC = "spec.toml"
@@ -30,7 +30,7 @@ class Backend(StrEnum):
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="Spec file, or the name of one that ships: smoke, ...")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Folder of a study.")]
 Data = Annotated[
-    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of local data files. [default: the cache]")
+    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of local data files; by default the cache.")
 ]
 
 
@@ -38,19 +38,19 @@ Data = Annotated[
 def run_command(
     spec: SpecFile,
     out: Annotated[Path, typer.Option(help="Folder for the records, the tables and the report.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: all cores]")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
     backend: Annotated[Backend, typer.Option(help="This machine, or a Ray cluster.")] = Backend.local,
-    address: Annotated[str, typer.Option(help="Of the Ray cluster.")] = "auto",
+    address: Annotated[str, typer.Option(help="Address of the Ray cluster.")] = "auto",
     data_dir: Data = None,
 ) -> None:
-    """Train every cell of SPEC that DIR does not hold yet, then write the tables and the report.
+    """Train every cell of SPEC that the folder does not hold yet, then write the tables and the report.
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was. Several may run on one folder.
     """
     from synaptic_pruning.study.engine.atomic_write import write_atomically
     from synaptic_pruning.study.engine.local import Executor, Processes
     from synaptic_pruning.study.forecasting.spec import presets, read_spec
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
+    from synaptic_pruning.tasks import DataError
 
     try:
         read = read_spec(spec)
@@ -70,12 +70,11 @@ def run_command(
         about = _about(read, path, _command(spec, out))
         table = compare(series, read.plan(), out, executor=executor, about=about)
     except (DataError, OSError, ImportError) as error:
-        _refuse(str(error))
+        options.refuse(str(error))
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; finished cells are kept in {out}, and the same command goes on from there.", err=True)
-        raise typer.Exit(130) from None
+        options.stopped(out)
     typer.echo(f"Report: {out / 'report.html'}")
-    tell_failures(table)
+    options.tell_failures(table)
 
 
 @app.command("status")
@@ -113,26 +112,17 @@ def report_command(folder: Folder, data_dir: Data = None) -> None:
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
-def tell_failures(table: "pd.DataFrame") -> None:
-    """Say how many runs of a table failed and why the first did; end with exit code 2 when none ended well."""
-    failed = table.loc[table["status"] != "ok", "status"]
-    if len(failed):
-        typer.echo(f"{len(failed)} of {len(table)} runs failed; the first: {failed.iloc[0]}", err=True)
-    if len(failed) == len(table):
-        raise typer.Exit(2)
-
-
 def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
     from synaptic_pruning.study.forecasting.spec import read_spec
-    from synaptic_pruning.tasks.forecasting.data.series import DataError
+    from synaptic_pruning.tasks import DataError
 
     if not (folder / _SPEC).is_file():
-        _refuse(f"{folder} holds no study; give the --out folder of a study.")
+        options.refuse(f"{folder} holds no study; give the --out folder of a study.")
     try:
         spec = read_spec(folder / _SPEC)
         return spec, spec.series(data_dir)
     except DataError as error:
-        _refuse(str(error))
+        options.refuse(str(error))
 
 
 def _about(spec: "Spec", path: Path, command: str) -> "About":
@@ -143,8 +133,3 @@ def _about(spec: "Spec", path: Path, command: str) -> "About":
 
 def _command(spec: str, out: Path) -> str:
     return shlex.join(["synaptic-pruning", "study", "run", spec, "--out", str(out)])
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"Error: {message}", err=True)
-    raise typer.Exit(2)

@@ -1,6 +1,7 @@
-"""The file of a data set: a local copy, the user's cache, or its public address, always checked against its sum."""
+"""Fetch the file of a data set and check it against its sum.
 
-from __future__ import annotations
+A local copy comes first, then the user's cache, then the file's public address.
+"""
 
 import gzip
 import hashlib
@@ -16,7 +17,9 @@ from typing import Protocol
 
 from synaptic_pruning.tasks.errors import DataError
 
-Derive = Callable[[bytes], bytes]
+Conversion = Callable[[bytes], bytes]
+"""A function that makes our file out of the publisher's."""
+
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, KeyError)
 _TIMEOUTS = (10.0, 30.0)  # seconds to connect, seconds without a byte
@@ -24,15 +27,15 @@ _WAIT = 600.0  # seconds for another process that fetches the same file
 
 
 class File(Protocol):
-    """What must be known of a file; `forecasting.Entry` and `classification.files.ImageFile` know it."""
+    """Description of one file; `forecasting.Entry` and `classification.ImageFile` implement it."""
 
     @property
     def name(self) -> str:
-        """Of the data set."""
+        """Name of the data set."""
 
     @property
     def file(self) -> str:
-        """Path below the data folder; .gz and .xz stand for a packing that is optional."""
+        """Path below the data folder; the compression that .gz and .xz stand for is optional."""
 
     @property
     def bytes(self) -> int:
@@ -40,11 +43,11 @@ class File(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of the unpacked file."""
+        """SHA-256 of the unpacked file, in hexadecimal."""
 
     @property
     def url(self) -> str:
-        """Address of a file that gives these bytes."""
+        """Public address of the file, or of one that it is made of."""
 
     @property
     def member(self) -> str | None:
@@ -52,62 +55,62 @@ class File(Protocol):
 
     @property
     def rewrite(self) -> tuple[tuple[str, str], ...]:
-        """What is replaced in what ``url`` gives, one (regular expression, text) after the other."""
+        """Replacements in the content of ``url``: pairs (regular expression, text), applied in order."""
 
     @property
     def keep(self) -> int | None:
-        """How many bytes of the result to keep, from its start."""
+        """Number of bytes of the result to keep, from its start."""
 
     @property
-    def derive(self) -> Derive | None:
-        """What makes the file out of all that; None where it is the file."""
+    def convert(self) -> Conversion | None:
+        """Function that makes the file out of all that; None where nothing is left to do."""
 
 
 class Progress(Protocol):
-    """What is told of a download; ``total`` is set to its bytes, 0 where they are unknown."""
+    """Receiver of a download's progress; ``total`` is set to its bytes, 0 where they are unknown."""
 
     total: int
 
     def update(self, amount: int) -> None:
-        """So many more bytes are there."""
+        """Take note of so many more bytes."""
 
     def reset(self) -> None:
-        """All bytes are there; `update` tells them once more."""
+        """Take note that all bytes are there; `update` reports them once more."""
 
     def close(self) -> None:
-        """The download has ended."""
+        """Take note that the download has ended."""
 
 
-def cache() -> Path:
-    """The user's folder of fetched files."""
+def cache_folder() -> Path:
+    """Return the user's folder of fetched files."""
     import pooch
 
     return Path(pooch.os_cache("synaptic-pruning"))
 
 
-def local(data_dir: str | Path | None) -> Path | None:
-    """The folder of local files: ``data_dir``, else SYNAPTIC_PRUNING_DATA, else None."""
+def local_folder(data_dir: str | Path | None) -> Path | None:
+    """Return the folder of local files: ``data_dir``, else SYNAPTIC_PRUNING_DATA, else None."""
     chosen = data_dir or os.environ.get("SYNAPTIC_PRUNING_DATA")
     return Path(chosen) if chosen else None
 
 
 def locate(entry: File, data_dir: str | Path | None = None) -> Path:
-    """Return where the file of ``entry`` lies, unread.
+    """Return the path of the file of ``entry`` without reading it.
 
     Args:
-        entry: What is known of it.
-        data_dir: Folder laid out like `File.file`; default SYNAPTIC_PRUNING_DATA, else the cache.
+        entry: Description of the file.
+        data_dir: Folder laid out like `File.file`; by default SYNAPTIC_PRUNING_DATA, else the cache.
 
     Raises:
-        DataError: It is not there.
+        DataError: The file is not there.
     """
-    folder = local(data_dir)
-    for path in _candidates(entry, folder or cache()):
+    folder = local_folder(data_dir)
+    for path in _candidates(entry, folder or cache_folder()):
         if path.is_file():
             return path
     if folder is None:
         raise DataError(
-            f"data set {entry.name!r} is not in {cache()}; run synaptic-pruning datasets fetch {entry.name}."
+            f"data set {entry.name!r} is not in {cache_folder()}; run synaptic-pruning datasets fetch {entry.name}."
         )
     raise DataError(
         f"{folder} has no {entry.file}, the file of data set {entry.name!r}; put it there, or name no folder "
@@ -116,25 +119,25 @@ def locate(entry: File, data_dir: str | Path | None = None) -> Path:
 
 
 def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
-    """Return the checked file of ``entry``; one that is neither local nor cached is downloaded into the cache.
+    """Return the path of the checked file of ``entry``; a file neither local nor cached is downloaded into the cache.
 
-    A download bears its name only when its sum is right, and one that was interrupted starts again. Processes
+    A download gets its name only when its sum is right, and an interrupted one starts again. Processes
     that ask for the same file wait for each other. A damaged file in the cache is fetched anew; a damaged local
     file is an error.
 
     Args:
-        entry: From the registry.
-        data_dir: As in `locate`; a folder that is named is never written to.
-        progress: Told of every chunk.
+        entry: Description of the file.
+        data_dir: Folder of local files, as in `locate`; a folder that is named is never written to.
+        progress: Receiver of every chunk's size.
 
     Raises:
-        DataError: No local copy, no connection, no answer in time, or other bytes than expected.
+        DataError: There is no local copy, no connection, no answer in time, or the bytes differ from those expected.
     """
-    if local(data_dir) is not None:
+    if local_folder(data_dir) is not None:
         path = locate(entry, data_dir)
-        read(entry, path)
+        read_checked(entry, path)
         return path
-    paths = _candidates(entry, cache())
+    paths = _candidates(entry, cache_folder())
     for path in paths:
         if _is_whole(entry, path):
             return path
@@ -142,16 +145,16 @@ def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress
         return _download(entry, paths[-1], progress)
     except OSError as error:
         raise DataError(
-            f"data set {entry.name!r} cannot be stored in {cache()} ({error.strerror}); make room there, or name a "
-            "folder that holds it with --data-dir or SYNAPTIC_PRUNING_DATA."
+            f"data set {entry.name!r} cannot be stored in {cache_folder()} ({error.strerror}); make room there, or "
+            "name a folder that holds it with --data-dir or SYNAPTIC_PRUNING_DATA."
         ) from None
 
 
-def read(entry: File, path: Path) -> bytes:
-    """Return the unpacked bytes of ``path`` after comparing them with the sum of ``entry``.
+def read_checked(entry: File, path: Path) -> bytes:
+    """Return the unpacked bytes of ``path``, compared with the sum of ``entry``.
 
     Raises:
-        DataError: The file is missing, damaged, or another one.
+        DataError: The file is missing, damaged, or not the one that ``entry`` describes.
     """
     try:
         content = _UNPACK.get(path.suffix, bytes)(path.read_bytes())
@@ -214,7 +217,7 @@ def _download(entry: File, path: Path, progress: Progress | None) -> Path:
 
 
 def _extract(entry: File, packed: Path) -> bytes:
-    """The file out of what the address gave; nothing where that is damaged."""
+    """Return the file made of the download; no bytes where the download is damaged."""
     content = packed.read_bytes()
     try:
         if entry.member:
@@ -228,8 +231,8 @@ def _extract(entry: File, packed: Path) -> bytes:
         content = re.sub(old.encode(), new.encode(), content, flags=re.MULTILINE)
     content = content[: entry.keep]
     try:
-        return entry.derive(content) if entry.derive else content
-    except (*_DAMAGED, ValueError, LookupError):  # another table than it was
+        return entry.convert(content) if entry.convert else content
+    except (*_DAMAGED, ValueError, LookupError):  # the publisher has changed the table
         return b""
 
 
@@ -239,19 +242,19 @@ def _matches(entry: File, content: bytes) -> bool:
 
 def _is_whole(entry: File, path: Path) -> bool:
     try:
-        return bool(read(entry, path))
+        return bool(read_checked(entry, path))
     except DataError:
         return False
 
 
 def _candidates(entry: File, folder: Path) -> list[Path]:
-    """The forms that the file may have; a fetched one is stored plain, which is the last."""
+    """Return the paths that the file may have; the last one is plain, as fetched files are stored."""
     plain = entry.file.removesuffix(".xz").removesuffix(".gz")
     return [folder / name for name in (f"{plain}.gz", f"{plain}.xz", plain)]
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed, in a few words; requests says it in its own names of classes and sockets."""
+    """Say in a few words why a request failed; the messages of requests name classes and sockets."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"the server answered {status}"

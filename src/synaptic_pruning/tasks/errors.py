@@ -1,4 +1,4 @@
-"""What the readers of all tasks raise."""
+"""Define the exception of all readers of data."""
 
 
 class DataError(ValueError):

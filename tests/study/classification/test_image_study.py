@@ -13,10 +13,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from scipy import stats
-from typer.testing import CliRunner
 
 from helpers.made_images import a_task, works
-from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
@@ -30,7 +28,7 @@ ABOUT = About("synaptic-pruning compare")
 
 
 def run(*words: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "synaptic_pruning", "compare", "--task", "classification", *map(str, words)]
+    command = [sys.executable, "-m", "synaptic_pruning", "compare-images", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
 
 
@@ -116,7 +114,7 @@ def test_the_page_says_what_the_table_holds(digits, table):
     for layer, size in (("1.weight", 19_200), ("3.weight", 30_000), ("5.weight", 1_000)):
         assert re.search(rf">{layer}</td><td>{size:,}</td><td>{size:,} \(100\u00a0%\)", page)
     assert page.count("<svg") == 1 + 5 + 1  # curves, receptive fields, streaks
-    assert "--task classification --data digits" in page
+    assert "synaptic-pruning compare-images --data digits" in page
     assert f"Report: {out / 'report.html'}" in told
 
 
@@ -139,31 +137,6 @@ def test_the_same_command_again_trains_nothing(digits):
     assert again.stdout == told
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == stamps
     assert (out / "report.html").read_text() == page
-
-
-@pytest.mark.parametrize(
-    ("words", "fragments"),
-    [
-        (["--task", "classification", "data.csv"], ["CSV", "--data"]),
-        (["--task", "classification", "--target", "y"], ["--target", "--task forecasting"]),
-        (["--task", "classification", "--horizon", "1"], ["--horizon", "--task forecasting"]),
-        (["--task", "classification", "--data", "letters"], ["'letters'", "digits, mnist, fashion-mnist, cifar10"]),
-        (["--task", "classification", "--data-dir", "here"], ["--data-dir here", "digits", "leave it out"]),
-        (["--task", "classification", "--data", "mnist", "--data-dir", "nowhere"], ["nowhere", "train-images"]),
-        (["--task", "classification", "--models", "rnn"], ["--models", "'rnn'", "mlp, cnn, vgg"]),
-        (["--task", "classification", "--arms", "none,mc-dropout"], ["--arms", "'mc-dropout'", ", ".join(ARMS)]),
-        (["--task", "classification", "--arms", ""], ["--arms is empty"]),
-        (["--data", "mnist"], ["--data", "--task classification"]),
-        (["--data-dir", "here"], ["--data-dir", "--task classification"]),
-    ],
-)
-def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
-    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
-    assert result.exit_code == 2, result.output
-    assert len(result.stderr.strip().splitlines()) == 1
-    for fragment in fragments:
-        assert fragment in result.stderr
-    assert not (tmp_path / "out" / "cells").exists()
 
 
 def test_a_hash_knows_everything_but_addresses():

@@ -14,7 +14,7 @@ from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.cells import Cell, run_cell
 from synaptic_pruning.study.forecasting.compare import compare
 from synaptic_pruning.study.forecasting.plan import Plan
-from synaptic_pruning.study.statistics.rank_tests import blocks, paired
+from synaptic_pruning.study.statistics import block_means, paired
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 WAVES = [
@@ -59,7 +59,7 @@ def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_ou
     )
     # The mean of "slow" is that of the one seed which both arms have, not of whichever seeds an arm was lucky with.
     alone = table[(table["dataset"] == "slow") & (table["seed"] == 0)].set_index("arm")["mae"]
-    np.testing.assert_allclose(blocks(kept).loc["slow"], alone[list(blocks(kept))], rtol=1e-12)
+    np.testing.assert_allclose(block_means(kept).loc["slow"], alone[list(block_means(kept))], rtol=1e-12)
     page = (tmp_path / "report.html").read_text()
     for reason in ("nan-loss", "killed: signal 9", "failed: RuntimeError"):
         assert reason in page

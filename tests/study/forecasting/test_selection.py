@@ -14,7 +14,7 @@ from synaptic_pruning.study.forecasting.compare import compare
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.study.forecasting.results import to_table
 from synaptic_pruning.study.forecasting.selection import select
-from synaptic_pruning.study.statistics.rank_tests import paired
+from synaptic_pruning.study.statistics import paired
 from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)

@@ -8,10 +8,8 @@ import pandas as pd
 import pytest
 
 from helpers.svg import see
-from synaptic_pruning.study.plots import errors as pictures
-from synaptic_pruning.study.plots.errors import costs_by_length, heat_map, rank_diagram
-from synaptic_pruning.study.plots.style import COLOURS
-from synaptic_pruning.study.statistics.critical_difference import critical_difference
+from synaptic_pruning.study.plots import COLOURS, costs_by_length, heat_map, rank_diagram, style
+from synaptic_pruning.study.statistics import critical_difference
 
 EVIL = "<script>alert('x')</script> & $a$"
 ARMS = ["none", "dropout", "synaptic"]
@@ -149,4 +147,4 @@ def test_the_same_data_give_the_same_picture_and_no_two_share_an_id():
     assert made == again
     ids = [value for panel in made for value in re.findall(r'\sid="([^"]+)"', panel.svg)]
     assert len(ids) == len(set(ids))
-    assert pictures.REFERENCE == "none"
+    assert style.REFERENCE == "none"

@@ -1,4 +1,4 @@
-"""Pictures of dying weights: bins by brute force, and pixels read back from the SVG."""
+"""Plots of pruning: bins by brute force, and pixels read back from the SVG."""
 
 import re
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from helpers.svg import see
-from synaptic_pruning.study.plots.pruning import error_while_dying, layers, masks, shrink, summarise
-from synaptic_pruning.study.plots.style import COLOURS
+from synaptic_pruning.study.plots import COLOURS, error_by_sparsity, masks, sparsity_by_layer
+from synaptic_pruning.study.plots.pruning import bin_by_sparsity, downsample
 
 EVIL = "<script>alert('x')</script> & $a$"
 
@@ -24,7 +24,7 @@ def history(errors, sparsities):
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 100), st.integers(10, 30)), min_size=1, max_size=30))
 def test_bins_equal_brute_force(rows):
     table = pd.DataFrame([(run, s / 100, e / 10) for run, s, e in rows], columns=["run", "sparsity", "error"])
-    found = summarise(table)
+    found = bin_by_sparsity(table)
     assert list(found.index) == sorted({s // 5 for _, s, _ in rows})
     for place, row in found.iterrows():
         runs = {run for run, s, _ in rows if s // 5 == place}
@@ -35,7 +35,7 @@ def test_bins_equal_brute_force(rows):
 
 def test_errors_are_relative_to_the_best_epoch_of_their_own_run():
     # Run 1 ends at 2/2, run 2 at 300/200: median 1.25, quartiles 1.125 and 1.375.
-    panel = error_while_dying([history([8, 4, 2], [0, 0.5, 0.9]), history([400, 200, 300], [0, 0.5, 0.9])])
+    panel = error_by_sparsity([history([8, 4, 2], [0, 0.5, 0.9]), history([400, 200, 300], [0, 0.5, 0.9])])
     assert "2 runs" in panel.description
     assert "At 90% sparsity the median is 1.250, quartiles 1.125 and 1.375" in panel.description
     texts = see(panel).texts
@@ -45,20 +45,20 @@ def test_errors_are_relative_to_the_best_epoch_of_their_own_run():
 
 
 def test_hundreds_of_runs_become_pixels_under_lines_that_stay_lines():
-    panel = error_while_dying([history([3, 2, 1], [0, 0.5, 0.9])] * 201)
+    panel = error_by_sparsity([history([3, 2, 1], [0, 0.5, 0.9])] * 201)
     assert len(see(panel).images) >= 1
     assert "stroke-width: 0.5" not in panel.svg
     assert len(panel.svg) < 300_000
 
 
 def test_a_network_that_is_never_pruned_has_one_bin():
-    assert "At 0% sparsity" in error_while_dying([history([2.0, 1.0], [0, 0])]).description
+    assert "At 0% sparsity" in error_by_sparsity([history([2.0, 1.0], [0, 0])]).description
 
 
 @pytest.mark.parametrize("bad", [[], [history([1.0], [0.0]), []]])
 def test_nothing_to_draw_is_refused(bad):
     with pytest.raises(ValueError, match="at least one run and one epoch"):
-        error_while_dying(bad)
+        error_by_sparsity(bad)
 
 
 def entries(final):
@@ -70,7 +70,7 @@ def entries(final):
 
 
 def test_layers_are_named_with_their_last_sparsity_in_their_order():
-    panel = layers(entries({"z.weight": 0.9, EVIL: 0.5, "a.weight": 0.0}))
+    panel = sparsity_by_layer(entries({"z.weight": 0.9, EVIL: 0.5, "a.weight": 0.0}))
     texts = see(panel).texts
     assert [text for text in texts if text in ("z.weight", EVIL, "a.weight")] == ["z.weight", EVIL, "a.weight"]
     assert [text for text in texts if text.endswith("%")] == ["90%", "50%", "0%"]
@@ -78,7 +78,7 @@ def test_layers_are_named_with_their_last_sparsity_in_their_order():
 
 
 def test_the_pixels_of_the_layers_are_their_sparsity_through_training():
-    (image,) = see(layers(entries({"dead": 1.0, "alive": 0.0}))).images
+    (image,) = see(sparsity_by_layer(entries({"dead": 1.0, "alive": 0.0}))).images
     height, width = image.shape[:2]
     light = image[..., :3].sum(-1)
     row = light[height // 4]
@@ -90,9 +90,9 @@ def test_the_pixels_of_the_layers_are_their_sparsity_through_training():
 
 def test_a_layer_without_a_value_is_named():
     with pytest.raises(ValueError, match="every layer needs a sparsity at every progress, 'b' lacks one"):
-        layers([*entries({"a": 0.5}), {"progress": 1.0, "layer": "b", "sparsity": 0.1}])
+        sparsity_by_layer([*entries({"a": 0.5}), {"progress": 1.0, "layer": "b", "sparsity": 0.1}])
     with pytest.raises(ValueError, match="at least one"):
-        layers([])
+        sparsity_by_layer([])
 
 
 def test_a_mask_is_shown_weight_by_weight():
@@ -104,9 +104,9 @@ def test_a_mask_is_shown_weight_by_weight():
     np.testing.assert_allclose(image[mask][:, :3], [to_rgb(COLOURS["synaptic"])] * mask.sum(), atol=0.01)
     assert (image[~mask][:, :3] > 0.9).all()
     assert panel.title == f"{EVIL}: {mask.mean():.0%} alive"
-    dead = [sum(not any(line) for line in lines) for lines in (mask.tolist(), mask.T.tolist())]
-    assert min(dead) >= 1
-    told = f"{mask.sum()} of 126 weights alive, {dead[0]} of 9 rows and {dead[1]} of 14 columns wholly dead"
+    pruned = [sum(not any(line) for line in lines) for lines in (mask.tolist(), mask.T.tolist())]
+    assert min(pruned) >= 1
+    told = f"{mask.sum()} of 126 weights alive, {pruned[0]} of 9 rows and {pruned[1]} of 14 columns wholly pruned"
     assert told in panel.description
     assert {"14 inputs", "9 units"} <= set(see(panel).texts)
     assert re.search("image-rendering: ?(crisp-edges|pixelated)", panel.svg)
@@ -129,7 +129,7 @@ def test_what_is_no_mask_is_refused(bad):
 @pytest.mark.parametrize("shape", [(256, 3), (257, 300), (1000, 1)])
 def test_shrinking_keeps_the_share_alive(shape):
     mask = np.random.default_rng(1).random(shape) < 0.3
-    picture = shrink(mask)
+    picture = downsample(mask)
     assert picture.shape == tuple(min(side, 256) for side in shape)
     rows, columns = (np.array_split(np.arange(side), edges(side)) for side in shape)
     expected = [[mask[np.ix_(r, c)].mean() for c in columns] for r in rows]

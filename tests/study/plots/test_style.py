@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from synaptic_pruning.study.forecasting.arms import ARMS
-from synaptic_pruning.study.plots.style import COLOURS, DASHES, colour, line
+from synaptic_pruning.study.plots import COLOURS, DASHES, colour, line
 
 # Machado, Oliveira & Fernandes (2009), severity 1: linear RGB as seen without one kind of cone.
 EYES = {

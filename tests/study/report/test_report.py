@@ -14,10 +14,10 @@ from torch import tensor
 
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.plan import Plan, expand
-from synaptic_pruning.study.forecasting.report.page import Dataset, render
+from synaptic_pruning.study.forecasting.report import Dataset, render
 from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
-from synaptic_pruning.study.plots import training as figures
-from synaptic_pruning.study.statistics.paper_statistic import NOTE
+from synaptic_pruning.study.plots import training
+from synaptic_pruning.study.statistics import PAPER_NOTE
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 ABOUT = About("synaptic-pruning compare --out x")
@@ -198,7 +198,7 @@ def test_leaks_are_the_first_thing_said(names):
     text = " ".join(Page(page(make_records(names, leaking), names, leaking)).text.split())
     body = text[text.index("These numbers leak") :]
     assert body.index("These numbers leak") < body.index("Synaptic pruning, compared with dropout")
-    assert "What leaked protocols would have claimed " + NOTE in text
+    assert "What leaked protocols would have claimed " + PAPER_NOTE in text
     assert "Chronological split" not in text
     honest = Page(page(make_records(names), names)).text
     assert "leak" not in honest
@@ -299,7 +299,7 @@ def test_the_best_network_is_chosen_on_validation_data(tmp_path, names):
 
 def test_training_curves_are_relative_to_the_best_epoch_of_the_first_arm():
     records = make_records(["co2"])
-    curves = figures._curves(records)
+    curves = training._curves(records)
     group, reference = ("co2", "rnn", 3), 0.0
     bests = [
         min(e["validation_mae"] for e in r["history"])

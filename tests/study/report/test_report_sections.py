@@ -8,7 +8,7 @@ from scipy import stats
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report.by_series import by_series
 from synaptic_pruning.study.forecasting.report.evidence import checks, parts
-from synaptic_pruning.study.forecasting.report.panels import MOST_SHOWN, choose
+from synaptic_pruning.study.forecasting.report.panels import MOST_SHOWN, choose_datasets
 from synaptic_pruning.study.forecasting.report.tables import costs, settings
 
 DEVELOPMENT = tuple(f"d{n}" for n in range(8))
@@ -116,10 +116,10 @@ def test_costs_are_relative_to_the_first_arm_on_the_same_data():
 def test_six_data_sets_are_shown_from_the_best_to_the_worst():
     order = np.random.default_rng(0).permutation(16)
     table = runs({"synaptic": lambda n: 0.9 + 0.01 * order[n]})
-    shown = choose(table)
+    shown = choose_datasets(table)
     assert [order[int(name[1:])] for name in shown] == [0, 3, 6, 9, 12, 15]
     assert len(shown) == MOST_SHOWN
-    assert choose(runs({"synaptic": 0.9}, datasets=5)) == [f"d{n}" for n in range(5)]
+    assert choose_datasets(runs({"synaptic": 0.9}, datasets=5)) == [f"d{n}" for n in range(5)]
 
 
 def test_the_series_are_tested_on_the_mean_forecast_over_seeds(tmp_path):

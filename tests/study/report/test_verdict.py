@@ -45,7 +45,7 @@ def test_a_win():
     assert "5.0\u00a0% lower in the median over 12 data sets" in verdict.answer
     assert "is statistically supported" in verdict.answer
     assert "p = 0.0015" in verdict.answer  # 3 comparisons × 2 / 2^12
-    assert "90\u00a0% of their prunable weights removed" in verdict.sparsity
+    assert "90\u00a0% of their prunable weights pruned" in verdict.sparsity
     assert "100 of 1,000 remain" in verdict.sparsity
 
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from synaptic_pruning.study.statistics.critical_difference import cliques, critical_difference, nemenyi
-from synaptic_pruning.study.statistics.rank_tests import average_ranks
+from synaptic_pruning.study.statistics import average_ranks, cliques, critical_difference, nemenyi
 
 # Demšar (2006), table 5(a): critical values q(0.05) and q(0.10) for k = 2 ... 10.
 Q_05 = [1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]

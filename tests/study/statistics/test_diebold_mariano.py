@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics.diebold_mariano import diebold_mariano, over_series
+from synaptic_pruning.study.statistics import diebold_mariano, over_series
 
 
 @pytest.mark.parametrize(("horizon", "factor"), [(1, 7 / 8), (2, 5.25 / 8)])

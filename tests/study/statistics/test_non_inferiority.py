@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from synaptic_pruning.study.statistics.non_inferiority import non_inferior
+from synaptic_pruning.study.statistics import non_inferior
 
 
 def exact(ratios, margin):

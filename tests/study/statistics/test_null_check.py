@@ -7,10 +7,16 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, rankdata
 
-from synaptic_pruning.study.statistics import rank_tests as statistics
-from synaptic_pruning.study.statistics.non_inferiority import non_inferior
-from synaptic_pruning.study.statistics.paper_statistic import vos2025_statistic
-from synaptic_pruning.study.statistics.rank_tests import against, all_pairs, blocks, friedman, paired
+from synaptic_pruning.study.statistics import (
+    against,
+    all_pairs,
+    block_means,
+    friedman,
+    non_inferior,
+    paired,
+    rank_tests,
+    vos2025_statistic,
+)
 
 DATASETS, LENGTHS, SEEDS = 10, (1, 7, 30), (0, 1)
 
@@ -19,7 +25,7 @@ DATASETS, LENGTHS, SEEDS = 10, (1, 7, 30), (0, 1)
 def fast(monkeypatch):
     """Intervals, and the garbage collection in every multipletests, take nearly all the time; no p-value needs them."""
     monkeypatch.setattr("gc.collect", lambda: 0)
-    monkeypatch.setattr(statistics, "_interval", lambda _: (None, None))
+    monkeypatch.setattr(rank_tests, "_interval", lambda _: (None, None))
 
 
 def study(rng, factors):
@@ -62,7 +68,7 @@ def test_two_equal_arms_give_false_alarms_as_often_as_promised():
     for _ in range(repeats):
         kept, left_out = paired(study(rng, {"none": 1.0, "synaptic": 1.0}))
         assert left_out == 0
-        (pair,) = against(blocks(kept), "synaptic")
+        (pair,) = against(block_means(kept), "synaptic")
         alarms += pair.significant
     low, high = binom(repeats, size).interval(0.999)
     assert 0 < low <= alarms <= high
@@ -81,7 +87,7 @@ def test_four_equal_arms_together_are_no_more_often_wrong():
 
 def test_an_identical_arm_is_never_told_apart_and_never_inferior():
     rng = np.random.default_rng(2)
-    table = blocks(study(rng, {"none": 1.0}))
+    table = block_means(study(rng, {"none": 1.0}))
     table["identical"] = table["none"]
     (pair,) = against(table, "identical")
     assert (pair.ties, pair.p_value, pair.significant) == (DATASETS, 1.0, False)
@@ -98,7 +104,7 @@ def test_non_inferiority_at_its_edge_is_wrong_as_seldom_as_promised():
 def test_a_broken_arm_is_caught():
     rng = np.random.default_rng(4)
     for _ in range(20):
-        table = blocks(study(rng, {"none": 1.0, "synaptic": 1.0, "broken": 1.5}))
+        table = block_means(study(rng, {"none": 1.0, "synaptic": 1.0, "broken": 1.5}))
         broken = against(table, "broken")
         assert all(pair.significant and pair.difference > 0.3 for pair in broken)
         assert friedman(table).significant

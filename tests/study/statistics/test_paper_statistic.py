@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics.paper_statistic import NOTE, vos2025_statistic
-from synaptic_pruning.study.statistics.rank_tests import blocks, friedman
+from synaptic_pruning.study.statistics import PAPER_NOTE, block_means, friedman, vos2025_statistic
 
 ARMS = ["none", "dropout", "synaptic"]
 LENGTHS = [1, 3, 7, 14, 30, 60]
@@ -45,8 +44,8 @@ def test_it_finds_significance_in_one_data_set_where_independent_blocks_have_non
     table = runs(lambda d, m, a, n, s: 1 + ARMS.index(a) * 0.01 + n * 0.001, datasets=("a",), models=("rnn",))
     (found,) = vos2025_statistic(table)
     assert found.test.significant
-    assert friedman(blocks(table)) is None
-    assert "not independent" in NOTE
+    assert friedman(block_means(table)) is None
+    assert "not independent" in PAPER_NOTE
 
 
 def test_too_little_for_a_test():

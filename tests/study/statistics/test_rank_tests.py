@@ -9,8 +9,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics.critical_difference import critical_difference
-from synaptic_pruning.study.statistics.rank_tests import against, all_pairs, average_ranks, blocks, friedman, paired
+from synaptic_pruning.study.statistics import (
+    against,
+    all_pairs,
+    average_ranks,
+    block_means,
+    critical_difference,
+    friedman,
+    paired,
+)
 
 ARMS = ["none", "dropout", "synaptic"]
 
@@ -52,7 +59,7 @@ def run(dataset, model, arm, mae, seed=0, length=7):
 
 def test_blocks_are_data_sets_and_values_means_over_seeds_and_lengths():
     values = {"a": dict(zip(ARMS, [1.0, 2.0, 3.0], strict=True)), "b": dict(zip(ARMS, [30.0, 20.0, 10.0], strict=True))}
-    table = blocks(results(values))
+    table = block_means(results(values))
     assert list(table.columns) == ARMS  # the order of appearance, not of the alphabet
     np.testing.assert_allclose(table.loc["a"], [1, 2, 3])
     np.testing.assert_allclose(table.loc["b"], [30, 20, 10])
@@ -61,15 +68,15 @@ def test_blocks_are_data_sets_and_values_means_over_seeds_and_lengths():
 def test_seeds_are_averaged_plainly_first_then_models_and_lengths_geometrically():
     # rnn: mean(1, 3) = 2; lstm: 8; so sqrt(2 · 8) = 4, not the mean over runs (1 + 3 + 8) / 3.
     table = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "rnn", "none", 3.0, 1), run("a", "lstm", "none", 8.0)])
-    assert blocks(table).loc["a", "none"] == pytest.approx(4)
+    assert block_means(table).loc["a", "none"] == pytest.approx(4)
     lengths = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "rnn", "none", 9.0, length=30)])
-    assert blocks(lengths).loc["a", "none"] == pytest.approx(3)
+    assert block_means(lengths).loc["a", "none"] == pytest.approx(3)
 
 
 def test_a_model_with_large_errors_has_no_more_say_than_another():
     halves = [run("a", "rnn", "none", 2.0), run("a", "rnn", "synaptic", 1.0)]
     doubles = [run("a", "lstm", "none", 500.0), run("a", "lstm", "synaptic", 1000.0)]
-    table = blocks(pd.DataFrame(halves + doubles))
+    table = block_means(pd.DataFrame(halves + doubles))
     assert table.loc["a", "synaptic"] / table.loc["a", "none"] == pytest.approx(1)
 
 
@@ -80,12 +87,12 @@ def test_data_sets_of_one_station_are_one_block_whatever_their_units():
         "z": {"none": 1, "synaptic": 3},
     }
     runs = pd.DataFrame([run(d, "rnn", arm, v) for d, arms in values.items() for arm, v in arms.items()])
-    table = blocks(runs, block_of={"co": "station", "no2": "station", "never run": "x"})
+    table = block_means(runs, block_of={"co": "station", "no2": "station", "never run": "x"})
     assert list(table.index) == ["station", "z"]
     # the ratio of the block is the geometric mean of its members' ratios 1/2 and 2
     np.testing.assert_allclose(table["synaptic"] / table["none"], [1, 3])
     other_unit = runs.assign(mae=runs["mae"].where(runs["dataset"] != "co", runs["mae"] * 1e4))
-    rescaled = blocks(other_unit, block_of={"co": "station", "no2": "station"})
+    rescaled = block_means(other_unit, block_of={"co": "station", "no2": "station"})
     np.testing.assert_allclose(rescaled["synaptic"] / rescaled["none"], table["synaptic"] / table["none"])
 
 
@@ -94,7 +101,7 @@ def test_blocks_equal_a_brute_force_loop_and_keep_the_order():
     sets, models = ["z", "a", "m"], ["rnn", "gru"]
     grid = itertools.product(sets, models, ["s", "b", "n"], [7, 3], [0, 1, 2])
     runs = pd.DataFrame([run(d, m, a, rng.uniform(1, 9), s, n) for d, m, a, n, s in grid])
-    table = blocks(runs)
+    table = block_means(runs)
     assert (list(table.index), list(table.columns)) == (sets, ["s", "b", "n"])
     for dataset, arm in itertools.product(table.index, table.columns):
         logs = []
@@ -110,15 +117,15 @@ def test_blocks_equal_a_brute_force_loop_and_keep_the_order():
 
 def test_skill_may_be_negative_and_is_averaged_plainly():
     runs = pd.DataFrame([run("a", "rnn", "none", 1.5), run("a", "lstm", "none", 0.6)])
-    assert blocks(runs, "skill").loc["a", "none"] == pytest.approx((-0.5 + 0.4) / 2)
+    assert block_means(runs, "skill").loc["a", "none"] == pytest.approx((-0.5 + 0.4) / 2)
 
 
 def test_blocks_refuse_what_would_compare_different_runs():
     runs = pd.DataFrame([run("a", "rnn", "none", 1.0), run("a", "lstm", "none", 9.0), run("a", "rnn", "synaptic", 1.0)])
     with pytest.raises(ValueError, match=r"arm 'synaptic' has no mae for \('a', 'lstm', 7, 1\).*paired"):
-        blocks(runs)
+        block_means(runs)
     with pytest.raises(ValueError, match=r"mae must be positive .* found 0\.0"):
-        blocks(pd.DataFrame([run("a", "rnn", "none", 0.0)]))
+        block_means(pd.DataFrame([run("a", "rnn", "none", 0.0)]))
 
 
 def test_a_failed_run_leaves_with_its_partners_and_is_counted():
@@ -134,7 +141,7 @@ def test_a_data_set_without_one_complete_run_is_no_block():
     table = results({"a": dict.fromkeys(ARMS, 1.0), "b": dict.fromkeys(ARMS, 1.0)})
     table.loc[(table["dataset"] == "b") & (table["arm"] == "none"), "status"] = "failed: x"
     kept, _ = paired(table)
-    assert list(blocks(kept).index) == ["a"]
+    assert list(block_means(kept).index) == ["a"]
 
 
 def test_friedman_on_a_table_worked_by_hand():

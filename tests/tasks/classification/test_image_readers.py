@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from synaptic_pruning.tasks.classification.readers import DataError, find, read_cifar10, read_idx
+from synaptic_pruning.tasks.classification import DataError
+from synaptic_pruning.tasks.classification.readers import find_file, read_cifar10, read_idx
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared")) / "data"
 
@@ -22,7 +23,7 @@ def test_idx_round_trip_in_every_packing(tmp_path, suffix, pack):
     values = np.random.default_rng(0).integers(0, 256, (5, 3, 4))
     path = tmp_path / f"images{suffix}"
     path.write_bytes(pack(_idx(values)))
-    assert find(tmp_path, "images") == path
+    assert find_file(tmp_path, "images") == path
     read = read_idx(path, 3)
     assert read.dtype is torch.uint8
     assert read.tolist() == values.tolist()
@@ -75,7 +76,7 @@ def test_faulty_cifar_files_are_named(tmp_path, content, message):
 
 def test_missing_files_name_the_folder(tmp_path):
     with pytest.raises(DataError, match=r"has no train \(nor \.gz, \.xz\); .*--data-dir"):
-        find(tmp_path, "train")
+        find_file(tmp_path, "train")
     with pytest.raises(DataError, match="does not exist"):
         read_idx(tmp_path / "gone", 3)
 

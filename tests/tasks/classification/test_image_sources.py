@@ -155,4 +155,4 @@ def test_the_sums_are_those_of_the_published_files(name):
     for file in FILES[name]:
         if not (DATA / file.file).exists():
             pytest.skip(f"needs {DATA / file.file}")
-        assert len(fetching.read(file, DATA / file.file)) == file.bytes
+        assert len(fetching.read_checked(file, DATA / file.file)) == file.bytes

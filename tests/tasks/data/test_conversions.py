@@ -16,9 +16,9 @@ import pytest
 
 from helpers.http_server import archive, left_in
 from helpers.served import REWRITTEN, SERVED, served
-from synaptic_pruning.tasks.download import fetch, read
+from synaptic_pruning.tasks.download import fetch, read_checked
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
-from synaptic_pruning.tasks.forecasting.data.conversions import ORIGINALS
+from synaptic_pruning.tasks.forecasting.data.conversions import CONVERSIONS
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared")) / "data"
 SIZES = {
@@ -53,12 +53,12 @@ def _ours(name: str) -> bytes:
     entry = DATASETS[name]
     if not (DATA / entry.file).exists():
         pytest.skip(f"needs {DATA / entry.file}")
-    return read(entry, DATA / entry.file)
+    return read_checked(entry, DATA / entry.file)
 
 
 def test_every_function_is_tried():
-    assert {*SERVED, "household-hourly"} == set(ORIGINALS)
-    assert all(DATASETS[name].url and DATASETS[name].derive for name in ORIGINALS)
+    assert {*SERVED, "household-hourly"} == set(CONVERSIONS)
+    assert all(DATASETS[name].url and DATASETS[name].convert for name in CONVERSIONS)
 
 
 @pytest.mark.parametrize("name", SERVED)
@@ -68,7 +68,7 @@ def test_original_becomes_our_file(name):
     assert len(original) == SIZES.get(name, len(original))
     if name in SUMS:
         assert hashlib.new("md5" if len(SUMS[name]) == 32 else "sha256", original).hexdigest() == SUMS[name]
-    assert ORIGINALS[name](original) == ours
+    assert CONVERSIONS[name](original) == ours
 
 
 def test_the_sensors_in_melbourne_counted_as_often_as_their_package_says():
@@ -84,17 +84,17 @@ def test_the_sensors_in_melbourne_counted_as_often_as_their_package_says():
 
 def test_minutes_become_the_hours_of_their_half_year():
     minutes, hours = _ours("household-minute"), _ours("household-hourly")
-    made = ORIGINALS["household-hourly"](minutes)
+    made = CONVERSIONS["household-hourly"](minutes)
     assert made.count(b"\n") == 1 + 4_711
     assert hours.startswith(made)
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize("name", CONVERSIONS)
 @pytest.mark.parametrize("body", [b"", b"404: Not Found", b"\x80\x03\x00", b"a,b\n1,2\n"])
 def test_another_file_is_told_by_its_sum(name, body):
     """Whatever the function makes of it, `fetch` sees to the rest; only these errors does it expect."""
     try:
-        made = ORIGINALS[name](body)
+        made = CONVERSIONS[name](body)
     except (ValueError, LookupError, EOFError):
         return
     assert hashlib.sha256(made).hexdigest() != DATASETS[name].sha256

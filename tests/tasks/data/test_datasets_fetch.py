@@ -164,7 +164,7 @@ from dataclasses import replace
 from synaptic_pruning.tasks.forecasting import DATASETS
 from synaptic_pruning.tasks import download as fetching
 folder, url, size, sha256 = sys.argv[1:]
-fetching.cache = lambda: Path(folder)
+fetching.cache_folder = lambda: Path(folder)
 entry = replace(DATASETS["heart-rate"], name="made", file="series/made.csv.gz", url=url, bytes=int(size), sha256=sha256)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -150,8 +150,13 @@ def record_of(
     cell: Cell, model: "nn.Module", task: "ForecastingTask", training: "Training", folder: Path
 ) -> dict[str, Any]:
     """Score the forecasts of a trained network and return the record; weights and forecasts go to `folder`."""
-    from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
-    from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error, score
+    from synaptic_pruning.tasks.forecasting import (
+        denominators,
+        mean_absolute_error,
+        persistence,
+        score,
+        seasonal_naive,
+    )
 
     record: dict[str, Any] = {
         "cell": cell.to_dict(),

@@ -14,11 +14,10 @@ from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.cells import task_of
 from synaptic_pruning.study.forecasting.export_benchmark import exported
 from synaptic_pruning.study.forecasting.plan import Plan, expand, no_ensemble
-from synaptic_pruning.study.forecasting.report.evidence import statistics
-from synaptic_pruning.study.forecasting.report.page import Dataset, write_report
+from synaptic_pruning.study.forecasting.report import Dataset, statistics, write_report
 from synaptic_pruning.study.forecasting.results import keep_best_networks, to_table, write_table
 from synaptic_pruning.study.forecasting.selection import select
-from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
+from synaptic_pruning.tasks.forecasting import DataError, Series
 
 
 def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About) -> pd.DataFrame:

@@ -10,9 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid
 from synaptic_pruning.study.forecasting.plan import Plan, no_ensemble
-from synaptic_pruning.tasks.forecasting.data.builtin import embedded
-from synaptic_pruning.tasks.forecasting.data.registry import find
-from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
+from synaptic_pruning.tasks.forecasting import DataError, Series, embedded, find_entry
 
 Model = Literal["rnn", "lstm", "patchtst"]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -115,7 +113,7 @@ class Spec(_Strict):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in _EMBEDDED:
-                find(name)
+                find_entry(name)
         return names
 
     @field_validator("arms")
@@ -176,7 +174,7 @@ class Spec(_Strict):
 
     def blocks(self) -> dict[str, str]:
         """Return the block of every data set; those of one source count once."""
-        return {name: name if name in _EMBEDDED else find(name).block for name in self.datasets}
+        return {name: name if name in _EMBEDDED else find_entry(name).block for name in self.datasets}
 
 
 def _rows(series: Series, first: int, last: int | None) -> Series:

@@ -1,1 +1,42 @@
-"""Pictures of the reports, by subject."""
+"""Plots of the reports, by subject; each function returns panels with inline SVG."""
+
+from synaptic_pruning.study.plots.costs import costs_by_length, costs_by_model, error_by_weights
+from synaptic_pruning.study.plots.errors import forecasts, heat_map, rank_diagram, ranks
+from synaptic_pruning.study.plots.pruning import error_by_sparsity, masks, sparsity_by_layer
+from synaptic_pruning.study.plots.style import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    INK,
+    Panel,
+    colour,
+    line,
+    new_figure,
+    styled,
+    to_svg,
+)
+from synaptic_pruning.study.plots.training import training_curves
+
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "FAINT",
+    "INK",
+    "Panel",
+    "colour",
+    "costs_by_length",
+    "costs_by_model",
+    "error_by_sparsity",
+    "error_by_weights",
+    "forecasts",
+    "heat_map",
+    "line",
+    "masks",
+    "new_figure",
+    "rank_diagram",
+    "ranks",
+    "sparsity_by_layer",
+    "styled",
+    "to_svg",
+    "training_curves",
+]

@@ -1,37 +1,50 @@
-"""Pictures of a whole study: average ranks with the critical difference, errors as a heat map, costs over windows."""
+"""Plot test errors: ranks with the critical difference, a heat map over data sets, forecasts against the truth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
-from matplotlib.ticker import MaxNLocator
 
-from synaptic_pruning.study.plots.style import FAINT, INK, Panel, colour, inches, line, new_figure, styled, to_svg
-from synaptic_pruning.study.statistics.critical_difference import cliques, critical_difference
-from synaptic_pruning.study.statistics.rank_tests import ALPHA, average_ranks, blocks
+from synaptic_pruning.study.plots.style import (
+    FAINT,
+    INK,
+    REFERENCE,
+    Panel,
+    colour,
+    dots,
+    inches,
+    line,
+    new_figure,
+    styled,
+    to_svg,
+)
+from synaptic_pruning.study.statistics import ALPHA, average_ranks, block_means, cliques, critical_difference
 
-REFERENCE = "none"
+Record = Mapping[str, Any]
 _MOST_NUMBERED_ROWS = 60
 _BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
 
 
 @styled
 def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
-    """Average ranks on one axis; a bar joins arms that Nemenyi's test cannot tell apart.
+    """Draw average ranks on one axis; a bar joins arms that Nemenyi's test cannot tell apart.
 
     Args:
-        table: errors, one row a block, one column an arm; two of each at least.
-        alpha: family-wise error rate of the critical difference.
+        table: Errors, one row per block, one column per arm; at least two of each.
+        alpha: Family-wise error rate of the critical difference, in (0, 1).
 
     Raises:
-        ValueError: there are too few rows or columns.
+        ValueError: There are too few rows or columns.
     """
     n, k = table.shape
     difference = critical_difference(k, n, alpha)
     ranks = average_ranks(table)
     ordered = sorted(ranks, key=lambda arm: ranks[arm])
     groups = cliques(ranks, difference)
-    left = (k + 1) // 2  # the better half is named on the left, the others on the right, so that no two leaders cross
+    left = (k + 1) // 2  # the better half is named on the left, the others on the right: no two leaders cross
     first_row = 0.55 + 0.22 * len(groups)
     depth = first_row + 0.5 * left
     axis, beside = 3.6, 0.6 + inches(ranks)
@@ -73,18 +86,18 @@ def _bar(axes: Axes, start: float, end: float, y: float) -> None:
 
 @styled
 def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
-    """MAE relative to one arm, one row a data set, one column a model and arm; teal is better, orange is worse.
+    """Draw the MAE relative to one arm, one row per data set, one column per model and arm.
 
-    Cells are geometric means over window lengths (`blocks`), blank where a model has no runs on a data set. Numbers are
-    written into them up to 60 rows; the colours end at the 95 % quantile of the changes, so that no outlier pales the
-    rest.
+    Teal is better, orange is worse. Cells are geometric means over window lengths (`block_means`), blank where a model
+    has no runs on a data set. Up to 60 rows, cells hold their numbers. The colours end at the 95 % quantile of the
+    changes, so that no outlier pales the rest.
 
     Args:
-        results: paired runs (`statistics.paired`).
-        reference: the arm whose error is 1 everywhere and that has no column.
+        results: Paired runs (`paired`).
+        reference: Arm whose error is 1 everywhere; it has no column.
 
     Raises:
-        ValueError: the reference took no part, or nothing else did.
+        ValueError: The results hold no runs of the reference, or no other runs.
     """
     arms = [arm for arm in dict.fromkeys(results["arm"]) if arm != reference]
     if not arms or len(arms) == results["arm"].nunique():
@@ -93,7 +106,7 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
         )
     parts = {}
     for model, of_model in results.groupby("model", sort=False):
-        table = blocks(of_model)
+        table = block_means(of_model)
         parts[str(model)] = table[arms].div(table[reference], axis=0)
     order = list(dict.fromkeys(results["dataset"]))
     ratios = pd.concat(parts, axis=1).reindex(order)
@@ -136,39 +149,49 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
 
 
 @styled
-def costs_by_length(results: pd.DataFrame, reference: str = REFERENCE) -> list[Panel]:
-    """Runtime and memory against window length, relative to one arm, one panel a quantity, one line an arm.
-
-    Every point is the geometric mean over data sets and models of the ratio of medians over seeds.
+def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Panel:
+    """Draw the average rank of every arm over blocks, for all models together and for each.
 
     Args:
-        results: paired runs (`statistics.paired`).
-        reference: the arm whose cost is 1 everywhere.
-
-    Raises:
-        ValueError: the reference took no part.
+        results: Paired runs (`paired`).
+        block_of: Block of every data set (`block_means`); each data set is its own where None.
     """
-    if reference not in set(results["arm"]):
-        raise ValueError(f"reference: no runs of {reference!r}; choose from {sorted(set(results['arm']))}")
-    quantities = {
-        "train_seconds": "Training time",
-        "predict_seconds": "Time to forecast the test set",
-        "peak_memory_mb": "Peak memory of the process",
-    }
+    parts = {"all models": results} if results["model"].nunique() > 1 else {}
+    parts |= {str(model): part for model, part in results.groupby("model", sort=False)}
+    rows = {name: average_ranks(block_means(part, block_of=block_of)) for name, part in parts.items()}
+    table = pd.DataFrame(rows).T
+    figure, (axes,) = new_figure(height=0.9 + 0.38 * len(table))
+    dots(axes, table)
+    axes.set(xlabel="average rank (1 is best)", xlim=(0.8, table.shape[1] + 0.2), xticks=range(1, table.shape[1] + 1))
+    description = "Average ranks of the arms over data sets, 1 is best: " + "; ".join(
+        f"{name}: " + ", ".join(f"{arm} {rank:.2f}" for arm, rank in row.items()) for name, row in rows.items()
+    )
+    return Panel("Average ranks", description, to_svg(figure, "ranks", description))
+
+
+@styled
+def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
+    """Draw forecasts and the truth at the end of the test set, one panel per data set.
+
+    Args:
+        records: One record per arm and data set, the one chosen on validation data.
+        shown: Number of steps to draw.
+    """
     panels: list[Panel] = []
-    for column, title in quantities.items():
-        keys = ["dataset", "model", "length"]
-        table = results.pivot_table(index=keys, columns="arm", values=column, aggfunc="median", sort=False)
-        logs = table.astype(float).div(table[reference].astype(float), axis=0).transform(np.log)
-        ratios = logs.groupby("length").mean().transform(np.exp)
+    by_dataset: dict[str, list[Record]] = {}
+    for record in records:
+        by_dataset.setdefault(record["cell"]["dataset"], []).append(record)
+    for dataset, of_dataset in by_dataset.items():
         figure, (axes,) = new_figure()
-        for arm in dict.fromkeys(results["arm"]):
-            axes.plot([str(length) for length in ratios.index], ratios[arm], marker="o", markersize=3.5, **line(arm))
-        axes.set(xlabel="window length", ylabel=f"÷ {reference}")
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 0.9), max(high, 1.1))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        ends = ", ".join(f"{arm} {value:.2f}" for arm, value in ratios.iloc[-1].items())
-        description = f"{title} against window length, relative to “{reference}”; at length {ratios.index[-1]}: {ends}."
-        panels.append(Panel(title, description, to_svg(figure, f"by-length-{column}", description)))
+        truth = of_dataset[0]["tail"]["truth"][-shown:]
+        steps = np.arange(-len(truth) + 1, 1)
+        axes.plot(steps, truth, color=INK, linewidth=1.1, marker=".", markersize=3.5)
+        for record in of_dataset:
+            for arm, values in record["tail"]["forecasts"].items():
+                axes.plot(steps, values[-shown:], **{**line(arm), "linewidth": 1.2})
+        axes.set(xlabel="steps before the end of the test set", ylabel="value")
+        cell = of_dataset[0]["cell"]
+        description = f"The last {len(truth)} values of {dataset} and one-step forecasts of {cell['model']}."
+        title = f"{dataset} · {cell['model']}, window {cell['length']}"
+        panels.append(Panel(title, description, to_svg(figure, f"forecasts-{len(panels)}", description)))
     return panels

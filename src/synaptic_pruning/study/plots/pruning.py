@@ -1,4 +1,4 @@
-"""Pictures of networks that lose their weights: what it costs them, which layers give, and what stays."""
+"""Plot the course of pruning: error against sparsity, sparsity of every layer, and masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,17 +20,18 @@ _ACCENT_TO_PALE = _PALE_TO_ACCENT.reversed()
 
 
 @styled
-def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel:
-    """Validation error against the weights that still live, one thin line a run, time running from left to right.
+def error_by_sparsity(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel:
+    """Draw the validation error against the share of alive weights, one thin line per run.
 
-    The error is relative to the run's best epoch. The thick line is the median over runs, the band their quartiles, in
-    bins of 5 % sparsity; a run counts once in a bin, with the mean of its epochs there.
+    Training runs from left to right. The error is relative to the run's best epoch. The thick line is the median over
+    runs, the band their quartiles, in bins of 5 % sparsity. A run counts once in a bin, with the mean of its epochs
+    there.
 
     Args:
-        histories: for every run its epochs in order, each with validation_mae (positive) and sparsity (in [0, 1]).
+        histories: Epochs of every run in order, each with validation_mae (positive) and sparsity (in [0, 1]).
 
     Raises:
-        ValueError: there is no run, or a run without an epoch.
+        ValueError: There is no run, or a run without an epoch.
     """
     if not histories or not all(histories):
         raise ValueError(f"histories: needs at least one run and one epoch each, got {[len(h) for h in histories]}")
@@ -44,7 +45,7 @@ def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel
         for entry in history
     ]
     table = pd.DataFrame(rows, columns=["run", "sparsity", "error"])
-    binned = summarise(table)
+    binned = bin_by_sparsity(table)
     figure, (axes,) = new_figure(height=3.0, width=4.6)
     for _, run in table.groupby("run"):
         axes.plot(
@@ -73,21 +74,21 @@ def error_while_dying(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Panel
         f"{last['low']:.3f} and {last['high']:.3f}. Early epochs, at the left, are also those in which the network has "
         "yet to learn."
     )
-    return Panel("Error while weights die", description, to_svg(figure, "error-while-dying", description))
+    return Panel("Error while weights are pruned", description, to_svg(figure, "error-by-sparsity", description))
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Median and quartiles over runs in bins of 5 % sparsity.
+def bin_by_sparsity(table: pd.DataFrame) -> pd.DataFrame:
+    """Compute median and quartiles over runs in bins of 5 % sparsity.
 
     Args:
-        table: columns run, sparsity, error; one row an epoch.
+        table: Columns run, sparsity, error; one row per epoch.
 
     Returns:
-        One row a bin that holds an epoch, sparsity rising: sparsity (mean over its runs), median, low, high.
+        One row per bin that holds an epoch, sparsity rising: sparsity (mean over its runs), median, low, high.
 
     Example:
         >>> rows = [(0, 0.0, 2.0), (0, 0.01, 4.0), (1, 0.0, 5.0), (0, 0.9, 1.0)]
-        >>> summarise(pd.DataFrame(rows, columns=["run", "sparsity", "error"])).values.tolist()
+        >>> bin_by_sparsity(pd.DataFrame(rows, columns=["run", "sparsity", "error"])).values.tolist()
         [[0.0025, 4.0, 3.5, 4.5], [0.9, 1.0, 1.0, 1.0]]
     """
     place = np.floor(table["sparsity"] / _BIN + 1e-9).rename("bin")
@@ -105,16 +106,18 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def layers(entries: Sequence[Mapping[str, Any]], title: str = "Layer by layer", name: str = "layers") -> Panel:
-    """Sparsity of every layer through training: one row a layer, training from left to right, its last value beside it.
+def sparsity_by_layer(
+    entries: Sequence[Mapping[str, Any]], title: str = "Layer by layer", name: str = "layers"
+) -> Panel:
+    """Draw the sparsity of every layer through training, one row per layer, with the last value beside it.
 
     Args:
-        entries: dictionaries with progress (in [0, 1]), layer (its name) and sparsity (in [0, 1]), in any order.
-        title: caption of the panel.
-        name: its id, distinct on a page.
+        entries: Dictionaries with progress (in [0, 1]), layer (its name) and sparsity (in [0, 1]), in any order.
+        title: Caption of the panel.
+        name: Id of the panel, distinct on a page.
 
     Raises:
-        ValueError: there is none, or a layer is missing at some progress.
+        ValueError: There is no entry, or a layer is missing at some progress.
     """
     if not entries:
         raise ValueError("entries: needs at least one, got none")
@@ -131,7 +134,7 @@ def layers(entries: Sequence[Mapping[str, Any]], title: str = "Layer by layer", 
     axes.pcolormesh(
         edges, np.arange(len(table) + 1), table.to_numpy(float), cmap=_ACCENT_TO_PALE, vmin=0, vmax=1, rasterized=True
     )
-    figure.dpi = 200  # of the pixels only: names and numbers stay text
+    figure.dpi = 200  # for the pixels only: names and numbers stay text
     axes.set(ylim=(len(table), 0), xlabel="share of training")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -149,14 +152,14 @@ def layers(entries: Sequence[Mapping[str, Any]], title: str = "Layer by layer", 
 
 @styled
 def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
-    """Pictures of masks, one panel a weight: a pixel a weight, or the share alive of many in a large layer.
+    """Draw masks, one panel per parameter: a pixel is a weight, or the share alive of many in a large layer.
 
     Args:
-        alive: for every name a boolean array, True where the weight is alive; all but the first dimension are
-            flattened, so that a row is an output unit.
+        alive: Boolean mask of every parameter by name, True where the weight is alive. All dimensions but the first
+            are flattened, so that a row is an output unit.
 
     Raises:
-        ValueError: a mask is not boolean or is empty.
+        ValueError: A mask is not boolean or is empty.
     """
     panels: list[Panel] = []
     for name, values in alive.items():
@@ -164,9 +167,9 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
         if mask.dtype != bool or mask.size == 0:
             raise ValueError(f"alive: {name!r} must be a boolean array with elements, got {mask.dtype} {mask.shape}")
         flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
-        picture = shrink(flat)
+        image = downsample(flat)
         figure, (axes,) = new_figure(height=0.9 + 2.6 * min(1.6, max(0.12, flat.shape[0] / flat.shape[1])))
-        axes.imshow(picture, cmap=_PALE_TO_ACCENT, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        axes.imshow(image, cmap=_PALE_TO_ACCENT, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.set(xticks=[], yticks=[], xlabel=_count(flat.shape[1], "input"), ylabel=_count(flat.shape[0], "unit"))
@@ -174,7 +177,7 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
         description = (
             f"Mask of {name}, {' × '.join(str(n) for n in mask.shape)}: {count:,} of {flat.size:,} weights alive, "
             f"{int((~flat.any(1)).sum()):,} of {len(flat):,} rows and {int((~flat.any(0)).sum()):,} of "
-            f"{flat.shape[1]:,} columns wholly dead."
+            f"{flat.shape[1]:,} columns wholly pruned."
         )
         panels.append(
             Panel(
@@ -186,23 +189,23 @@ def masks(alive: Mapping[str, ArrayLike]) -> list[Panel]:
     return panels
 
 
-def shrink(mask: np.ndarray) -> np.ndarray:
-    """Means over near-equal blocks, so that no side has more than 256 pixels.
+def downsample(mask: np.ndarray) -> np.ndarray:
+    """Average a mask over near-equal blocks, so that no side has more than 256 pixels.
 
     Example:
-        >>> shrink(np.array([[True, False]])).tolist()
+        >>> downsample(np.array([[True, False]])).tolist()
         [[1.0, 0.0]]
-        >>> shrink(np.ones((300, 2), dtype=bool)).shape
+        >>> downsample(np.ones((300, 2), dtype=bool)).shape
         (256, 2)
     """
-    picture = mask.astype(float)
+    image = mask.astype(float)
     for axis, side in enumerate(mask.shape):
         if side > _MOST_PIXELS:
             starts = np.arange(_MOST_PIXELS) * side // _MOST_PIXELS
             widths = np.diff(np.append(starts, side))
-            sums = np.add.reduceat(picture, starts, axis=axis)
-            picture = sums / (widths[:, None] if axis == 0 else widths)
-    return picture
+            sums = np.add.reduceat(image, starts, axis=axis)
+            image = sums / (widths[:, None] if axis == 0 else widths)
+    return image
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, type, axes, and SVG that a page can hold inline."""
+"""Define the style of all plots: colours, type, axes, and SVG that a page can hold inline."""
 
 import io
 import re
@@ -20,8 +20,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# Any two differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones. There is
-# no room for more colours than these, so each of the last rows shares one and differs by its dashes.
+# Any two lines differ clearly to every eye: by 0.1 or more in OKLab, also as seen without red, green or blue cones.
+# There is no room for more such colours, so each of the last rows shares one and differs by its dashes.
 _LINES = {
     "none": ("#b59494", "-"),
     "dropout": ("#c2570c", "--"),
@@ -43,11 +43,15 @@ _LINES = {
     "survival": ("#29009c", ":"),
 }
 COLOURS = {arm: colour for arm, (colour, _) in _LINES.items()}
+"""Colours of the arms."""
 DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}
+"""Line styles of the arms."""
+REFERENCE = "none"
+"""Arm that errors and costs are relative to."""
 MARKERS = "os^Dv"
 INK, FAINT, GRID = "#1b2430", "#5f6b7a", "#e3e7ec"
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: searchable, in the page's own font
+    "svg.fonttype": "none",  # texts stay searchable, in the page's own font
     "text.parse_math": False,  # a column called $x$ is shown as it is
     "font.family": "sans-serif",
     "font.size": 8.5,
@@ -74,7 +78,13 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: a caption, a description for those who cannot see it, and the SVG itself."""
+    """One plot of a page.
+
+    Attributes:
+        title: Caption.
+        description: Text for readers who cannot see the plot.
+        svg: The plot as an `<svg>` element.
+    """
 
     title: str
     description: str
@@ -82,7 +92,7 @@ class Panel:
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draw in the report's style; matplotlib decides when a text is made whether it is read as mathematics."""
+    """Run a drawing function in the report's style; matplotlib applies some settings when a text is made."""
 
     @wraps(draw)
     def in_style(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -93,7 +103,12 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def dots(axes: Axes, table: pd.DataFrame) -> None:
-    """One row a line of the table, one dot a column; dots that would hide each other are set slightly apart."""
+    """Draw one row per line of the table and one dot per column, slightly apart.
+
+    Args:
+        axes: Axes to draw on.
+        table: One row per line, one column per arm.
+    """
     apart = np.linspace(0.22, -0.22, table.shape[1])
     for offset, arm in zip(apart, table.columns, strict=True):
         axes.plot(table[arm], np.arange(len(table)) - offset, "o", color=colour(arm), markersize=5.5)
@@ -104,7 +119,7 @@ def dots(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers: 200, 1,000, 0.05."""
+    """Make the x axis logarithmic, with plain numbers: 200, 1,000, 0.05."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
@@ -114,32 +129,44 @@ def log_scale(axes: Axes) -> None:
 
 
 def colour(arm: str) -> str:
-    """The colour of an arm; one that is not among the known is grey."""
+    """Return the colour of an arm; an unknown one is grey."""
     return COLOURS.get(arm, FAINT)
 
 
 def line(arm: str) -> dict[str, Any]:
-    """Colour and dashes of an arm's line."""
+    """Return colour and line style of an arm, as arguments of `Axes.plot`."""
     return {"color": colour(arm), "linestyle": DASHES.get(arm, "-")}
 
 
 def new_figure(rows: tuple[int, ...] = (1,), height: float = 2.5, width: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure of the given inches with axes one below the other, as high as `rows` says."""
+    """Make a figure with axes one below the other.
+
+    Args:
+        rows: Relative heights of the axes.
+        height: Height of the figure in inches.
+        width: Width of the figure in inches.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)
     return figure, list(axes[:, 0])
 
 
 def inches(names: Iterable[str]) -> float:
-    """About how long the longest of these texts is."""
+    """Estimate the length of the longest of these texts, in inches."""
     return 0.07 * max((len(name) for name in names), default=0)
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
-    """Render to an `<svg>` element: the same bytes for the same data, ids that no other panel of a page uses."""
+    """Render to an `<svg>` element: the same bytes for the same data.
+
+    Args:
+        figure: Figure to render.
+        name: Prefix of all ids, distinct on a page.
+        description: Text for readers who cannot see the plot.
+    """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser's font draws the text
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser draws the text in its own font
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
     svg = buffer.getvalue()

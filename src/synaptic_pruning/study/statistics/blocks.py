@@ -1,6 +1,7 @@
-"""From runs to independent evidence: a block is a data set, its value a mean over seeds, window lengths and models.
+"""Average runs into blocks, the independent observations of every test.
 
-Seeds, windows and window lengths of one data set are not independent evidence, so none of them is a block.
+A block is a data set, or several from one source. Its value is a mean over seeds, window lengths and models, which
+are not independent observations.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,13 @@ _RUN = [*_GROUP, "seed"]
 
 
 def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Keep the runs that ended well in every arm, and count the rows left out for their partners' sake or their own.
+    """Keep the runs that ended well in every arm.
+
+    Args:
+        results: Table of all runs, one row per run.
+
+    Returns:
+        The rows kept, and the number of rows left out: failed runs and their partners in the other arms.
 
     Example:
         >>> rows = [("a", "rnn", arm, 7, 1, s, "ok") for arm in ("none", "synaptic") for s in (0, 1)]
@@ -29,27 +36,30 @@ def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return kept, len(results) - len(kept)
 
 
-def blocks(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row a block, one column an arm (both in order of appearance), one value for each.
+def block_means(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Return the mean of every arm on every block.
 
-    The value of an error is `exp(mean of log(mean over seeds))`, the outer mean over the block's data sets, models,
-    window lengths and horizons. Ratios of two arms are then geometric means of ratios, so neither the units of a data
-    set nor the model with the largest errors has more say than another. `skill`, which may be negative and has no unit,
-    is averaged plainly.
+    The value of an error is `exp(mean of log(mean over seeds))`. The outer mean runs over the block's data sets,
+    models, window lengths and horizons. Ratios of two arms are then geometric means of ratios, so neither the units of
+    a data set nor the model with the largest errors dominates. `skill`, which may be negative and has no unit, is
+    averaged arithmetically.
 
     Args:
-        results: paired runs (`paired`).
-        metric: "mae", "rmse", "mase" or "skill".
-        block_of: the block that a data set belongs to, for data sets that are no independent evidence (several
-            pollutants of one station); a data set that is not named is a block of its own.
+        results: Paired runs (`paired`).
+        metric: Column to average: "mae", "rmse", "mase" or "skill".
+        block_of: Block of a data set, for data sets that are no independent observations (several pollutants of one
+            station); a data set that is not named is a block of its own.
+
+    Returns:
+        One row per block, one column per arm, both in order of appearance.
 
     Raises:
-        ValueError: an arm has no value where another has one, or an error is not positive.
+        ValueError: An arm has no value where another has one, or an error is not positive.
 
     Example:
         >>> rows = [("co", "none", 4.0), ("co", "synaptic", 2.0), ("no2", "none", 50.0), ("no2", "synaptic", 100.0)]
         >>> runs = pd.DataFrame(rows, columns=["dataset", "arm", "mae"]).assign(model="rnn", length=7, horizon=1)
-        >>> blocks(runs, block_of={"co": "station", "no2": "station"}).round(6).to_dict("index")
+        >>> block_means(runs, block_of={"co": "station", "no2": "station"}).round(6).to_dict("index")
         {'station': {'none': 14.142136, 'synaptic': 14.142136}}
     """
     arms = list(dict.fromkeys(results["arm"]))

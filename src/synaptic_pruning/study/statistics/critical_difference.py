@@ -1,31 +1,31 @@
-"""Nemenyi's test: how far two average ranks must be apart, and which arms are too close to be told apart.
+"""Compute Nemenyi's test: the critical difference of average ranks, and the groups of arms within it.
 
-It is kept for the picture everybody knows; the answer is Wilcoxon's test with Holm's correction in `statistics`,
-because here the distance of two arms depends on which others take part. Source: Demšar (JMLR 7, 2006), section 3.2.2.
+The test is kept for its well-known diagram. The reports answer with Wilcoxon's test and Holm's correction
+(`rank_tests`), because here the distance of two arms depends on which others take part.
+Source: Demšar (JMLR 7, 2006), section 3.2.2.
 """
 
 import math
 from collections.abc import Mapping
 
 import pandas as pd
-from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy.stats import studentized_range
 
 from synaptic_pruning.study.statistics.rank_tests import ALPHA
 
 
 def critical_difference(k: int, n: int, alpha: float = ALPHA) -> float:
-    """Average ranks of `k` arms over `n` blocks that differ by more than this differ significantly.
+    """Return the smallest significant difference of two average ranks.
 
     The formula is `q · sqrt(k (k + 1) / (6 n))`, q the studentized range's quantile over the square root of two.
 
     Args:
-        k: number of arms, at least 2.
-        n: number of blocks, at least 2.
-        alpha: family-wise error rate, in (0, 1).
+        k: Number of arms, at least 2.
+        n: Number of blocks, at least 2.
+        alpha: Family-wise error rate, in (0, 1).
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: An argument is out of range.
 
     Example:
         >>> round(critical_difference(4, 14), 2)
@@ -39,23 +39,32 @@ def critical_difference(k: int, n: int, alpha: float = ALPHA) -> float:
 
 
 def nemenyi(table: pd.DataFrame) -> pd.DataFrame:
-    """Post-hoc p-values of all pairs of arms, a symmetric table arms × arms with ones on its diagonal.
+    """Return the post-hoc p-values of all pairs of arms.
 
     Args:
-        table: errors, one row a block, one column an arm.
+        table: Errors, one row per block, one column per arm.
+
+    Returns:
+        A symmetric table arms × arms with ones on its diagonal.
 
     Example:
         >>> table = pd.DataFrame({"none": [2.0, 3.0, 4.0, 5.0], "synaptic": [1.0, 2.0, 3.0, 4.0]})
         >>> round(float(nemenyi(table).loc["none", "synaptic"]), 4)  # for two arms the sign test's normal approximation
         0.0455
     """
+    from scikit_posthocs import posthoc_nemenyi_friedman  # loads seaborn, which takes seconds
+
     arms = [str(arm) for arm in table]
     values = posthoc_nemenyi_friedman(table.to_numpy(dtype=float)).to_numpy()
     return pd.DataFrame(values, index=arms, columns=arms)
 
 
 def cliques(ranks: Mapping[str, float], difference: float) -> list[list[str]]:
-    """The largest groups of two or more arms in which no two ranks differ by more than `difference`.
+    """Return the largest groups of two or more arms whose ranks differ by no more than a difference.
+
+    Args:
+        ranks: Average rank of every arm.
+        difference: Largest difference of two ranks in a group.
 
     Returns:
         Every group from its best to its worst arm, the group with the best arm first.
@@ -71,7 +80,7 @@ def cliques(ranks: Mapping[str, float], difference: float) -> list[list[str]]:
     reached = 0
     for start, first in enumerate(ordered):
         group = [arm for arm in ordered[start:] if ranks[arm] - ranks[first] <= difference]
-        if len(group) > 1 and start + len(group) > reached:  # otherwise it lies inside the group before
+        if len(group) > 1 and start + len(group) > reached:  # otherwise the previous group contains it
             reached = start + len(group)
             groups.append(group)
     return groups

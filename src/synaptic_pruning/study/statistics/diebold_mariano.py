@@ -1,6 +1,6 @@
-"""Do two forecasts of one series differ? Diebold and Mariano's test on the losses of every forecast step.
+"""Compare two forecasts of one series by Diebold and Mariano's test on the losses of every step.
 
-It speaks about one series only, with one pair of trained networks; what holds over data sets is in `statistics`.
+The outcome holds for one series and one pair of trained networks only; `rank_tests` compares over data sets.
 Sources: Diebold & Mariano (JBES 13, 1995); Harvey, Leybourne & Newbold (IJF 13, 1997); the computation is statsmodels'.
 """
 
@@ -15,15 +15,15 @@ from statsmodels.tsa.stattools import diebold_mariano_test
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """Two forecasts of one series.
+    """The outcome of the test on one series.
 
     Attributes:
-        steps: number of forecast targets.
-        lags: autocovariances that the variance takes into account.
-        difference: mean of the first forecast's losses minus those of the second; negative: the first is better.
-        statistic: with Harvey's correction, to be held against Student's t with `steps - 1` degrees of freedom.
-        p_value: two-sided.
-        p_holm: the same after Holm's correction over the series of a family; alone it equals `p_value`.
+        steps: Number of forecast targets.
+        lags: Number of autocovariances in the variance.
+        difference: Mean of the first forecast's losses minus those of the second; negative: the first is better.
+        statistic: Statistic with Harvey's correction; Student's t with `steps - 1` degrees of freedom.
+        p_value: Two-sided p-value.
+        p_holm: The p-value after Holm's correction over the series of a family; for one series equal to `p_value`.
     """
 
     steps: int
@@ -37,16 +37,16 @@ class DieboldMariano:
 def diebold_mariano(losses: ArrayLike, other: ArrayLike, horizon: int = 1) -> DieboldMariano:
     """Compare the losses of two forecasts of the same targets.
 
-    The variance of the mean is Newey and West's with `max(horizon - 1, ceil(steps^(1/3)))` lags: errors of forecasts
-    `horizon` steps ahead overlap, and those of a network that is not perfect go together even one step ahead.
+    The variance of the mean is Newey and West's with `max(horizon - 1, ceil(steps^(1/3)))` lags. Errors of forecasts
+    `horizon` steps ahead overlap, and those of an imperfect network are correlated even one step ahead.
 
     Args:
-        losses: absolute or squared errors in the order of time, shape (steps,), steps > horizon.
-        other: those of the other forecast, of the same shape.
-        horizon: how many steps ahead was forecast, at least 1.
+        losses: Absolute or squared errors in the order of time, shape (steps,), steps > horizon.
+        other: Losses of the other forecast, of the same shape.
+        horizon: Number of steps ahead that were forecast, at least 1.
 
     Raises:
-        ValueError: the shapes differ, a loss is not finite, or there are too few steps.
+        ValueError: The shapes differ, a loss is not finite, or there are too few steps.
 
     Example:
         >>> found = diebold_mariano([1.0, 2.0, 1.0, 2.0], [1.5, 3.0, 1.5, 3.0])
@@ -62,7 +62,7 @@ def diebold_mariano(losses: ArrayLike, other: ArrayLike, horizon: int = 1) -> Di
         raise ValueError("losses and other: must be finite; leave out the steps without a truth in both")
     steps, difference = len(first), float(np.mean(first - second))
     lags = max(horizon - 1, int(np.ceil(steps ** (1 / 3))))
-    if np.ptp(first - second) == 0:  # no variance: either no difference at all or a certain one
+    if np.ptp(first - second) == 0:  # no variance: the difference is zero or certain
         statistic = 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
         p_value = 1.0 if difference == 0 else 0.0
     else:
@@ -83,8 +83,8 @@ def over_series(losses: Mapping[str, tuple[ArrayLike, ArrayLike]], horizon: int 
     """Compare two forecasts on several series, Holm-corrected over them.
 
     Args:
-        losses: for every series the losses of the first and of the other forecast, as `diebold_mariano` takes them.
-        horizon: how many steps ahead was forecast.
+        losses: For every series the losses of the first and of the other forecast; see `diebold_mariano`.
+        horizon: Number of steps ahead that were forecast.
 
     Example:
         >>> found = over_series({"a": ([1.0, 2.0, 1.5], [1.0, 2.0, 1.5]), "b": ([1.0, 3.0, 2.0], [2.0, 3.5, 2.5])})

@@ -1,5 +1,6 @@
-"""Is an arm worse by no more than a margin? Not being told apart is no answer to that: with few data sets nothing is.
+"""Test whether an arm is worse by no more than a margin.
 
+A test for a difference does not answer that: with few data sets no difference is significant.
 Source: Wellek, Testing Statistical Hypotheses of Equivalence and Noninferiority (2010), signed-rank test of a shift.
 """
 
@@ -12,17 +13,21 @@ import pandas as pd
 from synaptic_pruning.study.statistics.rank_tests import ALPHA, wilcoxon
 
 MARGIN = 0.005
+"""Relative margin of the reports: an error may be 0.5 % larger."""
 
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """One arm against another over the data sets, one-sided.
+    """The outcome of the one-sided test of one arm against another.
 
     Attributes:
-        margin: how much larger, relatively, the error of `arm` may be; 0 asks for superiority.
-        difference: median over data sets of `arm / other - 1`.
-        p_value: one-sided Wilcoxon signed-rank test of "the error of `arm` is larger by the margin or more".
-        smallest_p: the smallest `p_value` that this number of data sets could have given.
+        arm: The arm to judge.
+        other: The arm that it may be a little worse than.
+        blocks: Number of blocks.
+        margin: Largest relative excess of the error of `arm`; 0 asks for superiority.
+        difference: Median over blocks of `arm / other - 1`.
+        p_value: One-sided Wilcoxon signed-rank test of "the error of `arm` is larger by the margin or more".
+        smallest_p: The smallest `p_value` that this number of blocks could have given.
     """
 
     arm: str
@@ -35,12 +40,12 @@ class NonInferiority:
 
     @property
     def can_be_established(self) -> bool:
-        """Whether any outcome on so few data sets could have reached `ALPHA`."""
+        """Return whether any outcome on so few blocks could have reached `ALPHA`."""
         return self.smallest_p < ALPHA
 
     @property
     def established(self) -> bool:
-        """Whether this outcome did."""
+        """Return whether this outcome reached `ALPHA`."""
         return self.can_be_established and self.p_value < ALPHA
 
 
@@ -51,13 +56,13 @@ def non_inferior(table: pd.DataFrame, arm: str, other: str, margin: float = MARG
     test: the p-values of several need a correction.
 
     Args:
-        table: positive errors, one row a block, one column an arm (`statistics.blocks`), at least one row.
-        arm: the column to judge.
-        other: the column it may be a little worse than.
-        margin: at least 0; with 0 the question is whether `arm` is better.
+        table: Positive errors, one row per block, one column per arm (`block_means`), at least one row.
+        arm: The column to judge.
+        other: The column that it may be a little worse than.
+        margin: Relative margin, at least 0; with 0 the test is whether `arm` is better.
 
     Raises:
-        ValueError: an arm is no column of the table, the table has no rows, or the margin is negative.
+        ValueError: An arm is no column of the table, the table has no rows, or the margin is negative.
 
     Example:
         >>> table = pd.DataFrame({"none": [1.0, 2.0, 4.0, 8.0, 16.0], "synaptic": [1.001, 2.001, 4.0, 8.002, 15.9]})

@@ -1,7 +1,7 @@
-"""The paper's own statistic, for comparison with the paper only: window lengths stand in for independent data sets.
+"""Compute the paper's own statistic, for comparison with the paper only: its blocks are window lengths.
 
-Windows of different lengths are cut from one series and share their test targets, so the test counts the same evidence
-several times (pseudo-replication): its p-values come out too small and say nothing about other data.
+Windows of different lengths are cut from one series and share their test targets. The test therefore counts the same
+observations several times (pseudo-replication): its p-values are too small and hold for no other data.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 
 from synaptic_pruning.study.statistics.rank_tests import Friedman, friedman
 
-NOTE = (
+PAPER_NOTE = (
     "As in the paper, the blocks of this test are window lengths of one series; they are not independent, so its "
     "p-values are too small (pseudo-replication) and hold for no other data."
 )
@@ -18,7 +18,13 @@ NOTE = (
 
 @dataclass(frozen=True)
 class OverLengths:
-    """Friedman's test on one data set and model; `test` is None with fewer than two lengths or three arms."""
+    """Friedman's test on one data set and model.
+
+    Attributes:
+        dataset: Name of the data set.
+        model: Name of the model.
+        test: The test over window lengths; None with fewer than two lengths or three arms.
+    """
 
     dataset: str
     model: str
@@ -26,11 +32,11 @@ class OverLengths:
 
 
 def vos2025_statistic(results: pd.DataFrame, metric: str = "mae") -> list[OverLengths]:
-    """Friedman's test over methods for every data set and model; blocks are window lengths, values means over seeds.
+    """Compute Friedman's test for every data set and model; blocks are window lengths, values means over seeds.
 
     Args:
-        results: paired runs (`statistics.paired`).
-        metric: the column to rank by, smaller is better.
+        results: Paired runs (`paired`).
+        metric: Column to rank by; smaller is better.
 
     Example:
         >>> rows = [(length, arm, i) for length in (1, 3, 7) for i, arm in enumerate(("none", "dropout", "synaptic"))]

@@ -1,4 +1,4 @@
-"""What the runs support: ranks, tests and differences on a table of blocks × arms.
+"""Compute ranks, tests and relative differences on a table of blocks × arms.
 
 The mathematics is SciPy's and statsmodels'. Sources: Demšar (JMLR 7, 2006); Iman & Davenport (1980); Benavoli, Corani &
 Mangili (JMLR 17, 2016) for Wilcoxon with Holm rather than mean-rank tests.
@@ -15,22 +15,23 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from synaptic_pruning.study.statistics.blocks import blocks as blocks
-from synaptic_pruning.study.statistics.blocks import paired as paired
-
 ALPHA = 0.05
+"""Level of every test."""
 
 
 @dataclass(frozen=True)
 class Friedman:
-    """Friedman's test that all arms are alike, with the correction of Iman and Davenport.
+    """The outcome of Friedman's test that all arms are alike, with the correction of Iman and Davenport.
 
     Attributes:
-        ranks: average rank of every arm, 1 is best.
-        statistic: Friedman's chi-squared with k - 1 degrees of freedom, and its `p_value`.
-        f_statistic: Iman and Davenport's F with (k - 1, (k - 1)(n - 1)) degrees of freedom, and its `f_p_value`.
+        blocks: Number of blocks, n.
+        ranks: Average rank of each of the k arms; 1 is best.
+        statistic: Friedman's chi-squared with k - 1 degrees of freedom.
+        p_value: The p-value of `statistic`.
+        f_statistic: Iman and Davenport's F with (k - 1, (k - 1)(n - 1)) degrees of freedom.
+        f_p_value: The p-value of `f_statistic`.
         concordance: Kendall's W, from 0 (the blocks rank the arms at random) to 1 (all blocks agree).
-        smallest_p: the exact probability, when all arms are alike, that all blocks agree: no p-value can honestly be
+        smallest_p: The exact probability, when all arms are alike, that all blocks agree. No honest p-value is
             smaller, whatever the two approximations say.
     """
 
@@ -45,17 +46,17 @@ class Friedman:
 
     @property
     def can_be_significant(self) -> bool:
-        """Whether any outcome on so few blocks could have reached `ALPHA`."""
+        """Return whether any outcome on so few blocks could have reached `ALPHA`."""
         return self.smallest_p < ALPHA
 
     @property
     def significant(self) -> bool:
-        """Whether this outcome did, by Iman and Davenport's F."""
+        """Return whether this outcome reached `ALPHA` by Iman and Davenport's F."""
         return self.can_be_significant and self.f_p_value < ALPHA
 
 
 def average_ranks(table: pd.DataFrame) -> dict[str, float]:
-    """Average rank of every column over the rows; the smallest value of a row has rank 1, ties share.
+    """Return the average rank of every column; the smallest value of a row has rank 1, ties share their ranks.
 
     Example:
         >>> average_ranks(pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 2.0]}))
@@ -66,13 +67,20 @@ def average_ranks(table: pd.DataFrame) -> dict[str, float]:
 
 
 def friedman(table: pd.DataFrame) -> Friedman | None:
-    """Friedman's test on a table of blocks × arms; None when there are fewer than two blocks or three arms."""
+    """Compute Friedman's test.
+
+    Args:
+        table: Errors, one row per block, one column per arm.
+
+    Returns:
+        The outcome; None with fewer than two blocks or three arms.
+    """
     n, k = table.shape
     if n < 2 or k < 3:
         return None
     ranks = average_ranks(table)
     least = float(math.factorial(k)) ** (1 - n)
-    if (table.nunique(axis=1) == 1).all():  # every block one big tie: nothing speaks against "all alike"
+    if (table.nunique(axis=1) == 1).all():  # all arms tie on every block
         return Friedman(n, ranks, 0.0, 1.0, 0.0, 1.0, 0.0, least)
     statistic, p_value = stats.friedmanchisquare(*(table[arm] for arm in table))
     room = n * (k - 1) - statistic
@@ -91,16 +99,21 @@ def friedman(table: pd.DataFrame) -> Friedman | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """One arm against another over the data sets.
+    """The comparison of one arm with another over blocks.
 
     Attributes:
-        difference: median over data sets of `arm / other - 1`; negative means `arm` has the smaller error.
-        low: lower end of the 95 % bootstrap interval of that median over data sets, None with one data set.
-        high: its upper end.
-        wins: data sets where `arm` has the smaller error; `losses` and `ties` likewise.
-        p_value: two-sided Wilcoxon signed-rank test on the logarithm of `arm / other`.
-        p_holm: the same after Holm's correction over all pairs of the family.
-        smallest_p: the smallest `p_holm` that this number of data sets and pairs could have given.
+        arm: The arm to judge.
+        other: The arm that it is compared with.
+        blocks: Number of blocks.
+        difference: Median over blocks of `arm / other - 1`; negative means that `arm` has the smaller error.
+        low: Lower end of the 95 % bootstrap interval of that median over blocks; None with one block.
+        high: Upper end of that interval; None with one block.
+        wins: Number of blocks where `arm` has the smaller error.
+        ties: Number of blocks where the errors are equal.
+        losses: Number of blocks where `arm` has the larger error.
+        p_value: Two-sided Wilcoxon signed-rank test on the logarithm of `arm / other`.
+        p_holm: The p-value after Holm's correction over all pairs of the family.
+        smallest_p: The smallest `p_holm` that this number of blocks and pairs could have given.
     """
 
     arm: str
@@ -118,22 +131,22 @@ class Pair:
 
     @property
     def can_be_significant(self) -> bool:
-        """Whether any outcome on so few data sets could have reached `ALPHA`."""
+        """Return whether any outcome on so few blocks could have reached `ALPHA`."""
         return self.smallest_p < ALPHA
 
     @property
     def significant(self) -> bool:
-        """Whether this outcome did."""
+        """Return whether this outcome reached `ALPHA`."""
         return self.can_be_significant and self.p_holm < ALPHA
 
 
 def against(table: pd.DataFrame, arm: str, others: Sequence[str] | None = None) -> list[Pair]:
-    """Compare one arm with every other on a table of blocks × arms, Holm-corrected over these pairs.
+    """Compare one arm with others, Holm-corrected over these pairs.
 
     Args:
-        table: positive errors, one row a data set, one column an arm.
-        arm: the column to judge.
-        others: the columns to judge it against; all others when None.
+        table: Positive errors, one row per block, one column per arm.
+        arm: The column to judge.
+        others: The columns to compare it with; by default all others.
 
     Example:
         >>> table = pd.DataFrame({"none": [1.0, 2.0, 4.0], "synaptic": [0.9, 1.9, 4.2]})
@@ -146,7 +159,10 @@ def against(table: pd.DataFrame, arm: str, others: Sequence[str] | None = None) 
 
 
 def all_pairs(table: pd.DataFrame) -> list[Pair]:
-    """Compare every two arms of a table of blocks × arms, Holm-corrected over all these pairs.
+    """Compare every two arms, Holm-corrected over all these pairs.
+
+    Args:
+        table: Positive errors, one row per block, one column per arm.
 
     Example:
         >>> table = pd.DataFrame({"none": [1.0, 2.0], "dropout": [0.9, 1.9], "synaptic": [0.8, 1.7]})
@@ -185,7 +201,7 @@ def _family(table: pd.DataFrame, names: Sequence[tuple[str, str]]) -> list[Pair]
 
 
 def smallest_p(n: int, comparisons: int) -> float:
-    """The smallest two-sided signed-rank p-value of `n` data sets after Holm's correction over `comparisons`.
+    """Return the smallest two-sided signed-rank p-value of `n` blocks after Holm's correction over `comparisons`.
 
     Example:
         >>> smallest_p(3, 3), smallest_p(7, 3)
@@ -195,7 +211,7 @@ def smallest_p(n: int, comparisons: int) -> float:
 
 
 def smallest_sample(comparisons: int) -> int:
-    """How many data sets it takes before any outcome can be significant.
+    """Return how many blocks it takes before any outcome can be significant.
 
     Example:
         >>> smallest_sample(1), smallest_sample(3), smallest_sample(6)
@@ -205,7 +221,7 @@ def smallest_sample(comparisons: int) -> int:
 
 
 def wilcoxon(logs: np.ndarray, alternative: Literal["two-sided", "less"] = "two-sided") -> float:
-    """Signed-rank p-value of log ratios, which, unlike differences, have no unit; all ties give 1."""
+    """Return the signed-rank p-value of log ratios, which have no unit; all ties give 1."""
     return 1.0 if not logs.any() else float(stats.wilcoxon(logs, alternative=alternative).pvalue)
 
 

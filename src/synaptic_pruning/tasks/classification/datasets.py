@@ -1,4 +1,4 @@
-"""The image sets, divided into training, validation and test parts and scaled by the training part alone."""
+"""Load the image sets, split into training, validation and test parts and scaled by the training part alone."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,17 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synaptic_pruning.tasks import download as fetching
-from synaptic_pruning.tasks.classification.readers import DataError, find, read_cifar10, read_cifar10_archive, read_idx
+from synaptic_pruning.tasks import download
+from synaptic_pruning.tasks.classification.readers import find_file, read_cifar10, read_cifar10_archive, read_idx
 from synaptic_pruning.tasks.classification.sources import FILES
-from synaptic_pruning.tasks.progress import shown
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.progress import show_progress
 
 _Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # images and labels to learn from, images and labels to test on
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images, float32, shape (n, channels, height, width), and labels, int64, shape (n,)."""
+    """Images with their labels.
+
+    Attributes:
+        images: Images, float32, shape (n, channels, height, width).
+        labels: Labels, int64, shape (n,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -27,20 +33,20 @@ class Labelled:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Labelled":
-        """Return the same on a device."""
+        """Return a copy on a device."""
         return Labelled(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTask:
-    """What a network is trained, chosen and (once) tested on.
+    """The three parts of an image set.
 
     Attributes:
-        name: Of the data set.
-        train: For the gradient.
-        validation: For every choice.
-        test: For the one final figure.
-        classes: How many there are.
+        name: Name of the data set.
+        train: Part that gradients are computed on.
+        validation: Part that every choice is made on.
+        test: Part for the one final figure.
+        classes: Number of classes.
         digest: SHA-256 of all its images and labels, unscaled.
     """
 
@@ -58,7 +64,7 @@ class ClassificationTask:
         return channels, height, width
 
     def to(self, device: torch.device | str) -> "ClassificationTask":
-        """Return the same on a device, such as ``"cuda"``, where a model that lies there too is trained."""
+        """Return a copy on a device, such as ``"cuda"``; the model has to be on the same device."""
         train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
         return replace(self, train=train, validation=validation, test=test)
 
@@ -66,23 +72,23 @@ class ClassificationTask:
 def make_task(
     name: str = "digits", data_dir: Path | None = None, *, validation: float = 1 / 6, rows: int | None = None
 ) -> ClassificationTask:
-    """Load a data set less the mean image of the training part, divided by the standard deviation that is left there.
+    """Load a data set, minus the mean image of the training part, divided by the standard deviation that remains there.
 
-    So a pixel is active as far as it departs from what it usually is, and one that never changes, such as an always
-    black one, is silent, to networks and to rules that ask what is used alike. One mean for all pixels would make the
-    black ones active, and none at all the bright ones that say little. The validation part is the end of the training
+    A pixel is then active as far as it departs from its mean. A pixel that never changes, such as one that is always
+    black, reads 0 to networks and to rules that score by usage. One mean for all pixels would make the
+    black ones active; no mean at all would make the bright ones active. The validation part is the end of the training
     images in a fixed random order.
 
     Args:
-        name: One of `DATASETS`; ``digits`` comes with scikit-learn.
-        data_dir: Folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``, read as it is; default the environment
-            variable SYNAPTIC_PRUNING_DATA. Without either the files are fetched once into the user's cache, and
-            compared with their sums each time.
+        name: A name in `DATASETS`; ``digits`` comes with scikit-learn.
+        data_dir: Folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``, which is never written to; by default
+            the environment variable SYNAPTIC_PRUNING_DATA. Without either the files are fetched once into the user's
+            cache, and compared with their sums each time.
         validation: Fraction of the training images held back, in (0, 1).
-        rows: Take only that many training images (validation included), the first of the random order.
+        rows: Take only so many training images (validation included), the first of the random order.
 
     Raises:
-        DataError: An unknown name, an argument out of range, or files that are missing or damaged.
+        DataError: The name is unknown, an argument is out of range, or files are missing or damaged.
 
     Example:
         >>> task = make_task("digits")
@@ -93,7 +99,7 @@ def make_task(
         raise DataError(f"data={name!r} is unknown; take one of {', '.join(DATASETS)}")
     if not 0 < validation < 1:
         raise DataError(f"validation={validation} must be in (0, 1): the fraction of training images held back")
-    parts = images, labels, test_images, test_labels = DATASETS[name](fetching.local(data_dir) or _fetched(name))
+    parts = images, labels, test_images, test_labels = DATASETS[name](download.local_folder(data_dir) or _fetched(name))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     if rows is not None:
         if not 2 <= rows <= len(labels):
@@ -101,13 +107,13 @@ def make_task(
         order = order[:rows]
     held = max(1, int(validation * len(order)))
     kept, held_back = order[:-held], order[-held:]
-    seen = images[kept].double()  # float32 would lose digits in the sum of many bytes
+    seen = images[kept].double()  # a sum of many bytes in float32 would lose digits
     mean = seen.mean(0)
     scale = max(float((seen - mean).std()), 1e-12)
 
     def part(images: Tensor, labels: Tensor) -> Labelled:
         scaled = (images.float() - mean.float()) / scale
-        # Channels last in memory, which batches keep: pooling on a CPU is then several times faster.
+        # Channels last in memory, which batches keep, is the layout that pooling on a CPU needs.
         return Labelled(scaled.contiguous(memory_format=torch.channels_last), labels.long())
 
     return ClassificationTask(
@@ -120,9 +126,9 @@ def make_task(
 
 
 def _fetched(name: str) -> Path:
-    for file, progress in shown(FILES[name]):
-        fetching.fetch(file, progress=progress)
-    return fetching.cache() if FILES[name] else Path()
+    for file, progress in show_progress(FILES[name]):
+        download.fetch(file, progress=progress)
+    return download.cache_folder() if FILES[name] else Path()
 
 
 def _digest(parts: _Parts) -> str:
@@ -133,7 +139,7 @@ def _digest(parts: _Parts) -> str:
 
 
 def _digits(folder: Path) -> _Parts:
-    """1,797 images of 8 × 8; every fifth is for testing."""
+    """Load 1,797 images of 8 × 8; every fifth is for the test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -146,8 +152,8 @@ def _idx(subfolder: str) -> Callable[[Path], _Parts]:
     def load(folder: Path) -> _Parts:
         parts = []
         for name in ("train", "t10k"):
-            images = read_idx(find(folder / subfolder, f"{name}-images-idx3-ubyte"), 3)
-            labels = read_idx(find(folder / subfolder, f"{name}-labels-idx1-ubyte"), 1)
+            images = read_idx(find_file(folder / subfolder, f"{name}-images-idx3-ubyte"), 3)
+            labels = read_idx(find_file(folder / subfolder, f"{name}-labels-idx1-ubyte"), 1)
             if len(images) != len(labels):
                 raise DataError(
                     f"{subfolder} has {len(images):,} {name} images but {len(labels):,} labels; fetch both anew"
@@ -159,20 +165,20 @@ def _idx(subfolder: str) -> Callable[[Path], _Parts]:
 
 
 def _cifar10(folder: Path) -> _Parts:
-    """The published archive, else all training batches that are there, from the first on."""
+    """Read the published archive, else the training batches that exist, from the first on."""
     folder = folder / "cifar10"
     for path in (folder / "cifar-10-binary.tgz", folder / "cifar-10-binary.tar.gz"):
         if path.is_file():
             *batches, test = read_cifar10_archive(path)
             return *_joined(batches), *test
-    batches = [read_cifar10(find(folder, "data_batch_1.bin"))]
+    batches = [read_cifar10(find_file(folder, "data_batch_1.bin"))]
     for number in range(2, 6):
         try:
-            path = find(folder, f"data_batch_{number}.bin")
+            path = find_file(folder, f"data_batch_{number}.bin")
         except DataError:
             break
         batches.append(read_cifar10(path))
-    return *_joined(batches), *read_cifar10(find(folder, "test_batch.bin"))
+    return *_joined(batches), *read_cifar10(find_file(folder, "test_batch.bin"))
 
 
 def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -186,4 +192,4 @@ DATASETS: dict[str, Callable[[Path], _Parts]] = {
     "fashion-mnist": _idx("fashion-mnist"),
     "cifar10": _cifar10,
 }
-"""How each data set is read from the data folder, by name."""
+"""Functions that read a data set from the data folder, by name."""

@@ -1,4 +1,4 @@
-"""Small networks for images: a multilayer perceptron, a convolutional network and one in the style of VGG."""
+"""Build small networks for images: a multilayer perceptron, a convolutional network and one in the style of VGG."""
 
 from collections.abc import Callable, Sequence
 
@@ -33,7 +33,7 @@ def cnn(shape: _Shape, classes: int = 10, channels: Sequence[int] = (16, 32), dr
     layers: list[nn.Module] = []
     planes, height, width = shape
     for wide in channels:
-        # ReLU after pooling gives the same numbers as before it, from a quarter of them.
+        # ReLU after pooling gives the same numbers as before it, on a quarter of the values.
         layers += [nn.Conv2d(planes, wide, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         planes, height, width = wide, height // 2, width // 2
     layers += [nn.Flatten(), nn.Linear(planes * height * width, 128), nn.ReLU(), *_dropout(dropout)]
@@ -70,18 +70,18 @@ MODELS: dict[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "cnn": cnn, "vgg"
 def build_model(
     name: str, shape: _Shape, classes: int = 10, *, seed: int, dropout: float = 0.0, **sizes: Sequence[int]
 ) -> nn.Sequential:
-    """Return a network whose start is the seed's; the caller's random state is left as it was.
+    """Return a network with initial weights of a seed; the caller's random state is left as it was.
 
     Args:
-        name: One of `MODELS`.
+        name: A name in `MODELS`.
         shape: Channels, height and width of an image.
-        classes: How many classes.
-        seed: Of the initial weights.
-        dropout: Rate before the output layer (after every hidden one in the MLP), in [0, 1).
+        classes: Number of classes.
+        seed: Seed of the initial weights.
+        dropout: Dropout rate before the output layer (after every hidden layer in the MLP), in [0, 1).
         **sizes: ``widths`` of the MLP or ``channels`` of the others.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: The name is unknown.
     """
     if name not in MODELS:
         raise ValueError(f"model={name!r} is unknown; take one of {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""Pictures of what is left: the receptive fields of the first layer and the idle streaks; they need matplotlib."""
+"""Plot receptive fields of the first layer and idle streaks; the plots need matplotlib."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.rules.usage.disuse import Disuse
+from synaptic_pruning.rules import Disuse
 
 
 def receptive_fields(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
-    """Return the weights of the first Linear or Conv2d as pictures, shape (units, height, width), summed over channels.
+    """Return the weights of the first Linear or Conv2d, summed over channels, shape (units, height, width).
 
     Raises:
-        ValueError: The model's first such layer does not look at images of that shape.
+        ValueError: The first such layer does not take images of that shape.
 
     Example:
         >>> receptive_fields(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), (1, 8, 8)).shape
@@ -44,7 +44,7 @@ def plot_receptive_fields(model: nn.Module, shape: tuple[int, int, int], units: 
 
 
 def streak_counts(streaks: Iterable[Tensor]) -> list[int]:
-    """Return how many connections have been idle for 0, 1, 2, ... windows, up to the longest streak there is.
+    """Count the connections that have been idle for 0, 1, 2, ... windows, up to the longest streak.
 
     Example:
         >>> streak_counts([torch.tensor([[0, 2], [0, 0]], dtype=torch.uint8), torch.tensor([2], dtype=torch.uint8)])
@@ -58,7 +58,7 @@ def streak_counts(streaks: Iterable[Tensor]) -> list[int]:
 
 
 def plot_streaks(rule: Disuse, ax: Any = None) -> Any:
-    """Draw how many connections have been idle for how many windows, alive and removed alike; return the axes."""
+    """Draw the histogram of idle streaks, alive and pruned connections together; return the axes."""
     if ax is None:
         from matplotlib import pyplot
 

@@ -1,4 +1,4 @@
-"""The two file formats of the classic image sets: IDX (MNIST and its kin) and CIFAR-10's binary version."""
+"""Read the two file formats of the classic image sets: IDX (MNIST and its kin) and CIFAR-10's binary version."""
 
 import gzip
 import lzma
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synaptic_pruning.tasks.errors import DataError as DataError
+from synaptic_pruning.tasks.errors import DataError
 
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _RECORD = 1 + 3 * 32 * 32  # a label and an image
@@ -22,10 +22,10 @@ def read_idx(path: Path, dims: int) -> Tensor:
 
     Args:
         path: The file.
-        dims: How many dimensions it must have: 3 for images, 1 for labels.
+        dims: Number of dimensions that it must have: 3 for images, 1 for labels.
 
     Returns:
-        uint8 tensor of the shape that the file states.
+        A uint8 tensor of the shape that the file states.
 
     Raises:
         DataError: The file is missing, damaged, truncated, or of another kind.
@@ -60,7 +60,7 @@ def read_cifar10_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
     """Read the published archive of CIFAR-10's binary version: five training batches and the test batch.
 
     Raises:
-        DataError: The archive is missing, damaged, or another one.
+        DataError: The archive is missing, damaged, or not this one.
     """
     names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
     try:
@@ -70,11 +70,11 @@ def read_cifar10_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
         raise DataError(f"{path} is damaged or not the archive of CIFAR-10's binary version ({error})") from None
 
 
-def find(folder: Path, name: str) -> Path:
+def find_file(folder: Path, name: str) -> Path:
     """Return the path of ``name`` in ``folder``, plain or compressed.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such file.
     """
     for path in (folder / f"{name}{suffix}" for suffix in ("", ".gz", ".xz")):
         if path.is_file():

@@ -1,18 +1,18 @@
-"""Where the files of the image sets come from, with the sums of their unpacked bytes."""
+"""List the files of the image sets: addresses and checksums."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file; see `tasks.fetch.File`.
+    """Description of one file; implements `tasks.File`.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         file: Path below the data folder.
-        bytes: Size of the unpacked file, of an archive as it is.
-        sha256: Likewise.
-        url: Where it is.
+        bytes: Size of the unpacked file; an archive counts as it is.
+        sha256: SHA-256 of the same bytes, in hexadecimal.
+        url: Public address.
     """
 
     name: str
@@ -23,7 +23,7 @@ class ImageFile:
     member: None = None
     rewrite: tuple[tuple[str, str], ...] = ()
     keep: None = None
-    derive: None = None
+    convert: None = None
 
 
 def _idx(name: str, address: str, sums: dict[str, tuple[int, str]]) -> tuple[ImageFile, ...]:

@@ -1,11 +1,9 @@
-"""Three small forecasters: (batch, window, channels) -> (batch, horizon), the forecast of channel 0.
+"""Build three small forecasters of channel 0: (batch, window, channels) -> (batch, horizon).
 
-Dropout acts where the field puts it, through modules that ``eval()`` switches off. The default sizes are
-those of the studies this package compares with (hidden 64, one layer; PatchTST 64 wide, 4 heads, 2 blocks,
-feed-forward 256).
+Dropout acts in its usual places, through modules that ``eval()`` switches off. The default sizes are
+those of the studies that this package compares with: hidden 64, one layer; PatchTST 64 wide, 4 heads, 2 blocks,
+feed-forward 256.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -37,7 +35,7 @@ class _Recurrent(nn.Module):
         self.head = nn.Linear(hidden, horizon)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, window, channels) -> (batch, horizon)."""
+        """Return forecasts of shape (batch, horizon) for inputs of shape (batch, window, channels)."""
         states, _ = self.recurrent(inputs)
         forecast: Tensor = self.head(self.dropout(states[:, -1]))
         return forecast
@@ -46,8 +44,9 @@ class _Recurrent(nn.Module):
 class RNNForecaster(_Recurrent):
     """An Elman network (tanh).
 
-    >>> RNNForecaster(channels=3, length=7, horizon=2)(torch.zeros(5, 7, 3)).shape
-    torch.Size([5, 2])
+    Example:
+        >>> RNNForecaster(channels=3, length=7, horizon=2)(torch.zeros(5, 7, 3)).shape
+        torch.Size([5, 2])
     """
 
     cell = nn.RNN
@@ -56,8 +55,9 @@ class RNNForecaster(_Recurrent):
 class LSTMForecaster(_Recurrent):
     """A long short-term memory network.
 
-    >>> LSTMForecaster(channels=1, length=7, horizon=1, hidden=8)(torch.zeros(5, 7, 1)).shape
-    torch.Size([5, 1])
+    Example:
+        >>> LSTMForecaster(channels=1, length=7, horizon=1, hidden=8)(torch.zeros(5, 7, 1)).shape
+        torch.Size([5, 1])
     """
 
     cell = nn.LSTM
@@ -66,8 +66,8 @@ class LSTMForecaster(_Recurrent):
 class _Block(nn.Module):
     """A pre-norm transformer block: self-attention, then feed-forward, each with dropout and a shortcut.
 
-    Written on ``nn.MultiheadAttention`` because ``nn.TransformerEncoderLayer`` has a fused inference path
-    that skips dropout whenever the layer itself is in eval, so Monte-Carlo dropout would silently do nothing.
+    It uses ``nn.MultiheadAttention``: the fused inference path of ``nn.TransformerEncoderLayer`` skips dropout
+    whenever the layer itself is in eval, so Monte-Carlo dropout would silently do nothing.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -89,21 +89,33 @@ class _Block(nn.Module):
 
 
 class PatchTSTForecaster(nn.Module):
-    """Patches of the target's own history through a transformer (Nie et al., ICLR 2023, arXiv 2211.14730).
+    """A transformer over patches of the target's own history (Nie et al., ICLR 2023, arXiv 2211.14730).
 
-    Channel independence means that the forecast of a channel sees that channel only; as only the target is
-    forecast, only channel 0 is computed. Patches do not overlap: 1, 2, 3 or 4 rows for windows up to 7, 14,
-    30 or longer; a window that does not divide is extended at its old end by its first value. Normalisation
+    Channel independence means that the forecast of a channel sees that channel only. Only the target is
+    forecast, so only channel 0 is computed. Patches do not overlap: 1, 2, 3 or 4 rows for windows up to 7, 14,
+    30 or longer. A window that does not divide is extended at its old end by its first value. Normalisation
     layers are LayerNorm before each part (the paper: BatchNorm after it), so that they do not depend on the
     batch.
 
-    Each window is normalised by its own mean and standard deviation (not when ``length`` is 1, which would
-    leave nothing), and the output is put back on that scale: for ``predict="delta"`` the head's zero is
-    persistence and its unit the window's deviation, divided by ``unit`` (pass the task's) to be in target
-    units; for ``predict="level"`` the window's mean is added back.
+    Each window is normalised by its own mean and standard deviation, unless ``length`` is 1. The output is put
+    back on that scale. For ``predict="delta"`` the head's zero is persistence and its unit the window's
+    deviation, divided by ``unit`` to be in target units. For ``predict="level"`` the window's mean is added back.
 
-    >>> PatchTSTForecaster(channels=2, length=30, horizon=3)(torch.zeros(5, 30, 2)).shape
-    torch.Size([5, 3])
+    Args:
+        channels: Channels of the inputs; all but the first are ignored.
+        length: Rows in a window.
+        horizon: Rows to forecast.
+        dropout: Dropout rate, in [0, 1).
+        predict: What the task forecasts; see `make_task`.
+        unit: Unit of the task's targets.
+        width: Width of a token.
+        heads: Attention heads.
+        blocks: Transformer blocks.
+        feedforward: Width of the feed-forward part.
+
+    Example:
+        >>> PatchTSTForecaster(channels=2, length=30, horizon=3)(torch.zeros(5, 30, 2)).shape
+        torch.Size([5, 3])
     """
 
     def __init__(
@@ -135,7 +147,7 @@ class PatchTSTForecaster(nn.Module):
         self.head = nn.Linear(patches * width, horizon)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, window, channels) -> (batch, horizon)."""
+        """Return forecasts of shape (batch, horizon) for inputs of shape (batch, window, channels)."""
         history = inputs[..., 0]
         if self.normalise:
             mean = history.mean(1, keepdim=True)
@@ -157,6 +169,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "lstm": LSTMForecaster,
     "patchtst": PatchTSTForecaster,
 }
+"""The forecasters by name."""
 
 
 def build_model(
@@ -170,16 +183,25 @@ def build_model(
     unit: float = 1.0,
     keep: float = 1.0,
 ) -> nn.Module:
-    """A fresh forecaster by name: ``rnn``, ``lstm`` or ``patchtst``, weights drawn from the global generator.
+    """Build a forecaster by name, with weights drawn from the global generator.
 
-    ``predict`` and ``unit`` are those of the task; only models with instance normalisation need them. ``keep`` below 1
-    gives the widest network with at most that share of the weights of the default one (biases not counted).
+    Args:
+        name: A name in `MODELS`: ``rnn``, ``lstm`` or ``patchtst``.
+        channels: Channels of the inputs, at least 1.
+        length: Rows in a window, at least 1.
+        horizon: Rows to forecast, at least 1.
+        dropout: Dropout rate, in [0, 1).
+        predict: What the task forecasts; only models with instance normalisation need it.
+        unit: Unit of the task's targets; only models with instance normalisation need it.
+        keep: Below 1, build the widest network with at most this share of the default one's weights, biases not
+            counted.
 
     Raises:
-        ValueError: an unknown name, or a size or rate out of range.
+        ValueError: The name is unknown, or a size or rate is out of range.
 
-    >>> type(build_model("lstm", channels=1, length=7, horizon=1)).__name__
-    'LSTMForecaster'
+    Example:
+        >>> type(build_model("lstm", channels=1, length=7, horizon=1)).__name__
+        'LSTMForecaster'
     """
     if name not in MODELS:
         raise ValueError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}.")

@@ -1,10 +1,9 @@
-"""The released protocol of Vos et al. with its leaks, so that anyone can see what they are worth. Not for use."""
-
-from __future__ import annotations
+"""Cut series by the released protocol of Vos et al., leaks included: for comparison with the paper only."""
 
 import numpy as np
 
-from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data import Series
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Scaler, assemble
 
 LEADS = 3
@@ -19,16 +18,26 @@ def make_leaking_task(
 
     Every row carries the target's next ``leads`` values beside its own, so the value to forecast is an input. Mean
     and scale are those of all rows, future included, and the last fifth of the rows is validation and test at once.
-    The value itself is forecast, not the change. Source: code released with arXiv 2508.09330, see there.
+    The value itself is forecast, not the change.
+
+    Args:
+        series: Series to cut.
+        length: Rows in a window.
+        horizon: Rows to forecast.
+        longest: Longest window of the comparison; by default ``length``. See `make_task`.
+        leads: Number of lead features.
 
     Raises:
-        DataError: the series is too short for such windows.
+        DataError: The series is too short for such windows.
 
-    >>> line = Series("line", "y", ("y",), np.arange(40), np.arange(40.0)[:, None], season=1)
-    >>> task = make_leaking_task(line, length=4)
-    >>> inputs = task.scaler.mean[1] + task.scaler.scale[1] * task.test.inputs[0, -1, 1].double().numpy()
-    >>> float(inputs.round(4)), task.truth(task.test)[0].tolist()      # the first lead feature is the answer
-    (30.0, [30.0])
+    Example:
+        >>> line = Series("line", "y", ("y",), np.arange(40), np.arange(40.0)[:, None], season=1)
+        >>> task = make_leaking_task(line, length=4)
+        >>> inputs = task.scaler.mean[1] + task.scaler.scale[1] * task.test.inputs[0, -1, 1].double().numpy()
+        >>> float(inputs.round(4)), task.truth(task.test)[0].tolist()      # the first lead feature is the answer
+        (30.0, [30.0])
+
+    Source: code released with arXiv 2508.09330.
     """
     longest = length if longest is None else longest
     target = series.values[:, 0]

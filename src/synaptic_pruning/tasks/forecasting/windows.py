@@ -1,13 +1,11 @@
-"""A series cut into training, validation and test windows, without any look ahead.
+"""Cut a series into training, validation and test windows, without any look ahead.
 
 The cut is made on raw time, before any window. A window belongs to a part when all its targets lie there, so
-targets of an earlier part never reach into a later one; the look-back of a later part may reach into an
+targets of an earlier part never reach into a later one. The look-back of a later part may reach into an
 earlier one, which is the past. Scaler and target unit are fitted on training rows only. A missing input takes
 the last observed value of its channel; before the first observation it takes the channel's training mean. A
 missing target stays NaN: it is neither trained on nor scored.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,18 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synaptic_pruning.tasks.forecasting.data.series import Array, DataError, Series
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data import Array, Series
 
 Target = Literal["delta", "level"]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The windows of one part, one row a forecast origin.
+    """The windows of one part, one row per forecast origin.
 
-    ``inputs`` (n, length, channels) is a strided view of one scaled tensor. ``targets`` (n, horizon) is what
-    a network is to output, NaN where the truth is missing. ``last`` (n,) is the last observed target value,
-    scaled. ``origins`` (n,) holds the row of the last input.
+    Attributes:
+        inputs: Scaled inputs, shape (n, length, channels); a strided view of one tensor.
+        targets: Outputs wanted of a network, shape (n, horizon); NaN where the truth is missing.
+        last: Last observed value of the target, scaled, shape (n,).
+        origins: Row of the last input, shape (n,).
     """
 
     inputs: Tensor
@@ -43,14 +44,21 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Mean and scale of every channel; one that does not vary in training has an infinite scale (reads 0)."""
+    """Mean and scale of every channel.
+
+    A channel that does not vary in training has an infinite scale, so that it reads 0.
+
+    Attributes:
+        mean: Means, shape (channels,).
+        scale: Standard deviations, shape (channels,).
+    """
 
     mean: Array
     scale: Array
 
     @classmethod
-    def fit(cls, rows: Array) -> Scaler:
-        """Fit on ``rows`` (n, channels), missing values left out."""
+    def fit(cls, rows: Array) -> "Scaler":
+        """Fit on rows of shape (n, channels); missing values are left out."""
         mean, scale = np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf)
         for channel, column in enumerate(rows.T):
             seen = column[~np.isnan(column)]
@@ -65,10 +73,19 @@ class Scaler:
 class ForecastingTask:
     """A series with its three parts, and the way back from network outputs to original units.
 
-    ``predict="delta"``: a network outputs the change from the last observed value, in ``unit`` (the root mean
-    square change over the training windows, in scaled units), so the zero output is persistence. ``"level"``:
-    it outputs the scaled value itself and ``unit`` is 1. ``cuts`` are the first rows of validation and test;
-    ``filled`` is the series with missing values carried forward, in original units.
+    Attributes:
+        series: The series as read.
+        length: Rows in a window.
+        horizon: Rows to forecast.
+        predict: ``"delta"``: a network outputs the change from the last observed value, divided by ``unit``, so that
+            the zero output is persistence. ``"level"``: it outputs the scaled value itself.
+        train: Windows of the training part.
+        validation: Windows of the validation part.
+        test: Windows of the test part.
+        scaler: Mean and scale of every channel.
+        unit: For ``"delta"`` the root mean square change over the training windows, in scaled units; else 1.
+        cuts: First rows of the validation and of the test part.
+        filled: The series with missing values carried forward, in original units, shape (rows, channels).
     """
 
     series: Series
@@ -84,7 +101,18 @@ class ForecastingTask:
     filled: Array
 
     def to_units(self, forecasts: Tensor | NDArray[Any], windows: Windows) -> Array:
-        """Network outputs (n, horizon) for ``windows`` as values of the series, float64 (n, horizon)."""
+        """Return network outputs for ``windows`` as values of the series.
+
+        Args:
+            forecasts: Network outputs, shape (n, horizon).
+            windows: Windows that they were made for, n of them.
+
+        Returns:
+            Forecasts in original units, float64, shape (n, horizon).
+
+        Raises:
+            ValueError: The outputs have another shape.
+        """
         outputs = np.asarray(torch.as_tensor(forecasts).detach().cpu(), dtype=np.float64)
         if outputs.shape != (len(windows), self.horizon):
             raise ValueError(f"forecasts have shape {outputs.shape}; give {(len(windows), self.horizon)}.")
@@ -94,7 +122,7 @@ class ForecastingTask:
         return np.asarray(self.filled[windows.origins, 0][:, None] + outputs * self.unit * scale)
 
     def truth(self, windows: Windows) -> Array:
-        """Observed values (n, horizon) in original units; NaN, never scored, where the source has none."""
+        """Return observed values in original units, shape (n, horizon); NaN where the source has none."""
         return np.asarray(self.series.values[_target_rows(windows.origins, self.horizon), 0])
 
 
@@ -108,23 +136,29 @@ def make_task(
     train: float = 0.7,
     validation: float = 0.1,
 ) -> ForecastingTask:
-    """Cut ``series`` into windows of ``length`` rows that forecast the next ``horizon`` rows.
+    """Cut a series into windows of ``length`` rows that forecast the next ``horizon`` rows.
 
-    ``longest`` (default ``length``) is the longest window of a comparison: origins start where that one is
-    complete, so every length trains, stops and is tested on exactly the same targets. ``train`` and
-    ``validation`` are fractions of the rows; the rest is test.
+    Args:
+        series: Series to cut.
+        length: Rows in a window, at least 1.
+        horizon: Rows to forecast, at least 1.
+        longest: Longest window of a comparison; by default ``length``. Origins start where that window is
+            complete, so every length trains, stops and is tested on exactly the same targets.
+        predict: Forecast the change from the last observed value (``"delta"``), or the value (``"level"``).
+        train: Fraction of the rows to train on, in (0, 1).
+        validation: Fraction of the rows to validate on, in (0, 1); the rest is for the test.
 
     Raises:
-        DataError: the series is too short, does not vary in training, or a part has no observed target.
-        ValueError: an argument out of its range.
+        DataError: The series is too short, does not vary in training, or a part has no observed target.
+        ValueError: An argument is out of range.
 
-    >>> import numpy as np
-    >>> line = Series("line", "y", ("y",), np.arange(20), np.arange(20.0)[:, None], season=1)
-    >>> task = make_task(line, length=4)
-    >>> [len(part) for part in (task.train, task.validation, task.test)], task.test.inputs.shape
-    ([10, 2, 4], torch.Size([4, 4, 1]))
-    >>> task.to_units(np.zeros((4, 1)), task.test).ravel()      # the zero output is persistence
-    array([15., 16., 17., 18.])
+    Example:
+        >>> line = Series("line", "y", ("y",), np.arange(20), np.arange(20.0)[:, None], season=1)
+        >>> task = make_task(line, length=4)
+        >>> [len(part) for part in (task.train, task.validation, task.test)], task.test.inputs.shape
+        ([10, 2, 4], torch.Size([4, 4, 1]))
+        >>> task.to_units(np.zeros((4, 1)), task.test).ravel()      # the zero output is persistence
+        array([15., 16., 17., 18.])
     """
     longest = length if longest is None else longest
     _check_arguments(length, horizon, longest, predict, train, validation)
@@ -156,10 +190,19 @@ def assemble(
     horizon: int,
     predict: Target,
 ) -> ForecastingTask:
-    """Put the windows together, given a scaler and the first and one past the last origin of each part.
+    """Make the windows of every part.
+
+    Args:
+        series: Series to cut.
+        scaler: Scaler of all channels.
+        spans: First and one past the last origin of "training", "validation" and "test".
+        cuts: First rows of the validation and of the test part.
+        length: Rows in a window.
+        horizon: Rows to forecast.
+        predict: Forecast the change or the value; see `make_task`.
 
     Raises:
-        DataError: the target does not vary where the scaler was fitted, or a part has no observed target.
+        DataError: The target does not vary where the scaler was fitted, or a part has no observed target.
     """
     if not np.isfinite(scaler.scale[0]):
         raise DataError(
@@ -226,7 +269,7 @@ def _target_rows(origins: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
 
 
 def _carry_forward(values: Array, before_first: Array) -> Array:
-    """Every missing value replaced by the last observed one of its channel, else by ``before_first``."""
+    """Replace every missing value by the last observed one of its channel, else by ``before_first``."""
     seen_at = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
     latest = np.maximum.accumulate(seen_at, axis=0)
     carried = np.take_along_axis(values, np.maximum(latest, 0), axis=0)
@@ -236,4 +279,4 @@ def _carry_forward(values: Array, before_first: Array) -> Array:
 def _root_mean_square(changes: Array) -> float:
     known = changes[~np.isnan(changes)]
     size = float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
-    return size if size > 0 else 1.0  # a target that stands still through training needs no unit
+    return size if size > 0 else 1.0  # a target that never changes in training needs no unit

@@ -1,4 +1,4 @@
-"""Series by series: are the forecasts of synaptic pruning better or worse than another arm's, beyond chance?"""
+"""Compare the forecasts of two arms on every single series."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,21 @@ import pandas as pd
 
 from synaptic_pruning.study.forecasting.cells import read_forecasts
 from synaptic_pruning.study.forecasting.plan import Plan
-from synaptic_pruning.study.statistics.diebold_mariano import DieboldMariano, over_series
-from synaptic_pruning.study.statistics.rank_tests import ALPHA
+from synaptic_pruning.study.statistics import ALPHA, DieboldMariano, over_series
 
 _FEWEST = 10
-"""Forecasts of a series below which nothing is tested."""
+"""Smallest number of forecasts of a series that is tested."""
 
 
 @dataclass(frozen=True)
 class OverSeries:
-    """One arm against another on every series, for one model; `tests` by data set, Holm-corrected over them."""
+    """The comparison of one arm with another on every series, for one model.
+
+    Attributes:
+        other: The arm to compare with.
+        model: Name of the model.
+        tests: Tests by data set, Holm-corrected over data sets.
+    """
 
     other: str
     model: str
@@ -26,22 +31,26 @@ class OverSeries:
 
     @property
     def better(self) -> int:
-        """Series whose loss is smaller, significantly."""
+        """Return the number of series with a significantly smaller loss."""
         return sum(test.difference < 0 and test.p_holm < ALPHA for test in self.tests.values())
 
     @property
     def worse(self) -> int:
-        """Series whose loss is larger, significantly."""
+        """Return the number of series with a significantly larger loss."""
         return sum(test.difference > 0 and test.p_holm < ALPHA for test in self.tests.values())
 
 
 def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Sequence[str]) -> list[OverSeries]:
-    """Diebold and Mariano's test on absolute errors of the mean forecast over seeds, averaged over window lengths.
+    """Compute Diebold and Mariano's test on every series.
+
+    The losses are absolute errors of the mean forecast over seeds, averaged over window lengths.
 
     Args:
-        runs: paired runs (`blocks.paired`).
-        folder: where the forecasts of the cells lie.
-        others: arms to compare with; those that took no part are passed over.
+        runs: Paired runs (`paired`).
+        plan: Plan of the study.
+        folder: Folder with the forecasts of the cells.
+        arm: The arm to judge.
+        others: Arms to compare with; those without runs are left out.
     """
     present = set(runs["arm"])
     losses = {
@@ -72,7 +81,7 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
 
 
 def _losses(runs: pd.DataFrame, passes: int, folder: Path) -> np.ndarray:
-    """Absolute error of every forecast origin with a known truth, in the order of time."""
+    """Return the absolute error of every forecast origin with a known truth, in the order of time."""
     by_length = []
     for _, part in runs.groupby("length"):
         stored = [read_forecasts(folder, name) for name in part["config_hash"]]

@@ -1,4 +1,4 @@
-"""One arm against the others, on all data sets and on the halves; the null check and the control that must lose."""
+"""Compare the judged arms with the others, on all data sets and on each half, and check the controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,24 +8,35 @@ import pandas as pd
 
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
-from synaptic_pruning.study.statistics.blocks import blocks, paired
-from synaptic_pruning.study.statistics.non_inferiority import NonInferiority, non_inferior
-from synaptic_pruning.study.statistics.rank_tests import Pair, against, average_ranks, friedman
+from synaptic_pruning.study.statistics import (
+    NonInferiority,
+    Pair,
+    against,
+    average_ranks,
+    block_means,
+    friedman,
+    non_inferior,
+    paired,
+)
 
 REFERENCE = "none"
+"""Arm that the others are compared with for non-inferiority and by the controls."""
 JUDGED = ("synaptic", "synaptic-ensemble")
 """The arms that are compared with every other."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One arm against the others on some of the data sets.
+    """The comparison of one arm with the others on some of the data sets.
 
     Attributes:
-        name: "all data sets", "development" or "confirmation".
-        sparsity: median over the arm's runs.
-        pairs: by the name of the other arm.
-        not_worse: than "none" by more than the margin; None where "none" took no part.
+        name: Name of the part: "all data sets", "development" or "confirmation".
+        arm: The arm to judge.
+        datasets: Number of data sets.
+        blocks: Number of blocks.
+        sparsity: Median sparsity over the arm's runs, in [0, 1].
+        pairs: Comparisons by the name of the other arm.
+        not_worse: Non-inferiority against "none"; None without runs of "none".
     """
 
     name: str
@@ -38,14 +49,16 @@ class Part:
 
 
 def parts(runs: pd.DataFrame, arm: str, block_of: Mapping[str, str], development: Sequence[str]) -> list[Part]:
-    """Compare an arm with the others on the development half, the other half and all; on all only without halves.
+    """Compare an arm with the others on the development half, the confirmation half and all data sets.
 
     Args:
-        runs: paired runs (`blocks.paired`).
-        development: names of data sets.
+        runs: Paired runs (`paired`).
+        arm: The arm to judge.
+        block_of: Block of every data set.
+        development: Names of the data sets of the development half; without any there are no halves.
 
     Returns:
-        The parts that hold runs, the last one all data sets; nothing where the arm has no rival.
+        The parts that hold runs; the last one is all data sets. No part where the arm has no rival.
     """
     if arm not in set(runs["arm"]) or runs["arm"].nunique() < 2:
         return []
@@ -55,7 +68,7 @@ def parts(runs: pd.DataFrame, arm: str, block_of: Mapping[str, str], development
 
 
 def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) -> Part:
-    table = blocks(runs, block_of=block_of)
+    table = block_means(runs, block_of=block_of)
     return Part(
         name,
         arm,
@@ -68,11 +81,11 @@ def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) 
 
 
 def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
-    """Return every number that the report claims significance with, as plain values: judged arms, Friedman's tests.
+    """Return the numbers behind the report's claims of significance, as plain values.
 
     Args:
-        results: the table of all runs.
-        about: which data sets belong together, and which served to choose recipes.
+        results: Table of all runs.
+        about: Header of the report, with the blocks and the development half.
     """
     runs, left_out = paired(contestants(results))
     if runs.empty:
@@ -86,17 +99,23 @@ def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Check:
-    """What a control says: `text` in a sentence, `alarming` where it did not do what it must."""
+    """The outcome of a control.
+
+    Attributes:
+        text: The outcome in a sentence.
+        alarming: Whether the control failed.
+    """
 
     text: str
     alarming: bool
 
 
 def checks(results: pd.DataFrame, block_of: Mapping[str, str]) -> list[Check]:
-    """Say whether "identical" is as good as "none" and "broken" worse, for those that took part.
+    """Check that "identical" is as good as "none" and that "broken" is worse, where there are such runs.
 
     Args:
-        results: the table of all runs; each control is paired with "none" on its own.
+        results: Table of all runs; each control is paired with "none" on its own.
+        block_of: Block of every data set.
     """
     found = [_check(name, results, block_of) for name in ("identical", "broken")]
     return [one for one in found if one is not None]
@@ -106,7 +125,7 @@ def _check(name: str, results: pd.DataFrame, block_of: Mapping[str, str]) -> Che
     runs, _ = paired(results[results["arm"].isin([REFERENCE, name])])
     if set(runs["arm"]) != {REFERENCE, name}:
         return None
-    (pair,) = against(blocks(runs, block_of=block_of), name, [REFERENCE])
+    (pair,) = against(block_means(runs, block_of=block_of), name, [REFERENCE])
     p = p_is(pair.p_value) if pair.can_be_significant else f"no p-value can be small with N = {pair.blocks}"
     size = f"its MAE is {change(pair.difference)} than that of “none” in the median ({p}"
     size = size.replace("the same within", "within").replace(" than that", " of that") if "within" in size else size
@@ -125,10 +144,15 @@ def _check(name: str, results: pd.DataFrame, block_of: Mapping[str, str]) -> Che
 
 
 def friedman_tests(runs: pd.DataFrame, block_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Friedman's test and average ranks for all models together, where there are several, and for each."""
+    """Compute Friedman's test and average ranks for all models together, where there are several, and for each.
+
+    Args:
+        runs: Paired runs (`paired`).
+        block_of: Block of every data set.
+    """
     of = {"all models": runs} if runs["model"].nunique() > 1 else {}
     of |= {str(model): part for model, part in runs.groupby("model", sort=False)}
-    tables = {name: blocks(part, block_of=block_of) for name, part in of.items()}
+    tables = {name: block_means(part, block_of=block_of) for name, part in of.items()}
     return [
         {"name": name, "blocks": len(table), "ranks": average_ranks(table), "test": friedman(table)}
         for name, table in tables.items()

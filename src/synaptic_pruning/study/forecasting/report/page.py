@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page, the answer first, the evidence below, the losses shown."""
+"""Write `report.html`: one self-contained page with the answer first, then the evidence, losses included."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import tables
 from synaptic_pruning.study.forecasting.report.by_series import by_series
 from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
-from synaptic_pruning.study.forecasting.report.panels import choose, drawings
+from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels
 from synaptic_pruning.study.forecasting.report.verdict import (
     ARM,
     CHECKS,
@@ -30,10 +30,8 @@ from synaptic_pruning.study.forecasting.report.verdict import (
     p_is,
     signed,
 )
-from synaptic_pruning.study.plots.style import DASHES, colour
-from synaptic_pruning.study.statistics.blocks import blocks, paired
-from synaptic_pruning.study.statistics.non_inferiority import MARGIN
-from synaptic_pruning.study.statistics.paper_statistic import NOTE, vos2025_statistic
+from synaptic_pruning.study.plots import DASHES, colour
+from synaptic_pruning.study.statistics import MARGIN, PAPER_NOTE, block_means, paired, vos2025_statistic
 
 Record = Mapping[str, Any]
 _MOST_ROWS = 1000
@@ -41,7 +39,16 @@ _MOST_ROWS = 1000
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the page says about a data set."""
+    """Description of a data set on the page.
+
+    Attributes:
+        name: Name of the data set.
+        target: Name of the target's column.
+        rows: Number of rows.
+        channels: Number of channels.
+        season: Rows in a season.
+        digest: SHA-256 of the series, in hexadecimal.
+    """
 
     name: str
     target: str
@@ -66,15 +73,15 @@ def write_report(
     """Write the page.
 
     Args:
-        path: where.
-        results: the table of runs, `results.to_table(records)`.
-        records: the selected records, `selection.select`.
-        plan: what was varied and what was fixed.
-        datasets: what the cells ran on.
-        about: name and origin of the study.
-        exported: what became of the pruned networks once exported.
-        trainings: how many networks were trained, those that no arm chose included; all records when None.
-        cells: where the cells' networks and forecasts lie; None leaves out what is made of them.
+        path: File to write.
+        results: Table of runs, `results.to_table(records)`.
+        records: The selected records.
+        plan: Plan of the study.
+        datasets: Data sets that the cells ran on.
+        about: Header of the report.
+        exported: Size and latency of the pruned networks once exported.
+        trainings: Number of networks trained, those that no arm chose included; by default the number of records.
+        cells: Folder with the networks and forecasts of the cells; None leaves out what needs them.
     """
     page = render(
         results,
@@ -100,7 +107,10 @@ def render(
     trainings: int | None = None,
     cells: Path | None = None,
 ) -> str:
-    """Return the page as HTML; every text that comes from data is escaped, and no script but its own may run."""
+    """Return the page as HTML; texts from data are escaped, and no script but the page's own may run.
+
+    The arguments are those of `write_report`.
+    """
     environment = Environment(
         loader=PackageLoader("synaptic_pruning.study", "templates"),
         autoescape=True,
@@ -152,9 +162,9 @@ def _evidence(
     datasets: Sequence[Dataset],
     cells: Path | None,
 ) -> dict[str, Any]:
-    """Everything that takes at least one run in every arm."""
-    table = blocks(runs, block_of=about.blocks)
-    shown = choose(runs)
+    """Return everything that needs at least one run in every arm."""
+    table = block_means(runs, block_of=about.blocks)
+    shown = choose_datasets(runs)
     names = set(runs["arm"])
     competing = [r for r in records if not {arm["name"] for arm in r["cell"]["arms"]} <= set(CHECKS)]
     largest = max((d for d in datasets if d.name in set(runs["dataset"])), key=lambda d: d.rows).name
@@ -168,17 +178,17 @@ def _evidence(
         "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
         "shown": shown if len(shown) < runs["dataset"].nunique() else [],
         "largest": largest,
-        "figures": drawings(runs, competing, about.blocks, shown, largest, cells),
+        "figures": draw_panels(runs, competing, about.blocks, shown, largest, cells),
         "costs": tables.costs(runs),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
         "cases": runs.groupby(["dataset", "model", "length"]).ngroups,
         "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
-        "over_lengths_note": NOTE,
+        "over_lengths_note": PAPER_NOTE,
     }
 
 
 def _number(value: Any, digits: int = 4) -> str:
-    """Significant digits without an exponent where it can be avoided; an en dash for what is missing.
+    """Write significant digits, without an exponent where it can be avoided; an en dash for a missing value.
 
     Example:
         >>> _number(0.123456), _number(12345.678), _number(None), _number(17, 0), _number(88.0)

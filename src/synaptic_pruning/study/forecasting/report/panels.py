@@ -1,4 +1,4 @@
-"""Which pictures the report shows, and of what: with many data sets only some have panels of their own."""
+"""Choose the panels of the report; of many data sets only some have panels of their own."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +10,29 @@ import pandas as pd
 from synaptic_pruning.study.forecasting.report.evidence import REFERENCE
 from synaptic_pruning.study.forecasting.report.verdict import ARM
 from synaptic_pruning.study.forecasting.results import best_records, single_networks, validation_error
-from synaptic_pruning.study.plots import errors as pictures
-from synaptic_pruning.study.plots import pruning as sparsity_pictures
-from synaptic_pruning.study.plots import training as figures
-from synaptic_pruning.study.plots.style import Panel
-from synaptic_pruning.study.statistics.blocks import blocks
+from synaptic_pruning.study.plots import (
+    Panel,
+    costs_by_length,
+    costs_by_model,
+    error_by_sparsity,
+    error_by_weights,
+    forecasts,
+    heat_map,
+    masks,
+    rank_diagram,
+    ranks,
+    sparsity_by_layer,
+    training_curves,
+)
+from synaptic_pruning.study.statistics import block_means
 
 Record = Mapping[str, Any]
 MOST_SHOWN = 6
+"""Largest number of data sets with panels of their own."""
 _MOST_MASKS = 8
 
 
-def drawings(
+def draw_panels(
     runs: pd.DataFrame,
     records: Sequence[Record],
     block_of: Mapping[str, str],
@@ -29,43 +40,44 @@ def drawings(
     largest: str,
     folder: Path | None,
 ) -> dict[str, Any]:
-    """Return the pictures by name; those that have nothing to show are None or empty.
+    """Return the panels by name; a name without data has None or an empty list.
 
     Args:
-        runs: paired runs (`blocks.paired`), at least one.
-        records: the selected records of these arms.
-        shown: data sets with panels of their own (`choose`).
-        largest: the data set whose networks are looked into.
-        folder: where the networks of the cells lie; None shows no masks.
+        runs: Paired runs (`paired`), at least one.
+        records: The selected records of these arms.
+        block_of: Block of every data set.
+        shown: Data sets with panels of their own (`choose_datasets`).
+        largest: Data set whose networks are shown layer by layer.
+        folder: Folder with the networks of the cells; None shows no masks.
     """
-    arms, table = set(runs["arm"]), blocks(runs, block_of=block_of)
+    arms, table = set(runs["arm"]), block_means(runs, block_of=block_of)
     of_arm = [r for r in single_networks(records) if ARM in r.get("arms", {}) and r["history"]]
-    looked_into = {model: r for (name, model), r in best_records(of_arm).items() if name == largest}
+    shown_networks = {model: r for (name, model), r in best_records(of_arm).items() if name == largest}
     by_length = REFERENCE in arms and runs["length"].nunique() > 1
     return {
-        "rank_diagram": pictures.rank_diagram(table) if min(table.shape) > 1 else None,
-        "ranks": figures.ranks(runs, block_of) if runs["model"].nunique() > 1 or len(table) == 1 else None,
-        "heat_map": pictures.heat_map(runs) if len(arms) > 1 and REFERENCE in arms else None,
-        "training": figures.training(single_networks(records)),
-        "dying": sparsity_pictures.error_while_dying([r["history"] for r in of_arm]) if of_arm else None,
-        "layers": _layers(looked_into),
-        "masks": _masks(looked_into, folder),
-        "weights": figures.weights(runs[runs["dataset"].isin(shown)]),
-        "forecasts": figures.forecasts(_forecast(records, shown)),
-        "costs": figures.costs(runs),
-        "by_length": pictures.costs_by_length(runs) if by_length else [],
+        "rank_diagram": rank_diagram(table) if min(table.shape) > 1 else None,
+        "ranks": ranks(runs, block_of) if runs["model"].nunique() > 1 or len(table) == 1 else None,
+        "heat_map": heat_map(runs) if len(arms) > 1 and REFERENCE in arms else None,
+        "training": training_curves(single_networks(records)),
+        "error_by_sparsity": error_by_sparsity([r["history"] for r in of_arm]) if of_arm else None,
+        "layers": _layers(shown_networks),
+        "masks": _masks(shown_networks, folder),
+        "weights": error_by_weights(runs[runs["dataset"].isin(shown)]),
+        "forecasts": forecasts(_forecast(records, shown)),
+        "costs": costs_by_model(runs),
+        "by_length": costs_by_length(runs) if by_length else [],
     }
 
 
-def choose(runs: pd.DataFrame) -> list[str]:
-    """Return the data sets with panels of their own: all of a few, else six evenly over how well the arm did on them.
+def choose_datasets(runs: pd.DataFrame) -> list[str]:
+    """Choose the data sets with panels of their own: all of a few, else six, evenly over the judged arm's success.
 
-    The measure is the error relative to "none"; the first and the last are the best and the worst.
+    The measure of success is the error relative to "none"; the first data set is the best, the last the worst.
 
     Args:
-        runs: paired runs.
+        runs: Paired runs (`paired`).
     """
-    table = blocks(runs)
+    table = block_means(runs)
     if len(table) <= MOST_SHOWN or not {ARM, REFERENCE} <= set(table):
         return [str(name) for name in table.index[:MOST_SHOWN]]
     ordered = (table[ARM] / table[REFERENCE]).sort_values(kind="stable").index
@@ -82,12 +94,12 @@ def _layers(records: Mapping[str, Record]) -> list[Panel]:
             for epoch, value in enumerate(path)
         ]
         if entries:
-            panels.append(sparsity_pictures.layers(entries, title=model, name=f"layers-{len(panels)}"))
+            panels.append(sparsity_by_layer(entries, title=model, name=f"layers-{len(panels)}"))
     return panels
 
 
 def _masks(records: Mapping[str, Record], folder: Path | None) -> dict[str, Any] | None:
-    """The masks of the network with the smallest validation error; of a deep one those of the largest weights."""
+    """Return the masks of the network with the smallest validation error; of a deep one its largest masks."""
     from safetensors.numpy import load_file
 
     networks = {model: r for model, r in records.items() if r.get("layers")}
@@ -103,12 +115,12 @@ def _masks(records: Mapping[str, Record], folder: Path | None) -> dict[str, Any]
         "cell": record["cell"],
         "setting": record["setting"],
         "layers": len(names),
-        "panels": sparsity_pictures.masks({name: stored[name] != 0 for name in kept}),
+        "panels": masks({name: stored[name] != 0 for name in kept}),
     }
 
 
 def _forecast(records: Sequence[Record], shown: Sequence[str]) -> list[Record]:
-    """The records whose forecasts are drawn: of every data set the best model on validation data, one seed of it."""
+    """Return the records whose forecasts are drawn: one seed of the best model on validation data per data set."""
     best: dict[str, Record] = {}
     for (dataset, _), record in best_records(records).items():
         if dataset in shown and validation_error(record) < validation_error(best.get(dataset, {"status": "absent"})):

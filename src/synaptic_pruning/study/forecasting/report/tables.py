@@ -1,4 +1,4 @@
-"""The tables of the report: the arms, the errors, what was chosen, what it cost."""
+"""Build the tables of the report: arms, errors, chosen settings, costs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
-from synaptic_pruning.study.plots.style import colour
-from synaptic_pruning.study.statistics.blocks import blocks
-from synaptic_pruning.study.statistics.rank_tests import average_ranks
+from synaptic_pruning.study.plots import colour
+from synaptic_pruning.study.statistics import average_ranks, block_means
 
 Record = Mapping[str, Any]
 BASELINES = ("persistence", "seasonal naive")
@@ -18,9 +17,15 @@ _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
 
 def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One dictionary an arm: its meaning, average rank, skill, error relative to the first arm, and its size."""
+    """Return one dictionary per arm: meaning, average rank, skill, error relative to the first arm, size.
+
+    Args:
+        runs: Paired runs (`paired`).
+        table: Errors, one row per block, one column per arm.
+        block_of: Block of every data set.
+    """
     ranks = average_ranks(table)
-    skill = blocks(runs, "skill", block_of).mean()
+    skill = block_means(runs, "skill", block_of).mean()
     size = runs.groupby("arm")[["sparsity", "alive"]].mean().astype(float)
     first = str(table.columns[0])
     return [
@@ -39,7 +44,12 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
 
 
 def errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """One dictionary a data set and model: the mean test MAE of every arm and of the baselines, and the best."""
+    """Return one dictionary per data set and model: the mean test MAE of every arm and baseline, and the best.
+
+    Args:
+        runs: Paired runs (`paired`).
+        records: Records that hold the scores of the baselines.
+    """
     baselines: dict[str, dict[str, float]] = {}
     for record in records:
         if "baselines" in record:
@@ -54,7 +64,13 @@ def errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any]
 
 
 def settings(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """How often each arm chose which setting, by model; an arm chooses once a data set, model and window length."""
+    """Count how often each arm chose which setting, by model.
+
+    An arm chooses once per data set, model and window length.
+
+    Args:
+        results: Table of all runs.
+    """
     keys = ["arm", "setting", "model", "dataset", "length"]
     choices = results.loc[results["setting"] != "", keys].drop_duplicates()
     if choices.empty:
@@ -70,10 +86,13 @@ def settings(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def costs(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Median costs of every model and arm, and each relative to the first arm.
+    """Return the median costs of every model and arm, and each relative to the first arm.
 
-    A ratio is the geometric mean over data sets and window lengths of the ratio of medians over seeds: medians over
+    A ratio is the geometric mean over data sets and window lengths of the ratio of medians over seeds. Medians over
     everything would compare the costs of different data.
+
+    Args:
+        runs: Paired runs (`paired`).
     """
     medians = runs.groupby(["model", "arm"], sort=False)[_COSTS].median()
     cases = runs.pivot_table(index=["model", "dataset", "length"], columns="arm", values=_COSTS, aggfunc="median")

@@ -1,23 +1,30 @@
-"""What the results say about synaptic pruning, in plain sentences."""
+"""State the verdict on synaptic pruning in plain sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from synaptic_pruning.study.statistics.rank_tests import Pair, against, average_ranks, blocks, smallest_sample
+from synaptic_pruning.study.statistics import Pair, against, average_ranks, block_means, smallest_sample
 
 ARM = "synaptic"
 ENSEMBLE = "synaptic-ensemble"
 CHECKS = ("identical", "broken")
-"""Arms that test the study, not each other; no statistic about the others counts them."""
+"""Controls, which test the study itself; no statistic about the other arms includes them."""
 _RIVALS = ("dropout", "mc-dropout", "none")
 _PERCENT = "\u00a0%"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`headline` is the answer in a few words, the others are sentences behind it, "" where there is none to say."""
+    """The verdict of a report.
+
+    Attributes:
+        headline: The answer in a few words.
+        answer: The answer in a sentence, with its evidence.
+        sparsity: Sentence about the sparsity of the networks; may be empty.
+        ensemble: Sentence about the ensemble; may be empty.
+    """
 
     headline: str
     answer: str
@@ -26,7 +33,7 @@ class Verdict:
 
 
 def contestants(results: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the arms that test the study itself.
+    """Leave out the controls.
 
     Example:
         >>> contestants(pd.DataFrame({"arm": ["none", "broken", "synaptic"]}))["arm"].tolist()
@@ -39,13 +46,13 @@ def judge(runs: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Verd
     """Say whether synaptic pruning beats dropout in these runs, by how much, and whether that is supported.
 
     Args:
-        runs: the paired runs (`statistics.paired`) of `contestants`, all with status "ok".
-        block_of: the block of every data set (`blocks.blocks`); each is its own where None.
+        runs: Paired runs (`paired`) of `contestants`, all with status "ok".
+        block_of: Block of every data set (`block_means`); each data set is its own where None.
     """
     if runs.empty:
         return Verdict("No verdict", "No run ended well in every arm, so there is nothing to compare.", "")
     arms = list(dict.fromkeys(runs["arm"]))
-    table = blocks(runs, block_of=block_of)
+    table = block_means(runs, block_of=block_of)
     rival = next((name for name in _RIVALS if name in arms), None)
     if ARM not in arms or rival is None:
         return _ranking(table, _said(len(table), runs["dataset"].nunique()))
@@ -84,12 +91,12 @@ def signed(difference: float) -> str:
 
 
 def _said(count: int, datasets: int) -> str:
-    """How much evidence there is: data sets of one source count once."""
+    """Say how much evidence there is; data sets of one source count once."""
     return f"{datasets} data sets" + ("" if count == datasets else f" from {count} sources")
 
 
 def p_is(p: float) -> str:
-    """Write a p-value as it is read.
+    """Write a p-value for a sentence.
 
     Example:
         >>> p_is(0.0312), p_is(2e-9)
@@ -149,7 +156,7 @@ def _sparsity(runs: pd.DataFrame) -> str:
     own = runs[runs["arm"] == ARM]
     dense, alive = own["prunable"].mean(), own["alive"].mean()
     return (
-        f"Its evaluated networks have {own['sparsity'].median():.0%} of their prunable weights removed "
+        f"Its evaluated networks have {own['sparsity'].median():.0%} of their prunable weights pruned "
         f"(median over runs; on average {alive:,.0f} of {dense:,.0f} remain)."
     ).replace("%", _PERCENT)
 
@@ -172,17 +179,20 @@ def _ranking(table: pd.DataFrame, evidence: str) -> Verdict:
     best = min(ranks, key=lambda arm: ranks[arm])
     return Verdict(
         "No verdict on synaptic pruning",
-        f"These runs do not hold both “{ARM}” and an arm to compare it with; the best average rank over "
-        f"{evidence} has “{best}” ({ranks[best]:.2f}).",
+        f"These runs do not hold both “{ARM}” and an arm to compare it with; “{best}” has the best average rank over "
+        f"{evidence} ({ranks[best]:.2f}).",
         "",
     )
 
 
 def lost_to_persistence(runs: pd.DataFrame) -> list[dict[str, str]]:
-    """Data set by data set, the networks whose mean error is larger than that of repeating the last value.
+    """List the networks whose mean error is larger than that of repeating the last value.
+
+    Args:
+        runs: Paired runs (`paired`).
 
     Returns:
-        Dictionaries with dataset, model and arms (one string), only where there is something to say.
+        One dictionary per data set and model with such networks: dataset, model and arms (one string).
     """
     skill = runs.groupby(["dataset", "model", "arm"], sort=False)["skill"].mean()
     losing = skill[skill < 0].reset_index()
@@ -198,11 +208,14 @@ def lost_to_persistence(runs: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def losses(runs: pd.DataFrame) -> pd.DataFrame:
-    """The data sets, models and lengths where synaptic pruning has a larger mean error than some other arm.
+    """List the data sets, models and lengths where synaptic pruning has a larger mean error than some other arm.
+
+    Args:
+        runs: Paired runs (`paired`).
 
     Returns:
-        One row each, the heaviest loss first: dataset, model, length, mae (of synaptic pruning), then a column an
-        arm with its relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
+        One row each, the heaviest loss first: dataset, model, length, mae (of synaptic pruning), then one column per
+        arm with the relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
     """
     keys = ["dataset", "model", "length"]
     arms = list(dict.fromkeys(runs["arm"]))

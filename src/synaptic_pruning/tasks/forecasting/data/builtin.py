@@ -1,6 +1,4 @@
-"""Real series that ship inside a dependency (statsmodels), so that a first run downloads nothing."""
-
-from __future__ import annotations
+"""Provide the three real series that ship with statsmodels, so that a first run downloads nothing."""
 
 import numpy as np
 from statsmodels.datasets import co2, elnino, sunspots
@@ -9,13 +7,14 @@ from synaptic_pruning.tasks.forecasting.data.series import Array, Series, Times
 
 
 def embedded() -> list[Series]:
-    """Atmospheric CO2 at Mauna Loa (weekly, ppm), sunspots (yearly), sea temperature off Peru (monthly, °C).
+    """Return CO2 at Mauna Loa (weekly, ppm), sunspots (yearly), and sea temperature off Peru (monthly, °C).
 
-    Times are dates for ``co2``, years for ``sunspots`` and for ``elnino``. The season of ``sunspots`` is the
+    Times are dates for ``co2`` and ``elnino``, years for ``sunspots``. The season of ``sunspots`` is the
     solar cycle of about 11 years. CO2 has missing weeks, kept as NaN. Sources: see ``statsmodels.datasets``.
 
-    >>> [(series.name, series.values.shape, series.season) for series in embedded()]
-    [('co2', (2284, 1), 52), ('sunspots', (309, 1), 11), ('elnino', (732, 1), 12)]
+    Example:
+        >>> [(series.name, series.values.shape, series.season) for series in embedded()]
+        [('co2', (2284, 1), 52), ('sunspots', (309, 1), 11), ('elnino', (732, 1), 12)]
     """
     weekly = co2.load_pandas().data["co2"]
     yearly = sunspots.load_pandas().data

@@ -1,7 +1,7 @@
-"""What is done to the file of a source to give ours: one small function a data set, cells copied as they are written.
+"""Convert the publishers' files to the canonical CSV, one function per data set.
 
-Only for what regular expressions in `datasets.toml` cannot do: to sort, to drop repeated rows, to choose columns, to
-write dates anew. Whether the outcome is the right file is not decided here but by its checksum.
+The functions do what regular expressions in `datasets.toml` cannot: sort, drop repeated rows, choose columns, rewrite
+dates. Cells are copied as they are written. The checksum decides whether the outcome is the right file.
 """
 
 import csv
@@ -10,23 +10,23 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from synaptic_pruning.tasks.download import Derive
-from synaptic_pruning.tasks.forecasting.data.rdata_reader import read_table
+from synaptic_pruning.tasks.download import Conversion
+from synaptic_pruning.tasks.forecasting.data.rdata_reader import read_rdata
 
-ORIGINALS: dict[str, Derive] = {}
-"""What makes our file out of the source's, by name of the data set."""
+CONVERSIONS: dict[str, Conversion] = {}
+"""Functions that make our file out of the publisher's, by name of the data set."""
 
 
-def _original(name: str) -> Callable[[Derive], Derive]:
-    def register(function: Derive) -> Derive:
-        ORIGINALS[name] = function
+def _converts(name: str) -> Callable[[Conversion], Conversion]:
+    def register(function: Conversion) -> Conversion:
+        CONVERSIONS[name] = function
         return function
 
     return register
 
 
 def _rows(original: bytes, separator: str = ",") -> list[list[str]]:
-    """Return the cells of every line, the header's too; what is no UTF-8 can only be in a header, which is replaced."""
+    """Return the cells of every line, header included; only headers, which are replaced, hold bytes outside UTF-8."""
     text = original.decode("utf-8-sig", errors="replace")
     return [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
 
@@ -48,22 +48,22 @@ def _numbered(rows: Iterable[Sequence[str]]) -> list[list[str]]:
 
 
 def _first(rows: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Return the values by time, of those with the same time the first."""
+    """Return the values by time; the first one where a time is repeated."""
     found: dict[str, str] = {}
     for time, value in rows:
         found.setdefault(time, value)
     return found
 
 
-@_original("appliances-energy")
+@_converts("appliances-energy")
 def _appliances_energy(original: bytes) -> bytes:
-    """Without the last two columns, which are random numbers; digits that say nothing are left out."""
+    """Leave out the last two columns, which are random numbers, and trailing zeros."""
     header, *rows = _rows(original)
     short = ([row[0], *map(str.strip, row[1:3]), *(str(float(cell)) for cell in row[3:-2])] for row in rows)
     return _file(",".join(header[:-2]), short)
 
 
-@_original("beijing-pm25")
+@_converts("beijing-pm25")
 def _beijing_pm25(original: bytes) -> bytes:
     header, *rows = _rows(original)
     hours = (
@@ -74,7 +74,7 @@ def _beijing_pm25(original: bytes) -> bytes:
     return _file(",".join(["date", *header[5:]]), hours)
 
 
-@_original("bike-sharing-dc")
+@_converts("bike-sharing-dc")
 def _bike_sharing_dc(original: bytes) -> bytes:
     header, *rows = _rows(original)
     hours = (
@@ -83,20 +83,20 @@ def _bike_sharing_dc(original: bytes) -> bytes:
     return _file(",".join(["date", *header[2:]]), hours)
 
 
-@_original("chicago-transit")
+@_converts("chicago-transit")
 def _chicago_transit(original: bytes) -> bytes:
-    days = {(_day(row[0], "%m/%d/%Y"), *row[1:]) for row in _rows(original)[1:]}  # two months stand there twice
+    days = {(_day(row[0], "%m/%d/%Y"), *row[1:]) for row in _rows(original)[1:]}  # the file repeats two months
     return _file("date,day_type,bus,rail_boardings,total_rides", sorted(days))
 
 
-@_original("denmark-carbon")
+@_converts("denmark-carbon")
 def _denmark_carbon(original: bytes) -> bytes:
     names = ("Carbon Intensity gCO2eq/kWh (direct)", "Carbon Intensity gCO2eq/kWh (LCA)")
     header = ",".join(("date", *names, "Low Carbon Percentage", "Renewable Percentage"))
     return _file(header, ([_time(row[0], "%Y/%m/%d %H:%M"), *row[4:8]] for row in _rows(original)[1:]))
 
 
-@_original("ecg")
+@_converts("ecg")
 def _ecg(original: bytes) -> bytes:
     import numpy as np
 
@@ -104,7 +104,7 @@ def _ecg(original: bytes) -> bytes:
         return _file("index,ecg_raw", _numbered([str(value)] for value in arrays["ecg"][:36_000]))
 
 
-@_original("eeg-eye-state")
+@_converts("eeg-eye-state")
 def _eeg_eye_state(original: bytes) -> bytes:
     lines = original.decode().splitlines()
     names = [line.split()[1] for line in lines if line.upper().startswith("@ATTRIBUTE")]
@@ -112,28 +112,28 @@ def _eeg_eye_state(original: bytes) -> bytes:
     return _file(",".join(["index", *names]), _numbered([line] for line in lines[data:] if line))
 
 
-@_original("gefcom2014-price")
+@_converts("gefcom2014-price")
 def _gefcom2014_price(original: bytes) -> bytes:
-    """The last day has no prices."""
+    """Leave out the last day, which has no prices."""
     rows = [row for row in _rows(original)[1:] if row[4]]
     hours = ([_time(stamp, "%m%d%Y %H:%M"), price, total, zonal] for _, stamp, total, zonal, price in rows)
     return _file("date,Zonal Price,Forecasted Total Load,Forecasted Zonal Load", hours)
 
 
-@_original("halifax-sea-level")
+@_converts("halifax-sea-level")
 def _halifax_sea_level(original: bytes) -> bytes:
     rows = [row for row in _rows(original) if "2003/01/01 13:00" <= row[0] < "2004"]  # eight lines come before the rows
     return _file("date,elevation_m", ([_time(row[0], "%Y/%m/%d %H:%M"), str(float(row[1]))] for row in rows))
 
 
-@_original("heart-rate")
+@_converts("heart-rate")
 def _heart_rate(original: bytes) -> bytes:
     return _file("index,heart_rate", _numbered(_rows(original)[1:]))
 
 
-@_original("household-hourly")
+@_converts("household-hourly")
 def _household_hourly(original: bytes) -> bytes:
-    """Sums of the minutes that are there; whoever made it had the rest that no meter saw in single precision."""
+    """Sum the minutes of every hour; the canonical file has the unmetered rest in single precision."""
     import pandas as pd
 
     minutes = pd.read_csv(io.BytesIO(original), sep=";", na_values="?", dtype=dict.fromkeys(range(2, 9), "float64"))
@@ -144,12 +144,12 @@ def _household_hourly(original: bytes) -> bytes:
     return minutes.resample("h").sum().to_csv(lineterminator="\r\n").encode()
 
 
-@_original("internet-traffic")
+@_converts("internet-traffic")
 def _internet_traffic(original: bytes) -> bytes:
     return _file("date,bits", _rows(original)[2:])  # without the first hour
 
 
-@_original("keywest-water-temperature")
+@_converts("keywest-water-temperature")
 def _keywest_water_temperature(original: bytes) -> bytes:
     header, *rows = _rows(original)
     time, value = header.index("DateTime"), header.index("WaterTemp")
@@ -157,21 +157,21 @@ def _keywest_water_temperature(original: bytes) -> bytes:
     return _file("date,WaterTemp", (hour for hour in hours if hour[0] < "2017-03-01"))
 
 
-@_original("london-weather")
+@_converts("london-weather")
 def _london_weather(original: bytes) -> bytes:
     measured = "cloud_cover,sunshine,global_radiation,max_temp,mean_temp,min_temp,precipitation,pressure,snow_depth"
     return _file(f"date,{measured}", ([_day(row[0], "%Y%m%d"), *row[1:]] for row in _rows(original)[1:]))
 
 
-@_original("los-loop-speed")
+@_converts("los-loop-speed")
 def _los_loop_speed(original: bytes) -> bytes:
     header, *rows = _rows(original)
     return _file(",".join(["index", *(f"sensor_{name}" for name in header[:10])]), _numbered(row[:10] for row in rows))
 
 
-@_original("m4-hourly")
+@_converts("m4-hourly")
 def _m4_hourly(original: bytes) -> bytes:
-    """Ten of the archive's 414 series; H1 is its T1."""
+    """Take ten of the archive's 414 series; H1 is its T1."""
     series = dict(line.split(":")[::2] for line in original.decode("latin-1").splitlines() if re.match(r"T\d+:", line))
     places = range(170, 387, 24)
     columns = (series[f"T{place}"].split(",") for place in places)
@@ -179,15 +179,15 @@ def _m4_hourly(original: bytes) -> bytes:
     return _file(",".join(["index", *(f"H{place}" for place in places)]), _numbered(rows))
 
 
-@_original("machine-temperature")
+@_converts("machine-temperature")
 def _machine_temperature(original: bytes) -> bytes:
-    return _file("date,value", _first(_rows(original)[1:]).items())  # an hour stands there twice
+    return _file("date,value", _first(_rows(original)[1:]).items())  # the file repeats an hour
 
 
-@_original("melbourne-pedestrians")
+@_converts("melbourne-pedestrians")
 def _melbourne_pedestrians(original: bytes) -> bytes:
-    """A long table of R made wide, without the hours in which no sensor counted."""
-    table = read_table(original, "pedestrian")
+    """Make R's long table wide, without the hours in which no sensor counted."""
+    table = read_rdata(original, "pedestrian")
     hours: dict[float, dict[str, str]] = {}
     for sensor, second, count in zip(table["Sensor"], table["Date_Time"], table["Count"], strict=True):
         hours.setdefault(float(second), {})[sensor] = str(int(count))
@@ -199,19 +199,19 @@ def _melbourne_pedestrians(original: bytes) -> bytes:
     return _file(",".join(["date_utc", *sensors]), rows)
 
 
-@_original("montreal-discharge")
+@_converts("montreal-discharge")
 def _montreal_discharge(original: bytes) -> bytes:
-    """Station, date, parameter, value, symbol there."""
+    """Take date and value out of station, date, parameter, value, symbol."""
     return _file("date,Discharge", ([row[1], row[3].removesuffix(".0")] for row in _rows(original)[1:]))
 
 
-@_original("pjm-east-load")
+@_converts("pjm-east-load")
 def _pjm_east_load(original: bytes) -> bytes:
-    hours = _first(_rows(original)[1:])  # clocks show one twice in autumn
+    hours = _first(_rows(original)[1:])  # clocks repeat an hour in autumn
     return _file("date,PJME_MW", sorted(row for row in hours.items() if row[0] >= "2014-08-03"))
 
 
-@_original("seoul-bike")
+@_converts("seoul-bike")
 def _seoul_bike(original: bytes) -> bytes:
     header, *rows = _rows(original)
     names = [name.replace("\ufffd", "") for name in header]  # a degree sign of another encoding
@@ -219,7 +219,7 @@ def _seoul_bike(original: bytes) -> bytes:
     return _file(",".join(["date", *names[2:], names[1]]), hours)
 
 
-@_original("solar-radiation")
+@_converts("solar-radiation")
 def _solar_radiation(original: bytes) -> bytes:
     header, *rows = _rows(original)
     place = {name.partition("(")[0]: column for column, name in enumerate(header)}
@@ -236,9 +236,9 @@ def _solar_radiation(original: bytes) -> bytes:
     return _file(",".join(header), sorted(moments))
 
 
-@_original("steel-energy")
+@_converts("steel-energy")
 def _steel_energy(original: bytes) -> bytes:
-    """Midnight, the last row of a day there, has the date of the day that it begins here."""
+    """Date midnight with the day that it begins; the publisher's file dates it with the day that it ends."""
     header, *rows = _rows(original)
     kept = [column for column, name in enumerate(header) if name not in ("date", "Day_of_week", "Usage_kWh")]
     found = []
@@ -249,14 +249,14 @@ def _steel_energy(original: bytes) -> bytes:
     return _file(",".join(["date", *(header[column] for column in kept), header[1]]), found)
 
 
-@_original("sunspots-daily")
+@_converts("sunspots-daily")
 def _sunspots_daily(original: bytes) -> bytes:
     rows = [[cell.strip() for cell in row] for row in _rows(original, ";")]
     days = (["-".join(row[:3]), *row[3:]] for row in rows if row[0] >= "1920")
     return _file("date,year_fraction,sunspot_number,std,n_obs,definitive", days)
 
 
-@_original("us-flu")
+@_converts("us-flu")
 def _us_flu(original: bytes) -> bytes:
     header, *rows = _rows(original)
     empty = header.index("AGE 25-64")
@@ -264,12 +264,12 @@ def _us_flu(original: bytes) -> bytes:
     return _file(",".join(["date", *header[1:empty], *header[empty + 1 :]]), weeks)
 
 
-@_original("us-gasoline")
+@_converts("us-gasoline")
 def _us_gasoline(original: bytes) -> bytes:
     return _file("date,Gasoline", sorted([_day(day, "%m/%d/%Y"), value] for day, value in _rows(original)[1:]))
 
 
-@_original("wind-turbine")
+@_converts("wind-turbine")
 def _wind_turbine(original: bytes) -> bytes:
     header = "date,LV ActivePower (kW),Wind Speed (m/s),Theoretical_Power_Curve (KWh),Wind Direction (deg)"
     rows = _rows(original)[1:40_001]

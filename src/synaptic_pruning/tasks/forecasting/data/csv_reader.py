@@ -1,4 +1,4 @@
-"""CSV files to series: a wide table, or the long ``unique_id, ds, y`` form; every fault with its fix."""
+"""Read CSV files into series: a wide table, or the long ``unique_id, ds, y`` form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from synaptic_pruning.tasks.errors import DataError
 from synaptic_pruning.tasks.forecasting.data.series import Array, Series
-from synaptic_pruning.tasks.forecasting.data.series import DataError as DataError
 from synaptic_pruning.tasks.forecasting.data.timestamps import Gaps, check_order, parse_times, regularise
 
 _TIME_NAMES = {"date", "datetime", "ds", "index", "time", "timestamp", "year"}
@@ -33,30 +33,32 @@ def read_csv(
     season: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> list[Series]:
-    """Read a CSV file (plain, .gz, .xz, ...) with one header row; rows in messages count as in a spreadsheet.
+    """Read a CSV file (plain, .gz, .xz, ...) with one header row.
 
-    A file with the columns ``unique_id`` and ``ds`` is long and gives one series an id; any other is wide and
-    gives one series named after the file.
+    A file with the columns ``unique_id`` and ``ds`` is long and gives one series per id. Any other file is wide
+    and gives one series, named after the file. Completely empty rows and columns are dropped. Missing values
+    stay NaN. Rows in messages count as in a spreadsheet.
 
     Args:
-        path: the file.
-        target: the column to forecast; it becomes the first channel.
-        time: the time column, or two to join, ``"Date,Time"``. By default ``ds`` of a long file, else the
+        path: The file.
+        target: The column to forecast; it becomes the first channel.
+        time: The time column, or two to join, ``"Date,Time"``. By default ``ds`` of a long file, else the
             first column if it holds text, or whole numbers under the name date, datetime, ds, time,
             timestamp, year or index; else rows are numbered.
-        separator: the character between cells.
-        decimal: the decimal mark.
-        missing: cells that mean "no value" beside empty ones, NA and NaN; numbers match as numbers (-200).
-        gaps: when timestamps are missing: ``"error"`` refuses, ``"fill"`` inserts the rows as missing,
-            ``"ignore"`` takes the rows as they come. Only weekends lacking is no gap; holidays are.
-        season: rows in a season; by default a day of sub-daily rows, a week of days, a year of weeks or
+        separator: The character between cells.
+        decimal: The decimal mark.
+        missing: Cells that mean "no value" beside empty ones, NA and NaN; numbers match as numbers (-200).
+        gaps: What to do about missing timestamps: ``"error"`` refuses, ``"fill"`` inserts the rows as missing,
+            ``"ignore"`` takes the rows as they come. Missing weekends are no gap; missing holidays are.
+        season: Rows in a season; by default a day of sub-daily rows, a week of days, a year of weeks or
             months.
-        columns: the other input channels; by default every column that is not wholly text.
+        columns: The other input channels; by default every column that is not wholly text.
 
-    Completely empty rows and columns are dropped. Missing values stay NaN.
+    Returns:
+        The series, in the order of the file.
 
     Raises:
-        DataError: anything that makes the file unusable, in one sentence with the fix.
+        DataError: The file cannot be used; the message is one sentence with the fix.
     """
     path = Path(path)
     if gaps not in get_args(Gaps):
@@ -186,7 +188,7 @@ def _as_text(cells: pd.Series[Any], marks: list[str | float]) -> pd.Series[Any]:
 
 
 def _wholly_text(cells: pd.Series[Any], decimal: str, marks: list[str | float]) -> bool:
-    """True when no cell reads as a number, also for an empty column."""
+    """Return whether no cell reads as a number; True for an empty column."""
     if not pd.api.types.is_numeric_dtype(cells.dtype):
         text = _as_text(cells, marks).str.replace(decimal, ".", regex=False)
         cells = pd.to_numeric(text, errors="coerce")
@@ -194,7 +196,7 @@ def _wholly_text(cells: pd.Series[Any], decimal: str, marks: list[str | float]) 
 
 
 def _numbers(cells: pd.Series[Any], decimal: str, marks: list[str | float]) -> Array:
-    """Cells as float64, NaN for missing ones; anything else that is not a finite number is refused."""
+    """Return cells as float64, NaN for missing ones; refuse anything else that is not a finite number."""
     text, unread = cells, np.zeros(len(cells), bool)
     if not pd.api.types.is_numeric_dtype(cells.dtype):
         text = _as_text(cells, marks)

@@ -1,6 +1,4 @@
-"""A data set of the registry as a series, ready for a study."""
-
-from __future__ import annotations
+"""Load a data set of the registry as a series."""
 
 import io
 from pathlib import Path
@@ -9,9 +7,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from synaptic_pruning.tasks.download import fetch, read
-from synaptic_pruning.tasks.forecasting.data.registry import Entry, find
-from synaptic_pruning.tasks.forecasting.data.series import DataError, Series, Times
+from synaptic_pruning.tasks.download import fetch, read_checked
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data.registry import Entry, find_entry
+from synaptic_pruning.tasks.forecasting.data.series import Series, Times
 from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times
 
 Inputs = Literal["target", "all"]
@@ -26,26 +25,26 @@ def load(
     ``data_dir``, else from SYNAPTIC_PRUNING_DATA, else from the cache, else from its public address.
 
     Args:
-        name: See `DATASETS`.
+        name: Name in `DATASETS`.
         data_dir: Folder of local files.
-        rows: At most so many, the first ones; from 2 on.
+        rows: Take at most so many rows, the first ones; at least 2.
         inputs: ``"target"`` for the target alone; ``"all"`` for every other usable column as a channel too.
 
     Raises:
-        DataError: An unknown name, an argument out of its range, or a file that is missing or not the right one.
+        DataError: The name is unknown, an argument is out of range, or the file is missing or not the right one.
 
     Example:
         >>> load("etth3")
         Traceback (most recent call last):
         synaptic_pruning.tasks.errors.DataError: data set 'etth3' is unknown; did you mean ...
     """
-    entry = find(name)
+    entry = find_entry(name)
     if rows is not None and rows < 2:
         raise DataError(f"rows={rows} must be at least 2; {name!r} has {entry.rows:,}.")
     if inputs not in ("target", "all"):
         raise DataError(f"inputs={inputs!r} is unknown; use 'target' or 'all'.")
     path = fetch(entry, data_dir)
-    times, frame = _table(entry, read(entry, path))
+    times, frame = _table(entry, read_checked(entry, path))
     frame = frame[[entry.target, *frame.columns.drop([entry.target, *entry.without])]]
     if inputs == "target":
         frame = frame[[entry.target]]
@@ -54,7 +53,7 @@ def load(
 
 
 def _table(entry: Entry, content: bytes) -> tuple[Times, pd.DataFrame]:
-    """Times and numeric columns; text columns among those that are no inputs."""
+    """Return times and columns; text columns may be among those that are no inputs."""
     header = list(entry.header) or None
     frame = pd.read_csv(
         io.BytesIO(content),

@@ -1,27 +1,27 @@
-"""Tables out of what R's ``save`` wrote, packed as it may be."""
+"""Read tables from files that R's ``save`` wrote, compressed or plain."""
 
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 
-def read_table(content: bytes, name: str) -> dict[str, Sequence[Any]]:
+def read_rdata(content: bytes, name: str) -> dict[str, Sequence[Any]]:
     """Return the columns of one table by name: texts and numbers as R stores them, times as seconds since 1970.
 
     Args:
-        content: Of an ``.rda`` file.
-        name: What the table is called in it.
+        content: Bytes of an ``.rda`` file.
+        name: Name of the table in the file.
 
     Raises:
-        ValueError: It is no such file.
-        LookupError: It holds no table of that name.
+        ValueError: The file was not written by R's ``save``.
+        LookupError: The file has no table of that name.
     """
     import rdata
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of classes that have no counterpart here; the plain vectors are wanted
+            warnings.simplefilter("ignore")  # said of R classes without a counterpart; only plain vectors are needed
             objects = rdata.conversion.convert(rdata.parser.parse_data(content), {})
-    except Exception as error:  # of many kinds, depending on where another file stops to look like one of R's
+    except Exception as error:  # the kind depends on where the parser stops
         raise ValueError(f"this is no file of R's save ({error})") from error
     return {str(column): values for column, values in objects[name].items()}

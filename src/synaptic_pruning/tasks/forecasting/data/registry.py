@@ -1,9 +1,7 @@
-"""The data sets by name: where each comes from, how its file is read, what a study may take from it.
+"""List the public data sets by name: their source, how to read the file, and what a study may use.
 
 The table is `datasets.toml` beside this module. Nothing here touches a data file or the network.
 """
-
-from __future__ import annotations
 
 import difflib
 import tomllib
@@ -11,9 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from synaptic_pruning.tasks.download import Derive
-from synaptic_pruning.tasks.forecasting.data.conversions import ORIGINALS
-from synaptic_pruning.tasks.forecasting.data.series import DataError
+from synaptic_pruning.tasks.download import Conversion
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data.conversions import CONVERSIONS
 
 
 @dataclass(frozen=True)
@@ -21,35 +19,35 @@ class Entry:
     """One data set.
 
     Attributes:
-        name: In kebab case, unique.
+        name: Unique name in kebab case.
         description: What was measured.
-        source: Who published it, in words.
+        source: Publisher, in words.
         home: Page of the source.
-        licence: Of the data, as commonly stated; some forbid to pass the file on.
-        file: Path below the data folder; the same name without, or with another of, .xz and .gz will do.
+        licence: Licence of the data, as commonly stated; some forbid to pass the file on.
+        file: Path below the data folder; the name may lack .xz or .gz, or have the other of the two.
         bytes: Size of the unpacked file.
-        sha256: Of the unpacked file, so that a compressed copy and a plain one are checked alike.
+        sha256: SHA-256 of the unpacked file, so that a compressed copy and a plain one are checked alike.
         target: The column to forecast.
-        frequency: Of the rows, in words.
-        season: Rows in a season, 1 for none; the shortest one where there are several.
-        rows: Of the series that `load` returns.
-        url: Address of a file that gives these bytes.
+        frequency: Frequency of the rows, in words.
+        season: Rows in a season, 1 for none; the shortest season where there are several.
+        rows: Number of rows of the series that `load` returns.
+        url: Public address of the file, or of one that it is made of.
         member: File to take out of the archive at ``url``.
-        rewrite: What is replaced in what ``url`` gives, one (regular expression, text) after the other; ``^`` and ``$``
-            stand for the ends of a line.
-        keep: How many bytes of the result to keep, from its start.
-        block: Data sets of one source share a block and count once in a statistic; default the name.
+        rewrite: Replacements in the content of ``url``: pairs (regular expression, text), applied in order; ``^`` and
+            ``$`` stand for the ends of a line.
+        keep: Number of bytes of the result to keep, from its start.
+        block: Name of the source; data sets that share it count once in a statistic. By default the data set's name.
         separator: Character between cells.
         decimal: Decimal mark.
         missing: Cells that mean "no value" beside empty ones.
         header: Names of the columns of a file without header.
-        time: Time column, or two to join, ``"Date,Time"``; default the first column, "" for none.
-        pivot: Of a long table: the columns that name the channel and hold its value.
+        time: Time column, or two to join, ``"Date,Time"``; by default the first column, "" for none.
+        pivot: For a long table: the columns that name the channel and hold its value.
         since: First day taken.
         until: Last day taken.
         unmeasured: Column whose 0 says that nothing was measured in the row.
         clip: Lowest and highest credible value.
-        without: Columns that are no inputs: text, labels, and what would give the target away.
+        without: Columns that are no inputs: text, labels, and parts of the target.
         note: What to know before use.
     """
 
@@ -88,19 +86,19 @@ class Entry:
             object.__setattr__(self, "block", self.name)
 
     @property
-    def derive(self) -> Derive | None:
-        """What makes the file out of the one at ``url``, where ``rewrite`` and ``keep`` do not."""
-        return ORIGINALS.get(self.name)
+    def convert(self) -> Conversion | None:
+        """Return the function that makes the file out of the one at ``url``, where ``rewrite`` and ``keep`` do not."""
+        return CONVERSIONS.get(self.name)
 
 
-def find(name: str) -> Entry:
+def find_entry(name: str) -> Entry:
     """Return the entry called ``name``.
 
     Raises:
-        DataError: There is none; the closest names are given.
+        DataError: There is no such entry; the closest names are given.
 
     Example:
-        >>> find("etth1").block == find("ettm1").block
+        >>> find_entry("etth1").block == find_entry("ettm1").block
         True
     """
     if name in DATASETS:

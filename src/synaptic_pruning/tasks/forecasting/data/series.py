@@ -1,6 +1,4 @@
-"""One data set as the rest of the package sees it: times, channels, missing values left missing."""
-
-from __future__ import annotations
+"""Hold one series: times, channels, and missing values as NaN."""
 
 import hashlib
 import json
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synaptic_pruning.tasks.errors import DataError as DataError
+from synaptic_pruning.tasks.errors import DataError
 
 Array = NDArray[np.float64]
 Times = NDArray[Any]
@@ -20,17 +18,21 @@ Times = NDArray[Any]
 class Series:
     """A target and the channels observed beside it, row by row in time.
 
-    ``columns[0]`` is the target. ``times`` is datetime64[ns] or int64 (row numbers, years), strictly
-    increasing, shape (rows,). ``values`` is float64, shape (rows, channels); NaN marks a missing value and is
-    never filled here. ``season`` is the number of rows in a season, 1 when there is none.
+    Attributes:
+        name: Name of the data set.
+        target: Name of the target's column.
+        columns: Names of the channels; the first is the target.
+        times: Strictly increasing, datetime64[ns] or int64 (row numbers, years), shape (rows,).
+        values: Values in original units, float64, shape (rows, channels); NaN marks a missing value.
+        season: Number of rows in a season, 1 when there is none.
 
     Raises:
-        DataError: shapes that do not agree, times that do not increase, infinite values, a constant target.
+        DataError: Shapes do not agree, times do not increase, a value is infinite, or the target is constant.
 
-    >>> import numpy as np
-    >>> tides = Series("tides", "level", ("level",), np.arange(3), np.array([[1.0], [2.0], [4.0]]), season=2)
-    >>> tides.values.shape, tides.digest[:8]
-    ((3, 1), '...')
+    Example:
+        >>> tides = Series("tides", "level", ("level",), np.arange(3), np.array([[1.0], [2.0], [4.0]]), season=2)
+        >>> tides.values.shape, tides.digest[:8]
+        ((3, 1), '...')
     """
 
     name: str
@@ -68,7 +70,7 @@ class Series:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of columns, times, values and season, in hexadecimal; the name does not count."""
+        """Return the SHA-256 of columns, times, values and season, in hexadecimal; the name does not count."""
         head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
         values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
         return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()

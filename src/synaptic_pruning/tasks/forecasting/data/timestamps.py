@@ -1,4 +1,4 @@
-"""Reading timestamps, their order, and the regular grid they should lie on."""
+"""Parse timestamps, check their order, and put them on a regular grid."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from synaptic_pruning.tasks.forecasting.data.series import Array, DataError, Times
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data.series import Array, Times
 
 Gaps = Literal["error", "fill", "ignore"]
 _DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
 
 
 def parse_times(text: pd.Series[str], column: str) -> Times:
-    """Text as int64 (when every cell is a whole number) or datetime64[ns]; ``text.index`` is the file's row.
+    """Parse text to int64 (when every cell is a whole number) or datetime64[ns].
 
     Dates are ISO 8601, or day/month/year or month/day/year with ``/``, ``.`` or ``-``; which of the two is
     decided by the first number above 12 in the column, else by which of them increases. Hours may be written
     18.00.00. Time zones are converted to UTC.
 
-    Raises:
-        DataError: a missing or unreadable timestamp (row named), or a column that both orders could explain.
+    Args:
+        text: The cells; their index holds the rows of the file, for messages.
+        column: Name of the time column, for messages.
 
-    >>> parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when").astype(str).tolist()
-    ['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000']
+    Raises:
+        DataError: A timestamp is missing or unreadable (its row is named), or both orders could explain the column.
+
+    Example:
+        >>> parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when").astype(str).tolist()
+        ['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000']
     """
     text = text.str.strip()
     if text.isna().any():
@@ -73,42 +79,43 @@ def _day_first(parts: pd.DataFrame, column: str) -> bool:
     )
 
 
-class Grid(NamedTuple):
-    """Every time a regular series would have from the first to the last, and its rows per season."""
+class TimeGrid(NamedTuple):
+    """Every time that a regular series has from the first to the last, and its rows per season."""
 
     times: Times
     season: int
 
 
-def regular_grid(times: Times) -> Grid:
-    """The grid set by the most common step: whole numbers, calendar months, business days, or a fixed step.
+def regular_grid(times: Times) -> TimeGrid:
+    """Return the grid of the most common step: whole numbers, calendar months, business days, or a fixed step.
 
     Days are business days when no weekend has a row. The season is a day for steps below one, a week for
     days, a year for weeks and months, and 1 where none of these holds.
 
-    >>> regular_grid(np.array([3, 5, 9])).times.tolist()
-    [3, 5, 7, 9]
+    Example:
+        >>> regular_grid(np.array([3, 5, 9])).times.tolist()
+        [3, 5, 7, 9]
     """
     step, span = _most_common(np.diff(times)), times[-1] - times[0]
-    if span // step > 100 * len(times):  # no common step: keep the grid small, it will not fit
+    if span // step > 100 * len(times):  # no common step: a small grid, which the times will not fit
         step = span // (len(times) - 1)
     if times.dtype.kind == "i":
-        return Grid(np.arange(times[0], times[-1] + 1, step), 1)
+        return TimeGrid(np.arange(times[0], times[-1] + 1, step), 1)
     if step >= 28 * _DAY and (monthly := _monthly(times)) is not None:
         return monthly
     days = times.astype("datetime64[D]")
     weekends_lack = np.is_busday(days).all() and (np.diff(times) == 3 * _DAY).any()
     if step == _DAY and weekends_lack and (days == times).all():
         every = np.arange(days[0], days[-1] + 1)
-        return Grid(every[np.is_busday(every)].astype("datetime64[ns]"), 5)
+        return TimeGrid(every[np.is_busday(every)].astype("datetime64[ns]"), 5)
     season = {int(_DAY): 7, int(7 * _DAY): 52}.get(int(step), 1)
     if step < _DAY and _DAY % step == np.timedelta64(0, "ns"):
         season = int(_DAY // step)
-    return Grid(np.arange(times[0], times[-1] + np.timedelta64(1, "ns"), step), season)
+    return TimeGrid(np.arange(times[0], times[-1] + np.timedelta64(1, "ns"), step), season)
 
 
-def _monthly(times: Times) -> Grid | None:
-    """A grid of whole months when the day of the month stays the same, or is always the last."""
+def _monthly(times: Times) -> TimeGrid | None:
+    """Return a grid of whole months when the day of the month stays the same, or is always the last."""
     months = times.astype("datetime64[M]")
     step = int(_most_common(np.diff(months).astype(np.int64)))
     if step < 1:
@@ -118,7 +125,7 @@ def _monthly(times: Times) -> Grid | None:
     for anchor in (0, 1):  # counted from the first of this month, or of the next
         offset = times - (months + anchor).astype("datetime64[ns]")
         if (offset == offset[0]).all():
-            return Grid((every + anchor).astype("datetime64[ns]") + offset[0], season)
+            return TimeGrid((every + anchor).astype("datetime64[ns]") + offset[0], season)
     return None
 
 
@@ -128,7 +135,18 @@ def _most_common(steps: NDArray[Any]) -> Any:
 
 
 def check_order(name: str, times: Times, rows: pd.Index[int], time_columns: list[str], header: list[str]) -> None:
-    """Refuse repeated or unsorted timestamps of one series; ``rows`` are the file's rows, for the message."""
+    """Refuse repeated or unsorted timestamps of one series.
+
+    Args:
+        name: Name of the series.
+        times: Times of the series.
+        rows: Rows of the file that hold these times, for messages.
+        time_columns: Names of the columns that give the time.
+        header: Names of all columns.
+
+    Raises:
+        DataError: A timestamp is repeated, or earlier than the one before it.
+    """
     label = ",".join(time_columns)
     repeated = pd.Index(times).duplicated()
     if repeated.any():
@@ -150,7 +168,20 @@ def check_order(name: str, times: Times, rows: pd.Index[int], time_columns: list
 
 
 def regularise(name: str, times: Times, values: Array, gaps: Gaps) -> tuple[Times, Array, int]:
-    """Times and values after ``gaps`` was dealt with, and the season their step suggests."""
+    """Fill, ignore or refuse missing timestamps.
+
+    Args:
+        name: Name of the series.
+        times: Strictly increasing times, shape (rows,).
+        values: Values of all channels, shape (rows, channels).
+        gaps: What to do about missing timestamps; see `read_csv`.
+
+    Returns:
+        Times, values, and the season that the step of the times suggests.
+
+    Raises:
+        DataError: There is one row only, a time is off the regular step, or a time is missing and gaps are refused.
+    """
     if len(times) < 2:
         raise DataError(f"series {name!r} has one row; give at least two, in time order.")
     grid, season = regular_grid(times)
