@@ -36,7 +36,7 @@ class Task(StrEnum):
 
 _DEFAULTS = {
     Task.forecasting: ("rnn,lstm,patchtst", "none,dropout,mc-dropout,synaptic"),
-    Task.classification: ("mlp", "none,dropout,synaptic,disuse,random"),
+    Task.classification: ("mlp", "none,dropout,magnitude,disuse,random-ramp"),
 }
 _ONLY = {
     Task.forecasting: (
@@ -96,7 +96,7 @@ def compare(
         str | None,
         typer.Option(
             help="What to compare. [default: none,dropout,mc-dropout,synaptic; for images "
-            "none,dropout,synaptic,disuse,random, there is rigl too]"
+            "none,dropout,magnitude,disuse,random-ramp, there are synaptic, set, rigl and more too]"
         ),
     ] = None,
     lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
@@ -132,8 +132,7 @@ def compare(
             jobs=jobs or options.cores(),
         )
         return
-    from synaptic_pruning.study.forecasting.arms import ARMS
-    from synaptic_pruning.study.forecasting.plan import Plan
+    from synaptic_pruning.study.forecasting import ARMS, Plan
     from synaptic_pruning.tasks.forecasting.data.series import DataError
     from synaptic_pruning.tasks.forecasting.models import MODELS
 
@@ -156,19 +155,17 @@ def compare(
     try:
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
-        from synaptic_pruning.study.engine.local import Processes
-        from synaptic_pruning.study.engine.study_info import About
-        from synaptic_pruning.study.forecasting import (
-            compare as study,  # SciPy and Matplotlib take seconds: refusals come first
-        )
+        # SciPy and Matplotlib take seconds: refusals come first.
+        from synaptic_pruning.study.engine import About, Processes
+        from synaptic_pruning.study.forecasting import compare_series, run_job
         from synaptic_pruning.study.forecasting.report.verdict import contestants, judge
         from synaptic_pruning.study.statistics.rank_tests import paired
 
-        table = study.compare(
+        table = compare_series(
             series,
             plan,
             out,
-            executor=Processes(jobs or options.cores()),
+            executor=Processes(jobs or options.cores(), run_job),
             about=About(shlex.join(["synaptic-pruning", "compare", *(str(w) for w in command if w is not None)])),
         )
     except DataError as error:

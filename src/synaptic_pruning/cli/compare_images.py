@@ -21,7 +21,7 @@ def compare_images(
     jobs: int,
 ) -> None:
     """Read the options, read (a first time: fetch) the images, run the comparison, say the verdict."""
-    from synaptic_pruning.study.classification.arms import ARMS
+    from synaptic_pruning.study.classification import ARMS
     from synaptic_pruning.tasks.classification import DATASETS, MODELS, DataError, make_task
 
     if data not in DATASETS:
@@ -33,32 +33,27 @@ def compare_images(
     try:
         task = make_task(data, data_dir)
 
-        from synaptic_pruning.study.classification import compare as study
-        from synaptic_pruning.study.classification.cells import run_image_cell
-        from synaptic_pruning.study.classification.results import paired, summarise
-        from synaptic_pruning.study.classification.verdict import judge
-        from synaptic_pruning.study.engine.local import Processes
-        from synaptic_pruning.study.engine.study_info import (
-            About,  # SciPy and Matplotlib take seconds: refusals come first
-        )
+        # SciPy and Matplotlib take seconds: refusals come first.
+        from synaptic_pruning.study import classification as study
+        from synaptic_pruning.study.engine import About, Processes
 
         command = ["synaptic-pruning", "compare", "--task", "classification"]
         command += options.written(
             data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
         )
-        table = study.compare(
+        table = study.compare_images(
             task,
             study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
             out,
             data_dir=data_dir,
-            executor=Processes(jobs, run_image_cell),
+            executor=Processes(jobs, study.run_image_cell),
             about=About(shlex.join(command)),
         )
     except DataError as error:
         options.refuse(str(error))
     except KeyboardInterrupt:
         options.stopped(out)
-    for sentence in judge(summarise(paired(table))).sentences:
+    for sentence in study.judge(study.summary_rows(study.paired(table))).sentences:
         typer.echo(sentence)
     typer.echo(f"Report: {out / 'report.html'}")
     tell_failures(table)

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from synaptic_pruning.study.forecasting import cells
+from synaptic_pruning.study.engine import provenance
 from synaptic_pruning.study.forecasting.plan import expand
 from synaptic_pruning.study.forecasting.spec import presets, read_spec
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
-# Not the confirmation: its pruned arms were trained at another learning rate, with the commit that docs/results.md names.
+# Not the confirmation: its pruned arms were trained at another rate, by the commit that docs/results.md names.
 STUDIES = ("standard", "unseen", "controls-all", "controls", "smoke", "paper-reduced")
 DATA_SETS = 3
 
@@ -21,7 +21,7 @@ def test_every_arm_of_a_published_study_is_made_of_cells_of_the_same_hash(study,
     table = pd.read_parquet(RESULTS / f"{study}.parquet")
     (versions,) = table["versions"].unique()
     published = dict(pair.split("=") for pair in versions.split())
-    monkeypatch.setattr(cells, "versions", lambda: published)
+    monkeypatch.setattr(provenance, "versions", lambda: published)
     spec = RESULTS / f"{study}.toml"
     plan = read_spec(spec if spec.exists() else presets()[study]).plan()
     digests = table.groupby("dataset", sort=False)["data_hash"].first()[:DATA_SETS]

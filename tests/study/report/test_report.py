@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import tensor
 
-from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.engine import About, write_table
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.study.forecasting.report.page import Dataset, render
-from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
+from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table
 from synaptic_pruning.study.plots import training as figures
 from synaptic_pruning.study.statistics.paper_statistic import NOTE
 from synaptic_pruning.tasks.forecasting.data.series import Series

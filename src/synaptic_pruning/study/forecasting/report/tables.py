@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.forecasting.results import RunRecord
 from synaptic_pruning.study.plots.style import colour
 from synaptic_pruning.study.statistics.blocks import blocks
 from synaptic_pruning.study.statistics.rank_tests import average_ranks
 
-Record = Mapping[str, Any]
 BASELINES = ("persistence", "seasonal naive")
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
@@ -38,7 +38,7 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
     ]
 
 
-def errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any]]:
+def errors(runs: pd.DataFrame, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """One dictionary a data set and model: the mean test MAE of every arm and of the baselines, and the best."""
     baselines: dict[str, dict[str, float]] = {}
     for record in records:
