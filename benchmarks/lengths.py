@@ -14,7 +14,7 @@ from interleaved import alternate
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.forecasting.arms import ARMS, Grid
+from synaptic_pruning.study.forecasting import ARMS, Grid
 from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
 
 LENGTHS, BATCH, STEPS, WARM_UP = (1, 3, 7, 14, 30, 60), 64, 220, 10

@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.engine.local import Processes
-from synaptic_pruning.study.engine.runner import run
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.engine import Processes, run
+from synaptic_pruning.study.forecasting import Plan, expand, run_job
 from synaptic_pruning.tasks.forecasting.batched_training import train_together
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.models import build_model
@@ -99,7 +98,7 @@ def compare_engines() -> None:
     co2 = next(series for series in embedded() if series.name == "co2")
     task = make_task(co2, length=WINDOW)
     plain = dict.fromkeys(ARMS, 0.0)
-    engine, executor = dict.fromkeys(ARMS, 0.0), Processes(1)
+    engine, executor = dict.fromkeys(ARMS, 0.0), Processes(1, run_job)
     training = validation = forecasts = slow_start = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(-1, ROUNDS):  # the first round, with one epoch, warms up imports and the fork server

@@ -30,8 +30,7 @@ def _peak_bytes() -> int:
 
 
 def _ours(weights: list[torch.Tensor]) -> list[torch.Tensor]:
-    from synaptic_pruning.core.topk.lazy_scores import LazyScores
-    from synaptic_pruning.core.topk.select import smallest_k
+    from synaptic_pruning.core.topk import LazyScores, smallest_k
 
     scores = [
         LazyScores(str(i), w.numel(), lambda start, stop, w=w: w[start:stop].abs(), w.dtype, w.device)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.forecasting.spec import read_spec
+from synaptic_pruning.study.forecasting import read_spec
 from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, score, train
 from synaptic_pruning.tasks.forecasting.training import Training
 

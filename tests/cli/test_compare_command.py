@@ -126,7 +126,7 @@ def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatc
     table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
     table = table.assign(prunable=10, alive=10)
     table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
-    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare", lambda *_, **__: table)
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", lambda *_, **__: table)
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
     assert result.exit_code == code
     assert result.stderr.strip() == f"{bad} of 4 runs failed; the first: nan-loss: lower the learning rate."

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ from typer.testing import CliRunner, Result
 from helpers.study_runs import CELLS, SPEC, wait_until
 from helpers.study_runs import listen as listen
 from synaptic_pruning.cli import app
-from synaptic_pruning.study.engine import local as executors
-from synaptic_pruning.study.engine.local import Processes
-from synaptic_pruning.study.forecasting.cells import Cell, run_cell
+from synaptic_pruning.study import forecasting
+from synaptic_pruning.study.forecasting import Cell, run_cell
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 
@@ -32,7 +30,7 @@ def traced(cell: Cell, series: Series, folder: Path) -> dict:
 
 def command(*words):
     """The real command, its processes doing `traced`."""
-    executors.Processes = partial(executors.Processes, work=traced)  # type: ignore[misc]
+    forecasting.run_job = traced
     app([str(word) for word in words])
 
 
@@ -41,7 +39,7 @@ def here(monkeypatch):
     """The same within this process, whose fork server is warm: the exit code, what it printed and its errors."""
 
     def _here(*words: object) -> Result:
-        monkeypatch.setattr(executors, "Processes", partial(Processes, work=traced))
+        monkeypatch.setattr(forecasting, "run_job", traced)
         return CliRunner().invoke(app, [str(word) for word in words])
 
     return _here

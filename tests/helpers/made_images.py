@@ -5,10 +5,9 @@ from pathlib import Path
 import torch
 
 from synaptic_pruning.study.classification.arms import ARMS
-from synaptic_pruning.study.classification.cells import ImageCell, ImageSet, build
-from synaptic_pruning.study.classification.compare import ImagePlan
-from synaptic_pruning.study.engine.records import failure
-from synaptic_pruning.study.forecasting.cells import save_network
+from synaptic_pruning.study.classification.cells import ImageCell, ImageSet, build_network
+from synaptic_pruning.study.classification.plan import ImagePlan
+from synaptic_pruning.study.engine import failure, save_network
 from synaptic_pruning.tasks.classification import ClassificationTask, Labelled
 
 
@@ -27,11 +26,11 @@ def works(cell: ImageCell, images: ImageSet | None = None) -> dict:
         "history": history,
         "layers": {"1.weight": [round(4800 * (1 - sparsity)), 4800]},
         "sparsity": sparsity,
-        "accuracy": 0.8 - 0.1 * sparsity - 0.02 * (cell.seed + 1) * (cell.arm == "random"),
+        "accuracy": 0.8 - 0.1 * sparsity - 0.02 * (cell.seed + 1) * (cell.arm == "random-ramp"),
         "validation_accuracy": 0.6,
         "majority": 0.1,
         "best_epoch": 2,
-        "train_seconds": 2.0 if ARMS[cell.arm].rule else 1.0,
+        "train_seconds": 2.0 if ARMS[cell.arm].prunes else 1.0,
         "peak_memory_mb": 300.0,
     }
 
@@ -43,7 +42,7 @@ def records_of(plan: ImagePlan, folder: Path, task: ClassificationTask) -> list[
         for arm in plan.arms:
             for seed in plan.seeds:
                 cell = ImageCell(task.name, task.digest, model, arm, 0.5 * ARMS[arm].matched, seed, 2, 64, 1e-3)
-                save_network(build(cell, task), cell, folder)
+                save_network(build_network(cell, task), cell, folder)
                 records.append(works(cell))
                 if arm == "disuse":
                     streaks = {"patience": 2, "alive": [5, 4], "removed": [0, 0, 3]}

@@ -65,8 +65,7 @@ def compare(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    from synaptic_pruning.study.forecasting.arms import ARMS
-    from synaptic_pruning.study.forecasting.plan import Plan
+    from synaptic_pruning.study.forecasting import ARMS, Plan
     from synaptic_pruning.tasks.forecasting import MODELS, DataError
 
     plan = Plan(
@@ -89,17 +88,16 @@ def compare(
         series = _read(data, target, time, separator, decimal, missing, gaps, season)
 
         # SciPy and Matplotlib take seconds: refusals come first.
-        from synaptic_pruning.study.engine.local import Processes
-        from synaptic_pruning.study.engine.study_info import About
-        from synaptic_pruning.study.forecasting import compare as study
+        from synaptic_pruning.study.engine import About, Processes
+        from synaptic_pruning.study.forecasting import compare_series, run_job
         from synaptic_pruning.study.forecasting.report import contestants, judge
         from synaptic_pruning.study.statistics import paired
 
-        table = study.compare(
+        table = compare_series(
             series,
             plan,
             out,
-            executor=Processes(jobs or options.cores()),
+            executor=Processes(jobs or options.cores(), run_job),
             about=About(shlex.join(["synaptic-pruning", "compare", *(str(w) for w in command if w is not None)])),
         )
     except DataError as error:

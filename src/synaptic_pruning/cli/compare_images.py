@@ -35,8 +35,8 @@ def compare_images(
     ] = None,
     models: Annotated[str, typer.Option(help="Networks: mlp, cnn, vgg.")] = "mlp",
     arms: Annotated[
-        str, typer.Option(help="What to compare; there is rigl too.")
-    ] = "none,dropout,synaptic,disuse,random",
+        str, typer.Option(help="What to compare; there are synaptic, set, rigl and more too.")
+    ] = "none,dropout,magnitude,disuse,random-ramp",
     seeds: Annotated[int, typer.Option(min=1, help="Networks per combination, with seeds 0, 1, ...")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
@@ -45,7 +45,7 @@ def compare_images(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    from synaptic_pruning.study.classification.arms import ARMS
+    from synaptic_pruning.study.classification import ARMS
     from synaptic_pruning.tasks.classification import DATASETS, MODELS, DataError, make_task
 
     if data not in DATASETS:
@@ -58,29 +58,25 @@ def compare_images(
         task = make_task(data, data_dir)
 
         # SciPy and Matplotlib take seconds: refusals come first.
-        from synaptic_pruning.study.classification import compare as study
-        from synaptic_pruning.study.classification.cells import run_image_cell
-        from synaptic_pruning.study.classification.results import paired, summarise
-        from synaptic_pruning.study.classification.verdict import judge
-        from synaptic_pruning.study.engine.local import Processes
-        from synaptic_pruning.study.engine.study_info import About
+        from synaptic_pruning.study import classification as study
+        from synaptic_pruning.study.engine import About, Processes
 
         command = options.written(
             data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
         )
-        table = study.compare(
+        table = study.compare_images(
             task,
             study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
             out,
             data_dir=data_dir,
-            executor=Processes(jobs or options.cores(), run_image_cell),
+            executor=Processes(jobs or options.cores(), study.run_image_cell),
             about=About(shlex.join(["synaptic-pruning", "compare-images", *command])),
         )
     except DataError as error:
         options.refuse(str(error))
     except KeyboardInterrupt:
         options.stopped(out)
-    for sentence in judge(summarise(paired(table))).sentences:
+    for sentence in study.judge(study.summary_rows(study.paired(table))).sentences:
         typer.echo(sentence)
     typer.echo(f"Report: {out / 'report.html'}")
     options.tell_failures(table)

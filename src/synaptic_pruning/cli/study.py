@@ -1,6 +1,5 @@
 """Commands `study run`, `study status` and `study report`: from a spec file to a report."""
 
-import os
 import shlex
 from collections import Counter
 from enum import StrEnum
@@ -12,8 +11,8 @@ import typer
 from synaptic_pruning.cli import options
 
 if TYPE_CHECKING:
-    from synaptic_pruning.study.engine.study_info import About
-    from synaptic_pruning.study.forecasting.spec import Spec
+    from synaptic_pruning.study.engine import About
+    from synaptic_pruning.study.forecasting import Spec
     from synaptic_pruning.tasks.forecasting import Series
 
 app = typer.Typer(no_args_is_help=True, help="Experiments from a spec file to a report.")
@@ -47,9 +46,8 @@ def run_command(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was. Several may run on one folder.
     """
-    from synaptic_pruning.study.engine.atomic_write import write_atomically
-    from synaptic_pruning.study.engine.local import Executor, Processes
-    from synaptic_pruning.study.forecasting.spec import presets, read_spec
+    from synaptic_pruning.study.engine import Executor, Processes, write_atomically
+    from synaptic_pruning.study.forecasting import presets, read_spec, run_job
     from synaptic_pruning.tasks import DataError
 
     try:
@@ -58,17 +56,17 @@ def run_command(
         out.mkdir(parents=True, exist_ok=True)
         executor: Executor
         if backend is Backend.ray:
-            from synaptic_pruning.study.engine.ray_cluster import RayCluster
+            from synaptic_pruning.study.engine import RayCluster
 
-            executor = RayCluster(address)
+            executor = RayCluster(address, run_job)
         else:
-            executor = Processes(jobs or len(os.sched_getaffinity(0)))
+            executor = Processes(jobs or options.cores(), run_job)
         path = Path(spec) if Path(spec).is_file() else presets()[spec]
         write_atomically(out / _SPEC, path.read_bytes())
-        from synaptic_pruning.study.forecasting.compare import compare
+        from synaptic_pruning.study.forecasting import compare_series
 
         about = _about(read, path, _command(spec, out))
-        table = compare(series, read.plan(), out, executor=executor, about=about)
+        table = compare_series(series, read.plan(), out, executor=executor, about=about)
     except (DataError, OSError, ImportError) as error:
         options.refuse(str(error))
     except KeyboardInterrupt:
@@ -80,19 +78,18 @@ def run_command(
 @app.command("status")
 def status_command(folder: Folder, data_dir: Data = None) -> None:
     """Say how many cells of the study in DIR are done, running, failed and left."""
-    from synaptic_pruning.study.engine.records import read_record
-    from synaptic_pruning.study.engine.runner import in_flight
-    from synaptic_pruning.study.forecasting.plan import expand
+    from synaptic_pruning.study.engine import in_flight, is_final, read_record
+    from synaptic_pruning.study.forecasting import expand
 
     spec, series = _stored(folder, data_dir)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for cell in expand(spec.plan(), series):
         record = read_record(folder / "cells", cell)
-        if record is None or record["status"].startswith(("failed", "killed")):
-            counts["running" if in_flight(folder / "cells", cell) else "failed" if record else "left"] += 1
-        else:
+        if record is not None and is_final(record):
             counts["done" if record["status"] == "ok" else "failed"] += 1
+        else:
+            counts["running" if in_flight(folder / "cells", cell) else "failed" if record else "left"] += 1
         if record is not None and record["status"] != "ok":
             reasons[record["status"]] += 1
     done = ", ".join(f"{counts[kind]} {kind}" for kind in ("done", "running", "failed", "left"))
@@ -104,16 +101,16 @@ def status_command(folder: Folder, data_dir: Data = None) -> None:
 @app.command("report")
 def report_command(folder: Folder, data_dir: Data = None) -> None:
     """Write the tables and the report of the study in DIR from the cells that it holds."""
-    from synaptic_pruning.study.forecasting.compare import summarise
+    from synaptic_pruning.study.forecasting import write_results
 
     spec, series = _stored(folder, data_dir)
     about = _about(spec, folder / _SPEC, _command(str(folder / _SPEC), folder))
-    summarise(series, spec.plan(), folder, about=about)
+    write_results(series, spec.plan(), folder, about=about)
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
 def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
-    from synaptic_pruning.study.forecasting.spec import read_spec
+    from synaptic_pruning.study.forecasting import read_spec
     from synaptic_pruning.tasks import DataError
 
     if not (folder / _SPEC).is_file():
@@ -126,7 +123,7 @@ def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
 
 
 def _about(spec: "Spec", path: Path, command: str) -> "About":
-    from synaptic_pruning.study.engine.study_info import About
+    from synaptic_pruning.study.engine import About
 
     return About(command, spec.title, spec.blocks(), spec.development, path.read_text("utf-8"))
 

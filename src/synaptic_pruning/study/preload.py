@@ -1,10 +1,14 @@
-"""Imported once by the fork server, so that the processes of cells start with everything they need."""
+"""Import what the processes of cells need: the fork server does it once for all of them."""
 
 import safetensors.torch  # noqa: F401
 import torch
 import torch._dynamo
 
-from synaptic_pruning.tasks.forecasting.models import MODELS, build_model
+import synaptic_pruning.study.classification
+import synaptic_pruning.study.engine
+import synaptic_pruning.study.forecasting
+import synaptic_pruning.tasks.classification  # noqa: F401
+from synaptic_pruning.tasks.forecasting import MODELS, build_model
 
 
 def _warm() -> None:

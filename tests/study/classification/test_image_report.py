@@ -11,9 +11,9 @@ from helpers.svg import see
 from synaptic_pruning.study.classification import plots as figures
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
-from synaptic_pruning.study.classification.compare import ImagePlan
+from synaptic_pruning.study.classification.plan import ImagePlan
 from synaptic_pruning.study.classification.report import render
-from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summarise, to_table
+from synaptic_pruning.study.classification.results import Difference, layer_rows, paired, summary_rows, to_table
 from synaptic_pruning.study.classification.verdict import judge
 from synaptic_pruning.study.engine.records import failure
 from synaptic_pruning.study.engine.study_info import About
@@ -40,11 +40,11 @@ def rows_of(plan: ImagePlan):
         for arm in plan.arms
         for seed in plan.seeds
     ]
-    return summarise(paired(to_table(records)))
+    return summary_rows(paired(to_table(records)))
 
 
 def test_names_and_reasons_from_outside_are_escaped(tmp_path):
-    plan = ImagePlan(("mlp", "cnn"), ("none", "disuse", "synaptic"), (0, 1, 2), 2)
+    plan = ImagePlan(("mlp", "cnn"), ("none", "disuse", "magnitude"), (0, 1, 2), 2)
     task = a_task(EVIL)
     records = records_of(plan, tmp_path, task)
     records[2]["status"] = f"failed: {EVIL}"
@@ -76,8 +76,12 @@ def test_a_page_without_any_good_run(tmp_path):
             "With 50.0\xa0% of its connections, synaptic pruning is 5.00 points less accurate",
         ),
         (("none", "synaptic"), (0,), "less accurate than the dense network, on a single seed"),
-        (("dropout", "random"), (0, 1), "“random” cannot be told apart from dropout"),
-        (("synaptic", "random"), (0, 1), "Most accurate here: “synaptic”, with 75.00\xa0% of the test images right"),
+        (("dropout", "random-ramp"), (0, 1), "“random-ramp” cannot be told apart from dropout"),
+        (
+            ("synaptic", "random-ramp"),
+            (0, 1),
+            "Most accurate here: “synaptic”, with 75.00\xa0% of the test images right",
+        ),
         (("none", "dropout"), (0, 1), "Most accurate here: “none”"),
     ],
 )
@@ -96,11 +100,11 @@ def test_layers_are_matched_by_place_whatever_their_names():
 
 
 def test_every_model_has_its_sentences():
-    verdict = judge(rows_of(ImagePlan(("mlp", "cnn"), ("none", "dropout", "disuse", "synaptic"), (0, 1), 2)))
+    verdict = judge(rows_of(ImagePlan(("mlp", "cnn"), ("none", "dropout", "disuse", "magnitude"), (0, 1), 2)))
     assert verdict.headline.endswith("(mlp)")
     assert [s.split(":")[0] for s in verdict.sentences[::3]] == ["mlp", "cnn"]
     assert "−5.00 ± 0.00" in verdict.sentences[0]
-    assert verdict.sentences[2].index("“synaptic”") > verdict.sentences[2].index("“disuse”")
+    assert verdict.sentences[2].index("“magnitude”") > verdict.sentences[2].index("“disuse”")
 
 
 def test_removed_connections_are_grey_and_the_rest_has_its_sign():

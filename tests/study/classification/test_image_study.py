@@ -18,7 +18,8 @@ from helpers.made_images import a_task, works
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
-from synaptic_pruning.study.classification.compare import ImagePlan, compare
+from synaptic_pruning.study.classification.compare import compare_images
+from synaptic_pruning.study.classification.plan import ImagePlan
 from synaptic_pruning.study.classification.results import paired
 from synaptic_pruning.study.engine.records import write_record
 from synaptic_pruning.study.engine.study_info import About
@@ -48,7 +49,7 @@ def table(digits):
 
 
 def test_every_arm_and_seed_is_one_row(table):
-    assert list(table["arm"].drop_duplicates()) == ["none", "dropout", "synaptic", "disuse", "random"]
+    assert list(table["arm"].drop_duplicates()) == ["none", "dropout", "magnitude", "disuse", "random-ramp"]
     assert list(table["seed"]) == [0, 1] * 5
     assert (table["status"] == "ok").all()
     assert (table["data_hash"].str.len() == 64).all()
@@ -58,8 +59,8 @@ def test_others_are_brought_to_what_disuse_reached(table):
     alive = table.pivot_table(index="seed", columns="arm", values="alive")
     assert (alive["none"] == 64 * 300 + 300 * 100 + 100 * 10).all()
     assert (alive["disuse"] < alive["none"]).all()
-    assert (alive["synaptic"] == alive["disuse"]).all()
-    assert (alive["random"] == alive["disuse"]).all()
+    assert (alive["magnitude"] == alive["disuse"]).all()
+    assert (alive["random-ramp"] == alive["disuse"]).all()
     assert alive["disuse"].nunique() == 2  # an outcome, so the two seeds have each its own
 
 
@@ -96,16 +97,16 @@ def test_the_page_says_what_the_table_holds(digits, table):
     out, _, told = digits
     page = (out / "report.html").read_text()
     by_arm = {arm: rows.set_index("seed") for arm, rows in table.groupby("arm")}
-    for arm in ("synaptic", "disuse", "random"):
+    for arm in ("magnitude", "disuse", "random-ramp"):
         for other in ("none", "dropout"):
             pairs = 100 * by_arm[arm]["accuracy"], 100 * by_arm[other]["accuracy"]
             interval = stats.ttest_rel(*pairs).confidence_interval()
             middle, half = (interval.low + interval.high) / 2, (interval.high - interval.low) / 2
             text = f"{middle:+.2f} ± {half:.2f}".replace("-", "−")
             assert f">{text}<" in page
-            if arm == "synaptic":
+            if arm == "magnitude":
                 assert text in told
-    for name in ("none", "synaptic"):
+    for name in ("none", "magnitude"):
         accuracy = by_arm[name]["accuracy"]
         assert f"{100 * accuracy.mean():.2f}\u00a0% ± {100 * accuracy.std():.2f}\u00a0%" in page
     majority = 100 * table["majority"].iloc[0]
@@ -140,14 +141,14 @@ def test_the_same_command_again_trains_nothing(digits):
 
 
 def test_a_hash_knows_everything_but_addresses():
-    cell = ImageCell("digits", "0" * 64, "mlp", "random", 0.5, 0, 3, 64, 1e-3)
+    cell = ImageCell("digits", "0" * 64, "mlp", "random-ramp", 0.5, 0, 3, 64, 1e-3)
     content = json.dumps(cell.to_dict())
     assert "0x" not in content
     assert "random" in cell.to_dict()["rule"]
     code = f"from synaptic_pruning.study.classification.cells import ImageCell; print({cell!r}.hash)"
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
     assert elsewhere.stdout.strip() == cell.hash, elsewhere.stderr
-    others = [{"seed": 1}, {"sparsity": 0.6}, {"data_hash": "1" * 64}, {"arm": "synaptic"}, {"epochs": 4}]
+    others = [{"seed": 1}, {"sparsity": 0.6}, {"data_hash": "1" * 64}, {"arm": "magnitude"}, {"epochs": 4}]
     assert len({cell.hash, *(replace(cell, **other).hash for other in others)}) == 6
 
 
@@ -179,21 +180,21 @@ def no_report(monkeypatch):
 
 @pytest.mark.usefixtures("no_report")
 def test_matched_arms_wait_for_disuse_and_fall_with_it(tmp_path):
-    plan = ImagePlan(("mlp",), ("none", "synaptic", "disuse", "rigl"), (0, 1, 2), 2)
+    plan = ImagePlan(("mlp",), ("none", "magnitude", "disuse", "rigl"), (0, 1, 2), 2)
     executor = Inline(works)
-    table = compare(a_task(), plan, tmp_path, data_dir=None, executor=executor, about=ABOUT)
+    table = compare_images(a_task(), plan, tmp_path, data_dir=None, executor=executor, about=ABOUT)
     matched = {(cell.arm, cell.seed): cell.sparsity for cell in executor.done if ARMS[cell.arm].matched}
-    assert matched == {(arm, seed): 0.25 * (seed + 1) for arm in ("synaptic", "rigl") for seed in (0, 1)}
+    assert matched == {(arm, seed): 0.25 * (seed + 1) for arm in ("magnitude", "rigl") for seed in (0, 1)}
     assert [cell.arm for cell in executor.done][-4:].count("disuse") == 0
     status = table.set_index(["arm", "seed"])["status"]
-    assert status["synaptic", 2].startswith("failed: “disuse” of this seed did not end well")
+    assert status["magnitude", 2].startswith("failed: “disuse” of this seed did not end well")
     assert list(table["arm"]) == [arm for arm in plan.arms for _ in range(3)]
     assert sorted(set(paired(table)["seed"])) == [0, 1]
 
 
 @pytest.mark.usefixtures("no_report")
 def test_without_disuse_nine_tenths_go(tmp_path):
-    plan = ImagePlan(("mlp",), ("none", "synaptic", "random"), (0,), 2)
+    plan = ImagePlan(("mlp",), ("none", "magnitude", "random-ramp"), (0,), 2)
     executor = Inline(works)
-    compare(a_task(), plan, tmp_path, data_dir=None, executor=executor, about=ABOUT)
+    compare_images(a_task(), plan, tmp_path, data_dir=None, executor=executor, about=ABOUT)
     assert {cell.sparsity for cell in executor.done if cell.arm != "none"} == {0.9}

@@ -11,9 +11,10 @@ import torch
 
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.cells import Cell, run_cell
-from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.cells import Cell
+from synaptic_pruning.study.forecasting.compare import compare_series
 from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.forecasting.run import run_cell
 from synaptic_pruning.study.statistics import block_means, paired
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
@@ -38,7 +39,7 @@ def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
 
 
 def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_out(tmp_path):
-    table = compare(WAVES, PLAN, tmp_path, executor=Processes(2, unlucky), about=About("again"))
+    table = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, unlucky), about=About("again"))
 
     assert len(table) == 16  # every run is there
     failed = table[table["status"] != "ok"].set_index("seed")["status"].to_dict()
@@ -65,6 +66,6 @@ def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_ou
         assert reason in page
 
     # Accidents are tried again, a divergence is a result.
-    again = compare(WAVES, PLAN, tmp_path, executor=Processes(2, run_cell), about=About("again"))
+    again = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, run_cell), about=About("again"))
     assert again.loc[again["status"] != "ok", "status"].tolist() == [failed[1]]
     assert paired(again)[1] == 2

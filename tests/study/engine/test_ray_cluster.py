@@ -23,8 +23,9 @@ from helpers.study_runs import wait_until
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.ray_cluster import RayCluster
 from synaptic_pruning.study.engine.runner import run
-from synaptic_pruning.study.forecasting.cells import Cell, read_forecasts, run_cell
+from synaptic_pruning.study.forecasting.cells import Cell
 from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import read_forecasts, run_cell
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
@@ -165,7 +166,7 @@ def test_no_cluster_is_told_in_one_sentence(tmp_path, address, fragment):
         free.bind(("127.0.0.1", 0))
         closed = free.getsockname()[1]
     with pytest.raises(ConnectionError) as caught:
-        RayCluster(address.format(closed=closed))
+        RayCluster(address.format(closed=closed), run_cell)
     message = str(caught.value)
     assert message.startswith(fragment.format(closed=closed))
     assert "ray start --head" in message

@@ -193,20 +193,20 @@ def test_arms_of_one_regime_share_a_training():
     assert [(cell.regime, cell.passes) for cell in cells if cell.regime.dropout == 0.3] == [
         (Regime(dropout=0.3), (0, 50))
     ]
-    kinds = [(cell.regime.recipe, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
-    matched = ("magnitude", "one-shot", "random", "rigl", "granet")
-    pruned = [(recipe, sparsity) for recipe in matched for sparsity in (0.5, 0.9)]
+    kinds = [(cell.regime.algorithm, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
+    matched = ("magnitude", "one-shot", "random", "random-ramp", "rigl", "granet")
+    pruned = [(algorithm, sparsity) for algorithm in matched for sparsity in (0.5, 0.9)]
     pruned += [("disuse", 0), ("survival", 0)]  # whose sparsity is an outcome
     # These serve the ensembles too, which take two at 50 % and ten at 90 %.
-    for recipe in ("growing", ""):
-        pruned += [(recipe, 0.5)] * 2 + [(recipe, 0.9)] * 10
+    for algorithm in ("set", ""):
+        pruned += [(algorithm, 0.5)] * 2 + [(algorithm, 0.9)] * 10
     # None, weight decay and identical remove nothing.
     assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7)])
 
 
 def test_random_masks_start_as_those_do_that_they_are_the_control_of_and_stay():
     grid = Grid(sparsity=(0.5, 0.8))
-    for pruned, random in zip(ARMS["synaptic"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
+    for pruned, random in zip(ARMS["set"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
         ours, theirs = pruned.rule(seed=2), random.rule(seed=2)
         assert (theirs.sparsity, theirs.seed, theirs.scaled_start) == (ours.sparsity, ours.seed, ours.scaled_start)
         starts = []

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from synaptic_pruning.study.forecasting.arms import Grid
-from synaptic_pruning.study.forecasting.cells import run_cell
 from synaptic_pruning.study.forecasting.export_benchmark import BATCHES, exported
 from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import run_cell
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 

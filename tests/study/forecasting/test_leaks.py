@@ -13,8 +13,9 @@ import pytest
 from safetensors.torch import load_file
 
 from synaptic_pruning.study.forecasting.arms import ARMS
-from synaptic_pruning.study.forecasting.cells import Cell, read_forecasts, run_cell, task_of
+from synaptic_pruning.study.forecasting.cells import Cell
 from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.run import make_cell_task, read_forecasts, run_cell
 from synaptic_pruning.tasks.forecasting import training, windows
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.data.loading import load
@@ -43,7 +44,7 @@ class Outcome:
 
 def outcome(cell: Cell, series: Series, folder: Path) -> Outcome:
     cell = replace(cell, data_hash=series.digest)
-    task, record = task_of(cell, series), run_cell(cell, series, folder)
+    task, record = make_cell_task(cell, series), run_cell(cell, series, folder)
     assert record["status"] == "ok"
     weights = load_file(folder / f"{cell.hash}.safetensors")
     forecasts = read_forecasts(folder, cell.hash)
@@ -82,7 +83,7 @@ def changed(one: dict[str, object], other: dict[str, object]) -> set[str]:
 
 def leaks(cell: Cell, series: Series, folder: Path) -> set[str]:
     """What the future moved though it must not: the test part anything, the validation part the training."""
-    validation, test = task_of(cell, series).cuts
+    validation, test = make_cell_task(cell, series).cuts
     as_it_was = outcome(cell, series, folder)
     after_test = outcome(cell, another_future(series, test), folder)
     found = changed(as_it_was.of_training | as_it_was.chosen, after_test.of_training | after_test.chosen)
@@ -127,7 +128,7 @@ def test_the_released_protocol_is_caught(tmp_path, model, arm):
 
 def test_the_future_does_change_what_it_may(tmp_path):
     (cell,) = cells_of(SUNSPOTS, "rnn", "none")
-    validation, test = task_of(cell, SUNSPOTS).cuts
+    validation, test = make_cell_task(cell, SUNSPOTS).cuts
     one = outcome(cell, SUNSPOTS, tmp_path)
     other = outcome(cell, another_future(SUNSPOTS, validation), tmp_path)
     assert changed(one.chosen, other.chosen) >= {"history", "validation 0"}

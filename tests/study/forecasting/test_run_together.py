@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from synaptic_pruning.study.engine.local import Processes
-from synaptic_pruning.study.engine.records import Team, cells_of, read_record
+from synaptic_pruning.study.engine.records import Team, cells_of, group, read_record
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.compare import compare_series
 from synaptic_pruning.study.forecasting.plan import Plan, expand
-from synaptic_pruning.study.forecasting.run import group, run_job
+from synaptic_pruning.study.forecasting.run import run_job
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 WAVE = Series("wave", "y", ("y",), np.arange(120), np.sin(np.arange(120.0) / 3)[:, None], season=1)
@@ -46,7 +46,7 @@ def test_the_table_is_that_of_one_by_one(tmp_path):
     tables = []
     for name, plan in (("apart", APART), ("together", TOGETHER)):
         (tmp_path / name).mkdir()
-        tables.append(compare([WAVE], plan, tmp_path / name, executor=Processes(2), about=About("")))
+        tables.append(compare_series([WAVE], plan, tmp_path / name, executor=Processes(2, run_job), about=About("")))
     apart, together = tables
     same = ["dataset", "model", "arm", "seed", "setting", "sparsity", "alive", "best_epoch", "status"]
     pd.testing.assert_frame_equal(apart[same], together[same])
@@ -63,7 +63,7 @@ def test_the_table_is_that_of_one_by_one(tmp_path):
 
 def test_a_record_says_how_many_were_trained_side_by_side(tmp_path):
     cells = expand(replace(TOGETHER, arms=("none",)), [WAVE])
-    for record in run(cells, {"wave": WAVE}, tmp_path, Processes(1)):
+    for record in run(cells, {"wave": WAVE}, tmp_path, Processes(1, run_job)):
         assert record.get("together") == (2 if record["cell"]["model"] == "rnn" else None)
 
 
@@ -85,7 +85,7 @@ def test_a_killed_team_costs_its_own_cells_and_is_tried_again(tmp_path):
     for record in first:
         hurt = "failed: RuntimeError: no luck" if record["cell"]["regime"]["dropout"] else "killed: signal 9"
         assert record["status"].startswith(hurt)
-    assert [r["status"] for r in run(cells, {"wave": WAVE}, tmp_path, Processes(2))] == ["ok"] * 4
+    assert [r["status"] for r in run(cells, {"wave": WAVE}, tmp_path, Processes(2, run_job))] == ["ok"] * 4
 
 
 def test_cells_that_are_there_already_are_not_trained_again(tmp_path):

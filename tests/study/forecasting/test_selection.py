@@ -10,10 +10,10 @@ import pytest
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.arms import Grid
-from synaptic_pruning.study.forecasting.compare import compare
+from synaptic_pruning.study.forecasting.compare import compare_series
 from synaptic_pruning.study.forecasting.plan import Plan, expand
-from synaptic_pruning.study.forecasting.results import to_table
-from synaptic_pruning.study.forecasting.selection import select
+from synaptic_pruning.study.forecasting.results import select, to_table
+from synaptic_pruning.study.forecasting.run import run_job
 from synaptic_pruning.study.statistics import paired
 from synaptic_pruning.tasks.forecasting.data.series import DataError, Series
 
@@ -212,7 +212,7 @@ def test_an_ensemble_of_more_members_than_seeds_trains_only_its_own_further_seed
 def test_an_ensemble_that_cannot_be_put_together_is_refused_before_any_training(tmp_path):
     a_plan = Plan(**{**ENSEMBLE.__dict__, "grid": Grid(sparsity=(0.4,))})
     with pytest.raises(DataError, match=r"goes up to 0\.4, and several networks that sparse have more weights"):
-        compare([TIDES], a_plan, tmp_path, executor=Processes(1), about=About(""))
+        compare_series([TIDES], a_plan, tmp_path, executor=Processes(1, run_job), about=About(""))
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.forecasting.arms import ARMS, RECIPES, SYNAPTIC, Grid
+from synaptic_pruning.study.forecasting.arms import ARMS, Grid
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.study.forecasting.spec import presets, read_spec
 from synaptic_pruning.tasks.forecasting.data.series import DataError
@@ -70,8 +70,7 @@ def test_a_spec_becomes_a_plan(write):
 
 
 def test_what_users_get_by_default_is_what_the_studies_train():
-    assert sp.default_rule() == RECIPES[SYNAPTIC](0.8, 0)
-    assert 0.8 in Grid().sparsity
+    assert [regime.rule() for regime in ARMS["synaptic"].candidates(Grid())] == [sp.default_rule()]
 
 
 def test_what_is_left_out_has_a_default(write):

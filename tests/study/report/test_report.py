@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import tensor
 
-from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.engine import About, write_table
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.study.forecasting.report import Dataset, render
-from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table, write_table
+from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table
 from synaptic_pruning.study.plots import training
 from synaptic_pruning.study.statistics import PAPER_NOTE
 from synaptic_pruning.tasks.forecasting.data.series import Series
@@ -237,7 +237,13 @@ def test_the_same_data_give_the_same_page(html, names):
 def test_a_failed_run_is_told_with_its_reason(names):
     records = make_records(names)
     cell = records[0]["cell"]
-    records[0] = {"cell": cell, "hash": records[0]["hash"], "setting": "", "status": f"failed: ValueError: {EVIL}"}
+    records[0] = {
+        "cell": cell,
+        "hash": records[0]["hash"],
+        "setting": "",
+        "arms": {},
+        "status": f"failed: ValueError: {EVIL}",
+    }
     html = page(records, names)
     text = " ".join(Page(html).text.split())
     assert "1 of 64 runs failed; with their partners in the other arms, 4 are left out" in text
@@ -247,7 +253,8 @@ def test_a_failed_run_is_told_with_its_reason(names):
 
 def test_when_everything_failed_the_page_still_says_so(names):
     records = [
-        {"cell": r["cell"], "hash": r["hash"], "setting": "", "status": "failed: x"} for r in make_records(names)
+        {"cell": r["cell"], "hash": r["hash"], "setting": "", "arms": {}, "status": "failed: x"}
+        for r in make_records(names)
     ]
     text = Page(page(records, names)).text
     assert "No verdict" in text

@@ -155,7 +155,19 @@ def test_faults_are_told(digits):
     model = images.build_model("mlp", digits.shape, seed=0, widths=(8,))
     ramp = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8))
     late = lambda m, o, n: sp.SynapticPruner(m, o, ramp, total_steps=10 * n)  # noqa: E731
-    assert images.train(model, digits, epochs=1, seed=0, attach=late).status == "pruner-unfinished"
+    run = images.train(model, digits, epochs=1, seed=0, attach=late)
+    assert run.status == "pruner-unfinished"
+    assert "end its schedule earlier" in run.reason
+    assert (run.best_epoch, run.sparsity) == (1, 0.0)  # the weights that are left are the last ones
+
+
+def test_masks_that_still_change_at_the_final_sparsity_are_not_unfinished(digits):
+    model = images.build_model("mlp", digits.shape, seed=0, widths=(32,))
+    swapping = lambda m, o, n: sp.SynapticPruner(m, o, sp.RigL(0.7), total_steps=10 * n)  # noqa: E731
+    run = images.train(model, digits, epochs=2, seed=0, attach=swapping)
+    assert (run.status, run.reason) == ("ok", "")
+    assert run.sparsity == pytest.approx(0.7, abs=0.01)
+    assert run.best_epoch > 0
 
 
 def test_a_penalty_of_half_the_squares_is_adams_weight_decay(digits):

@@ -30,7 +30,7 @@ def network(seed=0, dropout=0.0, horizon=1):
 
 
 class FakePruner:
-    """Counts optimizer steps; finished after some of them."""
+    """Counts optimizer steps; its ramp is finished after some of them."""
 
     def __init__(self, model, optimizer, total_steps, finish):
         self.steps, self.finish, self.total_steps = 0, finish, total_steps
@@ -40,10 +40,8 @@ class FakePruner:
         self.steps += 1
 
     @property
-    def finished(self):
+    def ramp_finished(self):
         return self.steps >= self.finish * self.total_steps
-
-    ramp_finished = finished
 
     def sparsity(self):
         return min(1.0, self.steps / (self.finish * self.total_steps)) * 0.9
@@ -173,6 +171,16 @@ def test_a_pruner_that_never_finishes_is_told():
     assert "end its schedule earlier" in run.reason
     assert run.best_epoch == 3
     assert run.sparsity == pytest.approx(0.45)
+
+
+def test_masks_that_still_change_at_the_final_sparsity_are_not_unfinished():
+    def attach(model, optimizer, total_steps):
+        return sp.SynapticPruner(model, optimizer, sp.RigL(0.7), total_steps=10 * total_steps)
+
+    run = train(network(), wave(), epochs=3, seed=0, attach=attach)
+    assert (run.status, run.reason) == ("ok", "")
+    assert run.sparsity == pytest.approx(0.7, abs=0.01)
+    assert run.best_epoch > 0
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_usable_weights():

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from synaptic_pruning.study.classification.cells import ImageCell, build
+from synaptic_pruning.study.classification.cells import ImageCell, build_network
 from synaptic_pruning.study.plots import FAINT, INK, Panel, colour, line, new_figure, styled, to_svg
 from synaptic_pruning.tasks.classification import ClassificationTask, receptive_fields
 
@@ -65,7 +65,7 @@ def fields(records: Sequence[Record], task: ClassificationTask, cells: Path) -> 
     panels: list[Panel] = []
     for record in records:
         cell = record["cell"]
-        model = build(ImageCell(**{name: cell[name] for name in ImageCell.__dataclass_fields__}), task)
+        model = build_network(ImageCell(**{name: cell[name] for name in ImageCell.__dataclass_fields__}), task)
         model.load_state_dict(load_file(cells / f"{record['hash']}.safetensors"))
         weights = receptive_fields(model, task.shape).numpy()
         alive, size = next(iter(record["layers"].values()))

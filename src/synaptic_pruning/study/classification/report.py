@@ -1,37 +1,32 @@
-"""`report.html` of a comparison on images: one self-contained page, the answer first."""
+"""Write `report.html` of a comparison on images: one self-contained page, the answer first."""
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from synaptic_pruning.study.classification import plots as figures
 from synaptic_pruning.study.classification.arms import ARMS, SPARSITY
-from synaptic_pruning.study.classification.results import REFERENCES, Row, layer_rows, paired, summarise
+from synaptic_pruning.study.classification.cells import ImageRecord
+from synaptic_pruning.study.classification.plan import ImagePlan
+from synaptic_pruning.study.classification.results import REFERENCES, Row, layer_rows, paired, summary_rows
 from synaptic_pruning.study.classification.verdict import judge, percent, points
-from synaptic_pruning.study.engine.atomic_write import write_atomically
-from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.cells import versions
-from synaptic_pruning.study.plots.style import COLOURS, DASHES
+from synaptic_pruning.study.engine import About, versions, write_atomically
+from synaptic_pruning.study.plots import COLOURS, DASHES, Panel
 from synaptic_pruning.tasks.classification import ClassificationTask
-
-if TYPE_CHECKING:
-    from synaptic_pruning.study.classification.compare import ImagePlan
-
-Record = Mapping[str, Any]
 
 
 def write_report(
     path: Path,
     table: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[ImageRecord],
     *,
-    plan: "ImagePlan",
+    plan: ImagePlan,
     task: ClassificationTask,
     about: About,
     cells: Path,
@@ -42,9 +37,9 @@ def write_report(
 
 def render(
     table: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[ImageRecord],
     *,
-    plan: "ImagePlan",
+    plan: ImagePlan,
     task: ClassificationTask,
     about: About,
     cells: Path,
@@ -52,19 +47,15 @@ def render(
     """Return the page as HTML; every text that comes from outside is escaped, and no script but its own may run.
 
     Args:
-        table: `results.to_table(records)`.
-        records: one a run, in the order of the page.
-        plan: what was varied and what was fixed.
-        task: the images.
-        about: the command that gave the page.
-        cells: where the networks lie.
+        table: The table of `records` (`results.to_table`).
+        records: One a run, in the order of the page.
+        plan: What was varied and what was fixed.
+        task: The images.
+        about: The command that gave the page.
+        cells: Where the networks lie.
     """
     environment = Environment(
-        loader=ChoiceLoader(
-            [
-                PackageLoader("synaptic_pruning.study", "templates"),
-            ]
-        ),
+        loader=PackageLoader("synaptic_pruning.study", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -72,7 +63,7 @@ def render(
     )
     environment.filters |= {"percent": _percent, "number": _number, "points": points}
     runs = paired(table)
-    rows = summarise(runs)
+    rows = summary_rows(runs)
     failed = table[table["status"] != "ok"]
     script = environment.get_template("sort.js").render()
     return environment.get_template("images.html.jinja").render(
@@ -99,7 +90,9 @@ def render(
     )
 
 
-def _figures(records: Sequence[Record], runs: pd.DataFrame, task: ClassificationTask, cells: Path) -> dict[str, Any]:
+def _figures(
+    records: Sequence[ImageRecord], runs: pd.DataFrame, task: ClassificationTask, cells: Path
+) -> dict[str, list[Panel]]:
     used = set(runs["config_hash"])
     well = [record for record in records if record["hash"] in used]
     first = runs.groupby("model")["seed"].min().to_dict()

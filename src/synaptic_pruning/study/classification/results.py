@@ -1,14 +1,15 @@
-"""The tidy table of runs on images, and what it says of every arm: means, paired differences, learning speed."""
+"""Turn records of trainings on images into the tidy table, and the table into means and paired differences."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from synaptic_pruning.study.classification.cells import ImageRecord
 from synaptic_pruning.tasks.classification import epochs_to
 
 REFERENCES = ("none", "dropout")
@@ -64,14 +65,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """What the seeds of one model and arm say together.
+    """What the seeds of one model and arm give together.
 
     Attributes:
-        accuracy: mean on the test images, in [0, 1], and its standard deviation `spread`, None with one seed.
-        alive: mean number of connections left, of `prunable`.
-        against: differences from `REFERENCES`, paired by seed.
-        speed: mean first epoch whose validation accuracy reaches the dense network's last one, over the seeds that
-            did, and how many did: None and 0 where none did, or where there is no dense network.
+        accuracy: Mean on the test images, in [0, 1].
+        spread: Its standard deviation; None with one seed.
+        alive: Mean number of connections that are alive, of `prunable`.
+        against: Differences from `REFERENCES`, paired by seed.
+        speed: Mean first epoch whose validation accuracy reaches the dense network's last one, over the seeds that
+            did; None where none did, or where there is no dense network.
+        reached: Number of those seeds.
     """
 
     model: str
@@ -90,11 +93,11 @@ class Row:
 
     @property
     def sparsity(self) -> float:
-        """Fraction of the prunable weights that is gone."""
+        """Share of the prunable weights that are pruned, in [0, 1]."""
         return 1 - self.alive / self.prunable
 
 
-def to_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def to_table(records: Sequence[ImageRecord]) -> pd.DataFrame:
     """Turn records into one row a run, failed ones with their reason.
 
     `epochs_to_dense` is the first epoch whose validation accuracy is at least the one that the dense network of the
@@ -109,12 +112,13 @@ def to_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return table.astype(_KINDS)
 
 
-def _row(record: Mapping[str, Any], goals: Mapping[tuple[str, int], float]) -> dict[str, Any]:
+def _row(record: ImageRecord, goals: Mapping[tuple[str, int], float]) -> dict[str, Any]:
     cell = record["cell"]
+    entries: dict[str, Any] = {**cell, **record}
     layers = record.get("layers", {}).values()
     goal = goals.get((cell["model"], cell["seed"]))
     return {
-        **{name: value for name, value in {**cell, **record}.items() if name in _KINDS},
+        **{name: value for name, value in entries.items() if name in _KINDS},
         "sparsity": record.get("sparsity"),
         "alive": sum(alive for alive, _ in layers) if layers else None,
         "prunable": sum(size for _, size in layers) if layers else None,
@@ -138,8 +142,8 @@ def paired(table: pd.DataFrame) -> pd.DataFrame:
     return well[well.groupby(["model", "seed"])["arm"].transform("nunique") == table["arm"].nunique()]
 
 
-def summarise(runs: pd.DataFrame) -> list[Row]:
-    """One row a model and arm, in the order of appearance; `runs` as `paired` leaves them."""
+def summary_rows(runs: pd.DataFrame) -> list[Row]:
+    """Return one row a model and arm, in the order of appearance; `runs` as `paired` leaves them."""
     by = {key: group.set_index("seed") for key, group in runs.groupby(["model", "arm"], sort=False)}
     rows = []
     for (model, arm), group in by.items():
@@ -166,26 +170,36 @@ def summarise(runs: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def layer_rows(records: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a layer of a model: its size and the mean number of connections left in every arm.
+class LayerRow(TypedDict):
+    """A layer of a model: its number of weights, and the mean number that is alive in every arm."""
+
+    model: str
+    layer: str
+    size: int
+    alive: dict[str, float]
+
+
+def layer_rows(records: Sequence[ImageRecord], runs: pd.DataFrame) -> list[LayerRow]:
+    """Return one row a layer of a model.
 
     Layers are matched by their place, for a network with dropout layers counts its modules otherwise; the name is that
     of the first record.
     """
     used = set(runs["config_hash"])
-    left: dict[tuple[str, int], dict[str, Any]] = {}
+    names: dict[tuple[str, int], tuple[str, int]] = {}
+    alive: dict[tuple[str, int], dict[str, list[int]]] = {}
     for record in records:
         if record["hash"] in used:
             cell = record["cell"]
-            for place, (name, (alive, size)) in enumerate(record["layers"].items()):
-                row = left.setdefault((cell["model"], place), {"layer": name, "size": size, "alive": {}})
-                row["alive"].setdefault(cell["arm"], []).append(alive)
+            for place, (name, (left, size)) in enumerate(record["layers"].items()):
+                names.setdefault((cell["model"], place), (name, size))
+                alive.setdefault((cell["model"], place), {}).setdefault(cell["arm"], []).append(left)
     return [
         {
             "model": model,
-            "layer": row["layer"],
-            "size": row["size"],
-            "alive": {arm: float(np.mean(values)) for arm, values in row["alive"].items()},
+            "layer": name,
+            "size": size,
+            "alive": {arm: float(np.mean(counts)) for arm, counts in alive[model, place].items()},
         }
-        for (model, _), row in left.items()
+        for (model, place), (name, size) in names.items()
     ]

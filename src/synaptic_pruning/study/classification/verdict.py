@@ -1,11 +1,12 @@
-"""What the results say about pruning on images, in plain sentences."""
+"""Judge pruning on images: say in plain sentences what the results show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.results import Difference, Row
 
-_PRUNES = ("synaptic", "disuse", "rigl", "random")
+_PRUNES = tuple(name for name, arm in ARMS.items() if arm.prunes)
 _PERCENT = "\u00a0%"
 _CALLED = {"synaptic": "synaptic pruning", "none": "the dense network", "dropout": "dropout"}
 

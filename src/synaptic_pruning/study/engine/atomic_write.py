@@ -1,8 +1,13 @@
-"""Files that are either whole or absent."""
+"""Write files whole or not at all."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -11,7 +16,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     The bytes go to a temporary file in the same folder, are flushed to disk, and the file is renamed.
 
     Raises:
-        OSError: the folder cannot be written; `path` is then as it was before.
+        OSError: The folder cannot be written; `path` is then as it was before.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -31,3 +36,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_table(table: "pd.DataFrame", folder: Path) -> None:
+    """Write a study's table of runs to `results.parquet` and `results.csv`, each whole or not at all."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomically(folder / "results.parquet", buffer.getvalue())
+    write_atomically(folder / "results.csv", table.to_csv(index=False))

@@ -1,4 +1,4 @@
-"""Where cells run: in processes of this machine. `ray_cluster` has the same for a cluster."""
+"""Run cells in processes of this machine; `ray_cluster` does the same on a cluster."""
 
 import multiprocessing
 import os
@@ -8,42 +8,25 @@ from collections.abc import Callable, Collection, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from synaptic_pruning.study.engine.records import Job, Record, failure, write_record
-from synaptic_pruning.study.forecasting.run import run_job
+from synaptic_pruning.study.engine.records import Job, Outcome, job_failure, write_record
 
 _PRELOAD = ["synaptic_pruning.study.preload"]
 
-Work = Callable[[Any, Any, Path], Record]
-"""What is done for a cell with its data; files beside the record go to the folder."""
-
-
-class Executor(Protocol):
-    """What the runner asks of the place where cells run."""
-
-    def room(self, running: int) -> bool:
-        """Whether one more cell may be started beside the running ones."""
-
-    def start(self, cell: Job, data: Any, folder: Path) -> Any:
-        """Start a cell, which will leave its record in the folder, and return something hashable to know it by."""
-
-    def wait(self, running: Mapping[Any, Job], folder: Path) -> Collection[Any]:
-        """Wait until some of the running cells have left their records; return what they are known by."""
-
-    def stop(self, running: Collection[Any]) -> None:
-        """Stop what still runs."""
+Work = Callable[[Any, Any, Path], Outcome]
+"""What is done for a cell, or a team of them, with its data; files beside the records go to the folder."""
 
 
 class Processes:
     """Every cell in its own process on one thread, so that its time and its peak memory are its own.
 
     Args:
-        jobs: how many at once, at least 1.
-        work: what a process does for a cell; returns the record.
+        jobs: Number of processes at once, at least 1.
+        work: Importable function that a process calls for a cell; it returns the record.
     """
 
-    def __init__(self, jobs: int, work: Work = run_job) -> None:
+    def __init__(self, jobs: int, work: Work) -> None:
         self.jobs = jobs
         self.work = work
         self._context = multiprocessing.get_context("forkserver")
@@ -51,28 +34,29 @@ class Processes:
         self._processes: dict[int, BaseProcess] = {}
 
     def room(self, running: int) -> bool:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         return running < self.jobs
 
     def start(self, cell: Job, data: Any, folder: Path) -> int:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         process = self._context.Process(target=_alone, args=(self.work, cell, data, folder), daemon=True)
         process.start()
         self._processes[process.sentinel] = process
         return process.sentinel
 
     def wait(self, running: Mapping[int, Job], folder: Path) -> list[int]:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         ended = [cast(int, sentinel) for sentinel in wait(list(running))]
         for sentinel in ended:
             process = self._processes.pop(sentinel)
             process.join()
             if process.exitcode != 0:
-                write_record(folder, running[sentinel], failure(running[sentinel], _reason(process.exitcode)))
+                job = running[sentinel]
+                write_record(folder, job, job_failure(job, _reason(process.exitcode)))
         return ended
 
     def stop(self, running: Collection[int]) -> None:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         # A Ctrl-C within `wait` leaves some among the running that are no longer ours.
         processes = [self._processes.pop(sentinel) for sentinel in running if sentinel in self._processes]
         for process in processes:
@@ -81,15 +65,15 @@ class Processes:
             process.join()
 
 
-def attempt(work: Work, cell: Job, data: Any, folder: Path) -> Record:
-    """Do the work of a cell on one thread; what it raises is recorded, not hidden."""
+def attempt(work: Work, cell: Job, data: Any, folder: Path) -> Outcome:
+    """Do the work of a cell on one thread; an exception becomes a record with its reason."""
     import torch
 
     torch.set_num_threads(1)
     try:
         return work(cell, data, folder)
     except Exception as error:  # the row of this cell carries the reason
-        return failure(cell, f"failed: {type(error).__name__}: {error}")
+        return job_failure(cell, f"failed: {type(error).__name__}: {error}")
 
 
 def _alone(work: Work, cell: Job, data: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster: no shared folder needed, and a node that dies takes no result with it."""
+"""Run cells on a Ray cluster: no shared folder needed, and a lost node takes no result with it."""
 
 import socket
 from collections.abc import Collection, Mapping
@@ -8,8 +8,7 @@ from typing import Any
 
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Work, attempt
-from synaptic_pruning.study.engine.records import Job, Record, failure, write_record
-from synaptic_pruning.study.forecasting.run import run_job
+from synaptic_pruning.study.engine.records import Job, Outcome, job_failure, write_record
 
 _QUEUED = 2
 """Cells handed to Ray for every core it has, so that no core waits for the next one."""
@@ -19,19 +18,19 @@ _FIX = "start one with ray start --head, join this machine with ray start --addr
 class RayCluster:
     """Every cell as a Ray task in a process of its own, on one core of any node; results come back to this one.
 
-    A task whose node or process dies is started again by Ray, up to three times.
+    A task whose node or process is lost is started again by Ray, up to three times.
 
     Args:
-        address: of the cluster's head, such as "10.0.0.1:6379", to which this machine has been joined by `ray start`;
-            "auto" finds the one that it belongs to.
-        work: what a task does for a cell; returns the record.
+        address: Address of the cluster's head, such as "10.0.0.1:6379", which this machine has joined by `ray start`;
+            "auto" finds the cluster that it belongs to.
+        work: Importable function that a task calls for a cell; it returns the record.
 
     Raises:
         ImportError: Ray is not installed.
-        ConnectionError: no cluster answers at the address.
+        ConnectionError: No cluster answers at the address.
     """
 
-    def __init__(self, address: str, work: Work = run_job) -> None:
+    def __init__(self, address: str, work: Work) -> None:
         try:
             import ray
         except ImportError:
@@ -48,31 +47,32 @@ class RayCluster:
         self._data: dict[str, Any] = {}
 
     def room(self, running: int) -> bool:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         return running < max(1, _QUEUED * int(self._ray.cluster_resources().get("CPU", 1)))
 
     def start(self, cell: Job, data: Any, folder: Path) -> Any:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         if data.digest not in self._data:
             self._data[data.digest] = self._ray.put(data)
         return self._task.remote(self.work, cell, self._data[data.digest])
 
     def wait(self, running: Mapping[Any, Job], folder: Path) -> list[Any]:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         ended, _ = self._ray.wait(list(running), num_returns=1)
         for reference in ended:
-            cell = running[reference]
+            job = running[reference]
             try:
-                record, files = self._ray.get(reference)
+                outcome, files = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
-                record, files = failure(cell, f"killed: {type(error).__name__}: {str(error).splitlines()[0]}"), {}
+                outcome = job_failure(job, f"killed: {type(error).__name__}: {str(error).splitlines()[0]}")
+                files = {}
             for name, content in files.items():
                 write_atomically(folder / name, content)
-            write_record(folder, cell, record)
+            write_record(folder, job, outcome)
         return list(ended)
 
     def stop(self, running: Collection[Any]) -> None:
-        """See `Executor`."""
+        """See `runner.Executor`."""
         for reference in running:
             self._ray.cancel(reference, force=True)
 
@@ -90,7 +90,7 @@ def _check(address: str) -> None:
         raise ConnectionError(f"no Ray cluster answers at {address!r} ({error}); {_FIX}") from None
 
 
-def _remote(work: Work, cell: Job, data: Any) -> tuple[Record, dict[str, bytes]]:
+def _remote(work: Work, cell: Job, data: Any) -> tuple[Outcome, dict[str, bytes]]:
     with TemporaryDirectory() as scratch:
-        record = attempt(work, cell, data, Path(scratch))
-        return record, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+        outcome = attempt(work, cell, data, Path(scratch))
+        return outcome, {path.name: path.read_bytes() for path in Path(scratch).iterdir()}

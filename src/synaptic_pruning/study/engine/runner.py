@@ -1,17 +1,24 @@
 """Run every cell once; keep what is finished, whatever happens to the rest."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from synaptic_pruning.study.engine.local import Executor
-from synaptic_pruning.study.engine.records import Job, Record, Team, cells_of, failure, read_record
-from synaptic_pruning.study.forecasting.run import group
+from synaptic_pruning.study.engine.records import (
+    Job,
+    Record,
+    Team,
+    cells_of,
+    failure,
+    group,
+    is_final,
+    read_record,
+)
 
 _LOCKS = "locks"
 _LOOK_AGAIN = 0.5
@@ -20,29 +27,45 @@ _DRAWN = 2
 """Times a second that the bar is drawn anew, on a core that trains too."""
 
 
-def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record]:
+class Executor(Protocol):
+    """What the runner asks of the place where cells run, such as `Processes` or `RayCluster`."""
+
+    def room(self, running: int) -> bool:
+        """Say whether one more cell may be started beside the running ones."""
+
+    def start(self, cell: Job, data: Any, folder: Path) -> Any:
+        """Start a cell, which will leave its record in the folder, and return something hashable to know it by."""
+
+    def wait(self, running: Mapping[Any, Job], folder: Path) -> Collection[Any]:
+        """Wait until some of the running cells have left their records; return what they are known by."""
+
+    def stop(self, running: Collection[Any]) -> None:
+        """Stop what still runs."""
+
+
+def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record[Any]]:
     """Run the cells that `folder` does not hold yet and return the records of all of them.
 
     Every cell leaves one JSON file, written atomically. A cell that raises, diverges or is killed leaves a record that
     says so; only those that raised or were killed are tried again by the next call. Several calls may share a folder,
     also in several processes: a cell is locked while it runs, the lock falls with its holder, and the others take
-    what is left and wait for the rest. Cells that make a `Team` start in one process.
+    what is left and wait for the rest. Cells of an equal `Job.team_key` make a `Team` and start in one process.
 
     Args:
-        cells: what to run.
-        data: the data sets by `Job.dataset`.
-        folder: existing folder of the records, one `<hash>.json` a cell.
-        executor: where they run.
+        cells: Cells to run.
+        data: Data sets by `Job.dataset`.
+        folder: Existing folder of the records, one `<hash>.json` a cell.
+        executor: Place where they run.
 
     Returns:
         The records in the order of `cells`.
 
     Raises:
-        KeyboardInterrupt: after the running cells were stopped; finished ones are kept.
+        KeyboardInterrupt: After the running cells were stopped; finished ones are kept.
     """
     cells, began = list(cells), time.time()
     (folder / _LOCKS).mkdir(exist_ok=True)
-    todo = sorted((cell for cell in cells if not _is_final(read_record(folder, cell))), key=lambda cell: cell.hash)
+    todo = sorted((cell for cell in cells if not is_final(read_record(folder, cell))), key=lambda cell: cell.hash)
     running: dict[Any, Job] = {}
     locks: dict[str, FileLock] = {}
     columns = (
@@ -65,7 +88,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
                         lock = _claim(folder, cell)
                         if lock is None:
                             others.append(cell)
-                        elif _is_final(read_record(folder, cell)) or _changed_since(began, folder, cell):
+                        elif is_final(read_record(folder, cell)) or _changed_since(began, folder, cell):
                             lock.release()
                             progress.advance(bar)
                         else:
@@ -93,7 +116,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
 
 
 def in_flight(folder: Path, cell: Job) -> bool:
-    """Whether some run is busy with a cell right now."""
+    """Say whether some run is busy with a cell right now."""
     if not (folder / _LOCKS / cell.hash).exists():
         return False
     lock = _claim(folder, cell)
@@ -111,11 +134,7 @@ def _claim(folder: Path, cell: Job) -> FileLock | None:
     return lock
 
 
-def _is_final(record: Record | None) -> bool:
-    return record is not None and not record["status"].startswith(("failed", "killed"))
-
-
 def _changed_since(began: float, folder: Path, cell: Job) -> bool:
-    """Whether another run has tried the cell since this one began; what failed there is left to the next call."""
+    """Say whether another run has tried the cell since this one began; what failed there is left to the next call."""
     path = folder / f"{cell.hash}.json"
     return path.exists() and path.stat().st_mtime > began

@@ -1,4 +1,4 @@
-"""What a report says about its study beside the results: its name, its origin, which data sets belong together."""
+"""Tell a report about its study beside the results: name, origin, which data sets belong together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ class About:
     """What a report is told about the study.
 
     Attributes:
-        command: what its reader types to get it again.
-        title: its heading; "" for a plain comparison.
-        blocks: the block of every data set, those of one source count once; a data set not named is its own.
-        development: data sets that recipes were chosen on; the others confirm.
-        spec: the text of the spec file.
+        command: The command line that gives it again.
+        title: Heading of the report; "" for a plain comparison.
+        blocks: Block of every data set; those of one source count once. A data set that is not named is its own.
+        development: Data sets that recipes were chosen on; the others confirm.
+        spec: Text of the spec file.
     """
 
     command: str

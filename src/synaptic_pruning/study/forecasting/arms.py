@@ -1,31 +1,30 @@
-"""The arms of a comparison: how networks are trained, what each arm may choose from, and how it is asked."""
+"""Name the arms of a comparison on series: how networks are trained, what an arm may choose from, how it is asked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import synaptic_pruning as sp
+from synaptic_pruning.study.algorithms import ALGORITHMS, DEFAULT, Ramp
 
-_AT_ONCE = 1e-6
-"""A progress that the first event is past: nothing is swapped."""
-
-RECIPES: dict[str, Callable[[float, int], sp.Rule]] = {
-    "growing": lambda sparsity, seed: sp.SET(sparsity, seed=seed, scaled_start=True),
-    "magnitude": lambda sparsity, seed: sp.ToSparsity(sp.cubic(sparsity, begin=0.3, end=0.8)),
-    "one-shot": lambda sparsity, seed: sp.ToSparsity(sp.one_shot(sparsity, at=0.3)),
-    "random": lambda sparsity, seed: sp.SET(sparsity, end=_AT_ONCE, seed=seed, scaled_start=True),
-    "rigl": lambda sparsity, seed: sp.RigL(sparsity, seed=seed, scaled_start=True),
-    "granet": lambda sparsity, seed: sp.GraNet(sparsity, seed=seed),
-    "disuse": lambda sparsity, seed: sp.Disuse(),
-    "survival": lambda sparsity, seed: sp.Survival(),
-    "vos2025": lambda sparsity, seed: sp.vos2025(initial=0.3, final=sparsity, warmup=2 / 20),
-}
-"""Rules by name, each a function of the final sparsity, which of some is an outcome, and the seed of the training."""
-
-SYNAPTIC = "growing"
-"""The recipe of the arm "synaptic": few weights throughout, the weakest making room for new ones."""
+RAMP = Ramp(begin=0.3, end=0.8)
+"""Where studies on series prune."""
 
 TOLERANCE = 0.01
-"""Of arms that remove weights: one percent of validation error buys the sparser network."""
+"""Of arms that choose a sparsity: one percent of validation error buys the sparser network."""
+
+_STORED_NAMES = {"set": "growing"}
+"""Algorithms that records and hashes know by an older name: renaming them there would orphan every published study."""
+
+
+class RegimeSettings(TypedDict):
+    """A `Regime` as records and hashes hold it; ``recipe`` is the stored name of the algorithm."""
+
+    dropout: float
+    weight_decay: float
+    recipe: str
+    sparsity: float
+    repeat: int
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,24 @@ class Regime:
     """How one network is trained. Arms with an equal regime share one training.
 
     Attributes:
-        dropout: probability of the model's dropout layers while training, in [0, 1).
-        weight_decay: of Adam, at least 0.
-        recipe: a name of `RECIPES`, or "" to prune nothing.
-        sparsity: final sparsity of the recipe, 0 where it is an outcome; without a recipe, the share of weights that
-            the network is built without, so that a narrow dense network stands beside a sparse one.
-        repeat: other initial weights and another data order for the same seed, for a null check.
+        dropout: Probability of the model's dropout layers while training, in [0, 1).
+        weight_decay: Adam's, at least 0.
+        algorithm: A name of `ALGORITHMS`, or "" to prune nothing.
+        sparsity: Final sparsity of the algorithm, 0 where it is an outcome; without an algorithm, the share of weights
+            that the network is built without, so that a narrow dense network stands beside a sparse one.
+        repeat: Counts repetitions with other initial weights and another data order, for a null check.
     """
 
     dropout: float = 0.0
     weight_decay: float = 0.0
-    recipe: str = ""
+    algorithm: str = ""
     sparsity: float = 0.0
     repeat: int = 0
 
     @property
     def prunes(self) -> bool:
         """Whether a pruner runs along."""
-        return bool(self.recipe)
+        return bool(self.algorithm)
 
     @property
     def rate(self) -> float:
@@ -61,7 +60,7 @@ class Regime:
         networks do better at 2 and 4 than at 1 and 8, dense ones do not (docs/recipe.md); 2 is the cautious one.
 
         Example:
-            >>> Regime(recipe="growing", sparsity=0.8).rate, Regime(sparsity=0.8).rate, Regime().rate
+            >>> Regime(algorithm="set", sparsity=0.8).rate, Regime(sparsity=0.8).rate, Regime().rate
             (2.0, 2.0, 1.0)
         """
         rule = self.rule()
@@ -73,7 +72,7 @@ class Regime:
         """What was chosen, in a few characters, "" where there is nothing to choose.
 
         Example:
-            >>> Regime(recipe="growing", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
+            >>> Regime(algorithm="set", sparsity=0.8).setting, Regime(dropout=0.1).setting, Regime().setting
             ('sparsity 0.8', 'dropout 0.1', '')
         """
         values = {"dropout": self.dropout, "weight decay": self.weight_decay, "sparsity": self.sparsity}
@@ -81,7 +80,27 @@ class Regime:
 
     def rule(self, seed: int = 0) -> sp.Rule | None:
         """Return a fresh rule, or None where nothing is pruned."""
-        return RECIPES[self.recipe](self.sparsity, seed) if self.recipe else None
+        return ALGORITHMS[self.algorithm].rule(self.sparsity, seed, RAMP) if self.algorithm else None
+
+    def to_dict(self) -> RegimeSettings:
+        """Return the settings as records and hashes hold them."""
+        return {
+            "dropout": self.dropout,
+            "weight_decay": self.weight_decay,
+            "recipe": stored_name(self.algorithm),
+            "sparsity": self.sparsity,
+            "repeat": self.repeat,
+        }
+
+
+def stored_name(algorithm: str) -> str:
+    """Return the name by which records and hashes know an algorithm.
+
+    Example:
+        >>> stored_name("set"), stored_name("rigl")
+        ('growing', 'rigl')
+    """
+    return _STORED_NAMES.get(algorithm, algorithm)
 
 
 @dataclass(frozen=True)
@@ -89,9 +108,9 @@ class Grid:
     """What arms choose from, on validation data only; equally long grids are equal tuning budgets.
 
     Attributes:
-        dropout: rates in (0, 1).
-        sparsity: final sparsities in (0, 1), for every arm that removes weights.
-        weight_decay: factors above 0.
+        dropout: Rates in (0, 1).
+        sparsity: Final sparsities in (0, 1), for every arm that prunes to a chosen one.
+        weight_decay: Factors above 0.
     """
 
     dropout: tuple[float, ...] = (0.3,)
@@ -104,12 +123,13 @@ class Arm:
     """One row of the comparison.
 
     Attributes:
-        name: what `--arms` and the results call it.
-        candidates: the regimes it chooses from, given the grid.
-        passes: stochastic forward passes whose forecasts are averaged; 0 is one pass without dropout.
-        tolerance: the sparsest setting whose validation error is above the smallest by at most this share is taken.
-        ensemble: whether networks of different seeds are averaged, as many as `members` says.
-        meaning: what it is, in words.
+        name: What `--arms` and the results call it.
+        candidates: Gives the regimes that it chooses from, of a grid.
+        passes: Stochastic forward passes whose forecasts are averaged; 0 is one pass without dropout.
+        tolerance: Share by which the validation error of the setting that is taken, the sparsest, may be above the
+            smallest.
+        ensemble: Whether networks of different seeds are averaged, as many as `members` says.
+        meaning: What it is, in words.
 
     Example:
         >>> ARMS["dropout"].candidates(Grid()) == ARMS["mc-dropout"].candidates(Grid())
@@ -132,8 +152,8 @@ def _dropout(grid: Grid) -> tuple[Regime, ...]:
     return tuple(Regime(dropout=rate) for rate in grid.dropout)
 
 
-def _pruned(recipe: str) -> Callable[[Grid], tuple[Regime, ...]]:
-    return lambda grid: tuple(Regime(recipe=recipe, sparsity=sparsity) for sparsity in grid.sparsity)
+def _pruned(algorithm: str) -> Callable[[Grid], tuple[Regime, ...]]:
+    return lambda grid: tuple(Regime(algorithm=algorithm, sparsity=sparsity) for sparsity in grid.sparsity)
 
 
 def members(sparsity: float) -> int:
@@ -154,83 +174,51 @@ def _several(candidates: Callable[[Grid], tuple[Regime, ...]]) -> Callable[[Grid
     return lambda grid: tuple(regime for regime in candidates(grid) if members(regime.sparsity) > 1)
 
 
-def _table(*arms: Arm) -> dict[str, Arm]:
-    return {arm.name: arm for arm in arms}
+def _arm(name: str, algorithm: str) -> Arm:
+    """Return the arm of an algorithm; it chooses the sparsity from the grid unless the algorithm has its own."""
+    own, meaning = ALGORITHMS[algorithm].sparsity, ALGORITHMS[algorithm].describe(RAMP)
+    if name != algorithm:
+        meaning = f"the library's default, “{algorithm}”: {meaning}"
+    if own is None:
+        return Arm(name, _pruned(algorithm), tolerance=TOLERANCE, meaning=meaning)
+    return Arm(name, _fixed(algorithm=algorithm, sparsity=own), meaning=meaning)
 
 
-ARMS: dict[str, Arm] = _table(
-    Arm("none", _fixed(), meaning="the plain network"),
-    Arm("dropout", _dropout, meaning="dropout while training"),
-    Arm("mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"),
-    Arm(
-        "synaptic",
-        _pruned(SYNAPTIC),
-        tolerance=TOLERANCE,
-        meaning="no dropout; the network is sparse while it trains, prunes its weakest weights and grows others",
-    ),
-    Arm("vos2025", _fixed(recipe="vos2025", sparsity=0.7), meaning="as published, 30 % to 70 %"),
-    Arm(
-        "magnitude",
-        _pruned("magnitude"),
-        tolerance=TOLERANCE,
-        meaning="the smallest weights go on a cubic ramp from 30 % to 80 % of training: the library's default",
-    ),
-    Arm(
-        "rigl",
-        _pruned("rigl"),
-        tolerance=TOLERANCE,
-        meaning="as “synaptic”, but the others grow where the gradient is largest",
-    ),
-    Arm(
-        "granet",
-        _pruned("granet"),
-        tolerance=TOLERANCE,
-        meaning="dense at the start, pruned on a ramp to half of training, with the swaps of “rigl” on top",
-    ),
-    Arm(
-        "disuse",
-        _fixed(recipe="disuse"),
-        meaning="use it or lose it: connections idle five windows in a row go; the sparsity is an outcome",
-    ),
-    Arm(
-        "survival", _fixed(recipe="survival"), meaning="as “disuse”, by a score that leaks; the sparsity is an outcome"
-    ),
-    Arm(
-        "one-shot",
-        _pruned("one-shot"),
-        tolerance=TOLERANCE,
-        meaning="a single cut by magnitude at 30 % of training",
-    ),
-    Arm(
-        "random",
-        _pruned("random"),
-        tolerance=TOLERANCE,
-        meaning="random weights removed where “synaptic” starts, and none exchanged",
-    ),
-    Arm(
-        "narrow",
-        _narrow,
-        tolerance=TOLERANCE,
-        meaning="a dense network built with as many weights as survive in “synaptic”",
-    ),
-    Arm(
-        "weight-decay",
-        lambda grid: tuple(Regime(weight_decay=factor) for factor in grid.weight_decay),
-        meaning="the plain network with weight decay",
-    ),
-    Arm(
-        "synaptic-ensemble",
-        _several(_pruned(SYNAPTIC)),
-        ensemble=True,
-        meaning="pruned networks of several seeds, averaged: as many as have the weights of one dense network",
-    ),
-    Arm(
-        "narrow-ensemble",
-        _several(_narrow),
-        ensemble=True,
-        meaning="as many narrow dense networks, averaged: whether it is sparsity or averaging that helps",
-    ),
-    Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
-    Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),
-)
-"""Every known arm by name, in the order of tables and legends."""
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("none", _fixed(), meaning="the plain network"),
+        Arm("dropout", _dropout, meaning="dropout while training"),
+        Arm(
+            "mc-dropout", _dropout, passes=50, meaning="dropout, asked 50 times with dropout on; forecasts are averaged"
+        ),
+        _arm("synaptic", DEFAULT),
+        *(_arm(name, name) for name in ALGORITHMS),
+        Arm(
+            "narrow",
+            _narrow,
+            tolerance=TOLERANCE,
+            meaning="a dense network built with as many weights as are alive in “synaptic”",
+        ),
+        Arm(
+            "weight-decay",
+            lambda grid: tuple(Regime(weight_decay=factor) for factor in grid.weight_decay),
+            meaning="the plain network with weight decay",
+        ),
+        Arm(
+            "synaptic-ensemble",
+            _several(_pruned(DEFAULT)),
+            ensemble=True,
+            meaning="pruned networks of several seeds, averaged: as many as have the weights of one dense network",
+        ),
+        Arm(
+            "narrow-ensemble",
+            _several(_narrow),
+            ensemble=True,
+            meaning="as many narrow dense networks, averaged: whether it is sparsity or averaging that helps",
+        ),
+        Arm("identical", _fixed(repeat=1), meaning="“none” again with other seeds: the null check"),
+        Arm("broken", _fixed(dropout=0.99), meaning="dropout 0.99: the control that must lose"),
+    )
+}
+"""Every arm by name, in the order of tables and legends."""

@@ -1,44 +1,51 @@
-"""From series to a folder of results: run the cells, write tables, networks and the report."""
+"""Compare arms on series: run the cells of a plan, write tables, networks and the report."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
-from synaptic_pruning.study.engine.atomic_write import write_atomically
-from synaptic_pruning.study.engine.local import Executor
-from synaptic_pruning.study.engine.records import failure, read_record
-from synaptic_pruning.study.engine.runner import run
-from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.cells import task_of
+from synaptic_pruning.study.engine import (
+    About,
+    Executor,
+    failure,
+    read_record,
+    run,
+    write_atomically,
+    write_table,
+)
+from synaptic_pruning.study.forecasting.cells import CellRecord
 from synaptic_pruning.study.forecasting.export_benchmark import exported
 from synaptic_pruning.study.forecasting.plan import Plan, expand, no_ensemble
 from synaptic_pruning.study.forecasting.report import Dataset, statistics, write_report
-from synaptic_pruning.study.forecasting.results import keep_best_networks, to_table, write_table
-from synaptic_pruning.study.forecasting.selection import select
+from synaptic_pruning.study.forecasting.results import keep_best_networks, select, to_table
+from synaptic_pruning.study.forecasting.run import make_cell_task
 from synaptic_pruning.tasks.forecasting import DataError, Series
 
 
-def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About) -> pd.DataFrame:
+def compare_series(
+    series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About
+) -> pd.DataFrame:
     """Run a plan on data sets and leave report, tables, statistics, networks and records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
 
     Args:
-        series: the data sets, with distinct names.
-        plan: what to vary and what to hold fixed.
-        out: existing folder.
-        executor: where the cells run.
-        about: what the report tells of the study.
+        series: Data sets of distinct names.
+        plan: What to vary and what to hold fixed.
+        out: Existing folder.
+        executor: Where the cells run, with `run.run_job` as its work.
+        about: What the report tells of the study.
 
     Returns:
         The table of runs (`results.to_table`), failed ones included.
 
     Raises:
-        DataError: a series does not carry these windows and horizon, or an ensemble cannot be put together from
+        DataError: A series does not carry these windows and horizon, or an ensemble cannot be put together from
             these sparsities; raised before any training.
-        KeyboardInterrupt: finished cells are kept.
+        KeyboardInterrupt: After the running cells were stopped; finished ones are kept.
     """
     if reason := no_ensemble(plan.arms, plan.grid):
         raise DataError(f"{reason}, or leave that arm out.")
@@ -46,14 +53,14 @@ def compare(series: Sequence[Series], plan: Plan, out: Path, *, executor: Execut
     by_name = {one.name: one for one in series}
     for cell in cells:
         if cell.model == plan.models[0] and cell.seed == plan.seeds[0]:
-            task_of(cell, by_name[cell.dataset])
+            make_cell_task(cell, by_name[cell.dataset])
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
     run(cells, by_name, kept, executor)
-    return summarise(series, plan, out, about=about)
+    return write_results(series, plan, out, about=about)
 
 
-def summarise(series: Sequence[Series], plan: Plan, out: Path, *, about: About) -> pd.DataFrame:
+def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: About) -> pd.DataFrame:
     """Write the tables, the best networks and the report from the records that `out` holds; nothing is trained.
 
     Returns:
@@ -61,7 +68,8 @@ def summarise(series: Sequence[Series], plan: Plan, out: Path, *, about: About) 
     """
     cells, kept = expand(plan, series), out / "cells"
     by_name = {one.name: one for one in series}
-    trained = [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells]
+    read = [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells]
+    trained = cast(list[CellRecord], read)
     records = select(cells, trained, plan, kept)
     table = to_table(records)
     write_table(table, out)

@@ -1,17 +1,18 @@
-"""What the pruned networks are worth once they leave: bytes and latency beside the error, before and after export."""
+"""Measure the best pruned networks before and after export: bytes, latency, error."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from synaptic_pruning.study.engine.atomic_write import write_atomically
-from synaptic_pruning.study.forecasting.arms import SYNAPTIC
-from synaptic_pruning.study.forecasting.cells import Cell, build, forecast, task_of
-from synaptic_pruning.study.forecasting.selection import validation_error
-from synaptic_pruning.tasks.forecasting.data.series import Series
+from synaptic_pruning.study.algorithms import DEFAULT
+from synaptic_pruning.study.engine import write_atomically
+from synaptic_pruning.study.forecasting.cells import Cell, CellRecord
+from synaptic_pruning.study.forecasting.results import answer_error
+from synaptic_pruning.study.forecasting.run import build_network, forecast, make_cell_task
+from synaptic_pruning.tasks.forecasting import Series
 
 if TYPE_CHECKING:
     from synaptic_pruning.export import CompactReport
@@ -25,10 +26,10 @@ class Exported:
 
     Attributes:
         dataset: What it was trained on, with windows of ``length``.
-        sparsity: Of its prunable weights, in [0, 1].
-        bytes: Of its plain safetensors file and of the packed one, lossless.
-        milliseconds: For each of `BATCHES` the time of one call on one thread, plain and compact, measured in turns.
-        forms: For each of `BATCHES` the form that `compact` chose.
+        sparsity: Share of its prunable weights that are pruned, in [0, 1].
+        bytes: Sizes of its plain safetensors file and of the packed one, lossless.
+        milliseconds: For each of `BATCHES`, the time of one call on one thread, plain and compact, measured in turns.
+        forms: For each of `BATCHES`, the form that `compact` chose.
         mae: Test error before and after, in the units of the data.
     """
 
@@ -43,7 +44,7 @@ class Exported:
 
 
 def exported(
-    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], series: Mapping[str, Series], folder: Path
+    cells: Sequence[Cell], records: Sequence[CellRecord], series: Mapping[str, Series], folder: Path
 ) -> list[Exported]:
     """Export the best pruned network of every model and measure it.
 
@@ -51,7 +52,8 @@ def exported(
     error does not change and the latency hardly depends on the data.
 
     Args:
-        cells: What was run, and ``records`` what came of it, in the same order.
+        cells: The cells that were run.
+        records: What came of them, in the same order.
         series: The data sets by name.
         folder: Where the networks of the cells lie, and where each measurement is kept for the next call.
     """
@@ -59,28 +61,28 @@ def exported(
     pruned = [
         (cell, record)
         for cell, record in zip(cells, records, strict=True)
-        if cell.regime.recipe == SYNAPTIC and cell.dataset == largest and record["status"] == "ok"
+        if cell.regime.algorithm == DEFAULT and cell.dataset == largest and record["status"] == "ok"
     ]
     best = [
-        min((pair for pair in pruned if pair[0].model == model), key=lambda pair: validation_error(pair[1], 0))
+        min((pair for pair in pruned if pair[0].model == model), key=lambda pair: answer_error(pair[1], 0))
         for model in _in_order(cell.model for cell, _ in pruned)
     ]
     return [_export_once(cell, record, series[cell.dataset], folder) for cell, record in best]
 
 
-def _export_once(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path) -> Exported:
+def _export_once(cell: Cell, record: CellRecord, series: Series, folder: Path) -> Exported:
     kept = folder / f"{cell.hash}.export"
     if not kept.exists():
         write_atomically(kept, json.dumps(asdict(_export(cell, record, series, folder))))
     return Exported(**json.loads(kept.read_text()))
 
 
-def _export(cell: Cell, record: Mapping[str, Any], series: Series, folder: Path) -> Exported:
+def _export(cell: Cell, record: CellRecord, series: Series, folder: Path) -> Exported:
     import synaptic_pruning as sp
-    from synaptic_pruning.tasks.forecasting.metrics import score
+    from synaptic_pruning.tasks.forecasting import score
 
-    task, file = task_of(cell, series), folder / f"{cell.hash}.safetensors"
-    network = build(cell, task)
+    task, file = make_cell_task(cell, series), folder / f"{cell.hash}.safetensors"
+    network = build_network(cell, task)
     sp.export.load(network, file)
     network.eval()
     with TemporaryDirectory() as scratch:

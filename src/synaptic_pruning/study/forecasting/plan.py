@@ -1,17 +1,14 @@
-"""What a comparison varies, and the cells that come of it."""
+"""Plan a comparison on series: what it varies and holds fixed, and the cells that come of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.forecasting.cells import Cell, Protocol
-from synaptic_pruning.study.forecasting.run import FASTER
+from synaptic_pruning.study.forecasting.cells import FASTER, Cell, Protocol
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting.data.series import Series
-    from synaptic_pruning.tasks.forecasting.training import LearningRate
-    from synaptic_pruning.tasks.forecasting.windows import Target
+    from synaptic_pruning.tasks.forecasting import LearningRate, Series, Target
 
 
 @dataclass(frozen=True)
@@ -19,20 +16,21 @@ class Plan:
     """What a comparison varies and what it holds fixed.
 
     Attributes:
-        models: names of forecasters.
-        arms: names of `ARMS`.
-        lengths: window lengths, in observations.
-        horizon: steps ahead that are forecast together.
-        seeds: one network each; arms of one seed share initial weights and data order. Members of an ensemble that
+        models: Names of forecasters.
+        arms: Names of `ARMS`.
+        lengths: Window lengths, in rows.
+        horizon: Rows that are forecast together.
+        seeds: One network each; arms of one seed share initial weights and data order. Members of an ensemble that
             has more of them than there are seeds take the numbers that follow.
-        epochs: passes over the training windows, the same for every arm.
-        steps: optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
-        learning_rates: of Adam by model for the dense network, 1e-3 where none is given; see `Regime.rate`.
+        epochs: Passes over the training windows, the same for every arm.
         predict: "delta", the change from the last observed value, or "level".
-        schedule: of the learning rate, "constant" or "cosine".
+        learning_rates: Adam's by model for the dense network, 1e-3 where none is given; see `Regime.rate`.
+        batch_size: Windows a step.
+        steps: Optimizer steps instead of epochs, rounded to whole epochs; 0 counts epochs.
+        schedule: How the learning rate goes, "constant" or "cosine".
         protocol: "rigorous", without leaks, or "paper", the released one of Vos et al. with all of them.
-        grid: what the arms choose from on validation data.
-        together: whether the seeds of a setting are trained side by side where that is faster.
+        grid: What the arms choose from on validation data.
+        together: Whether the seeds of a setting are trained side by side where that is faster.
     """
 
     models: tuple[str, ...]

@@ -1,63 +1,210 @@
-"""Cells that differ in their seeds alone, trained side by side in one process where that is faster."""
+"""Train and evaluate the cells of a study on series, several seeds in one process where that is faster."""
 
-from collections.abc import Iterable
+import io
+import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
 
-from synaptic_pruning.study.engine.records import Job, Record, Team
-from synaptic_pruning.study.forecasting.cells import (
-    Cell,
-    attached,
-    build,
-    hash_of,
-    record_of,
-    run_cell,
-    settings,
-    task_of,
+import synaptic_pruning as sp
+from synaptic_pruning.study.engine import (
+    Job,
+    Outcome,
+    Team,
+    peak_memory_mb,
+    save_network,
+    versions,
+    write_atomically,
 )
+from synaptic_pruning.study.forecasting.cells import Answer, Cell, CellRecord
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting.data.series import Series
-    from synaptic_pruning.tasks.forecasting.models import RNNForecaster
+    import numpy as np
+    from torch import nn
+    from torch.optim import Optimizer
 
-FASTER = ("rnn",)
-"""Models that several seeds of train faster together than one by one: see `python benchmarks/study.py`."""
+    from synaptic_pruning.tasks.forecasting import (
+        Attach,
+        ForecastingTask,
+        RNNForecaster,
+        Series,
+        Settings,
+        Training,
+        Windows,
+    )
 
 
-def group(cells: Iterable[Job]) -> list[list[Job]]:
-    """Put cells that make a team side by side, every other one by itself; in the order of the first of each."""
-    groups: dict[str, list[Job]] = {}
-    for cell in cells:
-        groups.setdefault(_team(cell), []).append(cell)
-    return list(groups.values())
-
-
-def run_job(job: Job, series: "Series", folder: Path) -> Record:
-    """Run a cell, or a team of cells; see `cells.run_cell`."""
+def run_job(job: Job, series: "Series", folder: Path) -> Outcome:
+    """Run a cell, or side by side the cells of a team; see `run_cell`."""
     if not isinstance(job, Team):
         return run_cell(cast(Cell, job), series, folder)
-    from synaptic_pruning.tasks.forecasting.batched_training import train_together
+    from synaptic_pruning.tasks.forecasting import train_together
 
     cells = cast(tuple[Cell, ...], job.cells)
-    task = task_of(cells[0], series)
-    models = [cast("RNNForecaster", build(cell, task)) for cell in cells]
+    task = make_cell_task(cells[0], series)
+    models = [cast("RNNForecaster", build_network(cell, task)) for cell in cells]
     trainings = train_together(
         models,
         task,
-        settings(cells[0], task),
+        training_settings(cells[0], task),
         seeds=[cell.stream for cell in cells],
-        attach=[attached(cell) for cell in cells],
+        attach=[pruner_factory(cell) for cell in cells],
     )
     records = [
-        record_of(cell, model, task, training, folder) | {"together": len(cells)}
+        evaluate(cell, model, task, training, folder)
         for cell, model, training in zip(cells, models, trainings, strict=True)
     ]
+    for record in records:
+        record["together"] = len(cells)
     return {"cells": records}
 
 
-def _team(job: Job) -> str:
-    """Return what the cells of a team have in common."""
-    if not (isinstance(job, Cell) and job.together):
-        return job.hash
-    common: dict[str, Any] = job.to_dict()
-    return hash_of({name: value for name, value in common.items() if name not in ("seed", "rule")})
+def run_cell(cell: Cell, series: "Series", folder: Path) -> CellRecord:
+    """Train one network, score its forecasts, and return the record; weights and forecasts go to `folder`."""
+    from synaptic_pruning.tasks.forecasting import train
+
+    task = make_cell_task(cell, series)
+    model = build_network(cell, task)
+    settings = training_settings(cell, task)
+    training = train(model, task, seed=cell.stream, attach=pruner_factory(cell), **vars(settings))
+    return evaluate(cell, model, task, training, folder)
+
+
+def make_cell_task(cell: Cell, series: "Series") -> "ForecastingTask":
+    """Return the windows of a cell; the test origins are those of the longest window, whatever the cell's length."""
+    from synaptic_pruning.tasks.forecasting import make_leaking_task, make_task
+
+    sizes = {"length": cell.length, "horizon": cell.horizon, "longest": cell.longest}
+    if cell.protocol == "paper":
+        return make_leaking_task(series, **sizes)
+    return make_task(series, **sizes, predict=cell.predict)
+
+
+def build_network(cell: Cell, task: "ForecastingTask") -> "nn.Module":
+    """Return the fresh network of a cell; the global generator goes on from its seed."""
+    import torch
+
+    from synaptic_pruning.tasks.forecasting import build_model
+
+    torch.manual_seed(cell.stream)
+    regime = cell.regime
+    return build_model(
+        cell.model,
+        channels=task.test.inputs.shape[-1],
+        length=cell.length,
+        horizon=cell.horizon,
+        dropout=regime.dropout,
+        predict=task.predict,
+        unit=task.unit,
+        keep=1.0 if regime.prunes else 1 - regime.sparsity,
+    )
+
+
+def training_settings(cell: Cell, task: "ForecastingTask") -> "Settings":
+    """Return how the network of a cell is trained."""
+    from synaptic_pruning.tasks.forecasting import Settings
+
+    per_epoch = -(-len(task.train) // cell.batch_size)
+    return Settings(
+        epochs=max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
+        learning_rate=cell.learning_rate,
+        batch_size=cell.batch_size,
+        weight_decay=cell.regime.weight_decay,
+        schedule=cell.schedule,
+        keep="last" if cell.protocol == "paper" else "best",
+    )
+
+
+def pruner_factory(cell: Cell) -> "Attach | None":
+    """Return what puts the pruner of a cell on a network, None where nothing is pruned."""
+    rule = cell.regime.rule(cell.seed)
+    return None if rule is None else partial(_prune, rule)
+
+
+def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: "Training", folder: Path) -> CellRecord:
+    """Score the forecasts of a trained network and return the record; weights and forecasts go to `folder`."""
+    from synaptic_pruning.tasks.forecasting import denominators, mean_absolute_error, persistence, score, seasonal_naive
+
+    record: CellRecord = {
+        "cell": cell.to_dict(),
+        "hash": cell.hash,
+        "status": training.status if training.status == "ok" else f"{training.status}: {training.reason}",
+        "versions": versions(),
+        "train_seconds": training.train_seconds,
+        "validation_seconds": training.validation_seconds,
+        "steps": training.steps,
+        "best_epoch": training.best_epoch,
+        "history": training.history,
+        "layers": {name: [round(value, 4) for value in values] for name, values in training.layers.items()},
+    }
+    if training.status != "ok":
+        return record
+    save_network(model, cell, folder)
+    parameters = [layer.parameter for layer in sp.Synapses(model).layers]
+    record["prunable"] = sum(parameter.numel() for parameter in parameters)
+    record["alive"] = sum(int(parameter.count_nonzero()) for parameter in parameters)
+    record["sparsity"] = 1 - record["alive"] / record["prunable"]
+    answers: dict[str, Answer] = {}
+    forecasts: dict[str, np.ndarray] = {}
+    for passes in cell.passes:
+        started = perf_counter()
+        tested = forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, cell.stream)
+        seconds = perf_counter() - started
+        validated = forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, cell.stream)
+        own = {
+            **score(task, tested),
+            "validation_mae": mean_absolute_error(task.truth(task.validation), validated),
+            "predict_seconds": seconds,
+        }
+        answers[str(passes)] = cast(Answer, own)
+    record["answers"] = answers
+    if not all(math.isfinite(answer["mae"]) for answer in answers.values()):
+        record["status"] = "nan-forecast: a forecast of the test windows is not finite; lower the learning rate."
+    _keep_forecasts(folder / f"{cell.hash}.npz", task, forecasts)
+    record["divided_by"] = denominators(task)
+    record["baselines"] = {
+        "persistence": score(task, persistence(task, task.test)),
+        "seasonal naive": score(task, seasonal_naive(task, task.test)),
+    }
+    record["peak_memory_mb"] = peak_memory_mb()
+    return record
+
+
+def forecast(model: "nn.Module", task: "ForecastingTask", windows: "Windows", passes: int, seed: int) -> "np.ndarray":
+    """Forecast windows in original units, shape (windows, horizon).
+
+    With `passes` the forecasts of that many stochastic passes are averaged; the average is what gets scored.
+    """
+    import torch
+
+    from synaptic_pruning.tasks.forecasting import predict
+
+    if not passes:
+        return task.to_units(predict(model, windows), windows)
+    torch.manual_seed(seed)
+    with sp.monte_carlo_dropout(model):
+        mean = torch.stack([predict(model, windows) for _ in range(passes)]).mean(0)
+    return task.to_units(mean, windows)
+
+
+def read_forecasts(folder: Path, cell_hash: str) -> dict[str, "np.ndarray"]:
+    """Return what a cell forecast: "test 0" is (windows, horizon) in original units, "test" the truth, and so on."""
+    import numpy as np
+
+    with np.load(folder / f"{cell_hash}.npz") as stored:
+        return dict(stored)
+
+
+def _keep_forecasts(path: Path, task: "ForecastingTask", forecasts: "Mapping[str, np.ndarray]") -> None:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    truth = {"test": task.truth(task.test), "validation": task.truth(task.validation)}
+    np.savez_compressed(buffer, **truth, **forecasts)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def _prune(rule: sp.Rule, model: "nn.Module", optimizer: "Optimizer", total_steps: int) -> sp.SynapticPruner:
+    return sp.SynapticPruner(model, optimizer, rule, total_steps=total_steps)

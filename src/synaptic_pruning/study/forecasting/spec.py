@@ -1,4 +1,4 @@
-"""A study as a file: what is compared, on which data, for how long; checked before anything is trained."""
+"""Read the spec of a study, a TOML file: what is compared on which data, for how long; refuse before any training."""
 
 import difflib
 import tomllib
@@ -34,9 +34,9 @@ class GridSpec(_Strict):
     """What arms choose from on validation data; see `arms.Grid`. All grids must be equally long: equal tuning budgets.
 
     Attributes:
-        dropout: rates in (0, 1).
-        sparsity: final sparsities in (0, 1).
-        weight_decay: factors above 0.
+        dropout: Rates in (0, 1).
+        sparsity: Final sparsities in (0, 1).
+        weight_decay: Factors above 0.
     """
 
     dropout: tuple[float, ...] = Grid.dropout
@@ -65,22 +65,26 @@ class Spec(_Strict):
     """A study.
 
     Attributes:
-        title: heading of the report.
-        datasets: names of the registry (`synaptic-pruning datasets list`), or co2, sunspots, elnino from statsmodels.
-        development: those of them that recipes were chosen on; the report judges the others apart.
-        rows: rows of every data set that are used, the first ones; None uses all.
-        skip_rows: rows left out before those, such as the ones on which recipes were chosen.
-        models: forecasters.
-        arms: what is compared.
-        lengths: window lengths in rows; horizon: rows forecast together.
-        seeds: networks of every kind, with seeds 0, 1, ...; an ensemble trains more where it has more members.
-        steps: optimizer steps of every training, rounded to whole epochs; or give `epochs`.
-        learning_rate: of Adam for dense networks, one for all models or one a model; see `Regime.rate`.
-        schedule: of the learning rate.
+        title: Heading of the report.
+        datasets: Names of the registry (`synaptic-pruning datasets list`), or co2, sunspots, elnino from statsmodels.
+        development: Data sets that recipes were chosen on; the report judges the others apart.
+        rows: Number of rows of every data set that are used, the first ones; None uses all.
+        skip_rows: Number of rows left out before those, such as the ones on which recipes were chosen.
+        models: Forecasters.
+        arms: What is compared.
+        lengths: Window lengths in rows.
+        horizon: Rows that are forecast together.
+        seeds: Networks of every kind, with seeds 0, 1, ...; an ensemble trains more where it has more members.
+        steps: Optimizer steps of every training, rounded to whole epochs; or give `epochs`.
+        epochs: Passes over the training windows; or give `steps`.
+        learning_rate: Adam's for dense networks, one for all models or one a model; see `Regime.rate`.
+        batch_size: Windows a step.
+        predict: "delta", the change from the last observed value, or "level".
+        schedule: How the learning rate goes.
         protocol: "rigorous", or "paper" with all leaks of the released code.
-        grid: what the arms choose from.
-        together: train the seeds of a setting side by side in one process where that is faster (RNNs); time and memory
-            are then no training's own.
+        grid: What the arms choose from.
+        together: Whether the seeds of a setting are trained side by side in one process where that is faster (RNNs);
+            time and memory are then no training's own.
     """
 
     title: str
@@ -165,7 +169,7 @@ class Spec(_Strict):
         Raises:
             DataError: A data set cannot be had or read, or has too few rows.
         """
-        from synaptic_pruning.tasks.forecasting.data.loading import load
+        from synaptic_pruning.tasks.forecasting import load
 
         own = {one.name: one for one in embedded()}
         last = None if self.rows is None else self.skip_rows + self.rows

@@ -1,33 +1,29 @@
-"""Training a classifier: one plain loop over one tensor, the same data order for every arm of a seed."""
+"""Train a classifier: one plain loop over one tensor, the same data order for every arm of a seed."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
-from synaptic_pruning.pruner.pruner import SynapticPruner
 from synaptic_pruning.tasks.classification.datasets import ClassificationTask, Labelled
+from synaptic_pruning.tasks.training import Attach, Status, TrainingLog
 
-Attach = Callable[[nn.Module, Optimizer, int], SynapticPruner]
 Penalty = Callable[[nn.Module, float], Tensor]
-Status = Literal["ok", "nan-loss", "pruner-unfinished"]
 
 
 @dataclass
 class Training:
-    """What happened in training; epochs count from 1.
+    """What happened in one training; epochs count from 1.
 
     Attributes:
         history: One dict an epoch: epoch, train_loss, validation_accuracy in [0, 1], sparsity, seconds (training only).
         best_epoch: The epoch whose weights are left in the model; 0 is the start.
-        sparsity: Of those weights.
+        sparsity: Share of the prunable ones among them that are pruned, in [0, 1].
         seconds: Spent in training steps.
-        status: Other than "ok" it comes with a ``reason``.
+        status: Other than ``"ok"`` it comes with a ``reason``.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -56,21 +52,20 @@ def train(
         model: The network, changed in place, on the device of the task.
         task: Its data; the test part is not touched.
         epochs: Passes over the training part, at least 1.
-        seed: Of data order and dropout; the caller's random state is left as it was.
-        learning_rate: At the start.
+        seed: Fixes data order and dropout; the caller's random state is left as it was.
+        learning_rate: Adam's, at the start.
         batch_size: Images a step; the last, smaller batch of an epoch is left out.
         weight_decay: Adam's.
         penalty: ``penalty(model, progress)`` is added to the loss, at a training progress in [0, 1).
         attach: ``attach(model, optimizer, total_steps)`` puts a pruner on. Until its ramp is finished no epoch may be
-            the best, so that what is evaluated is fully pruned.
+            the best, so that what is evaluated has its final sparsity.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument is out of range.
     """
     batches = len(task.train) // batch_size if batch_size >= 1 else 0
     if epochs < 1 or batches < 1:
         raise ValueError(f"epochs={epochs} must be at least 1 and batch_size={batch_size} from 1 to {len(task.train)}")
-    run = Training()
     device = task.train.images.device
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
@@ -78,8 +73,8 @@ def train(
         optimizer = Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
         pruner = attach(model, optimizer, epochs * batches) if attach else None
-        best, state = -1.0, _copy(model)
-        for epoch in range(1, epochs + 1):
+        log = TrainingLog(model, pruner, epochs=epochs, measure="validation_accuracy", higher_is_better=True)
+        while not log.ended:
             started = time.perf_counter()
             model.train()
             total = torch.zeros((), device=device)
@@ -95,30 +90,9 @@ def train(
                 decay.step()
             mean = float(total) / batches  # waits for the device
             seconds = time.perf_counter() - started
-            run.seconds += seconds
-            sparsity = pruner.sparsity() if pruner else 0.0
-            reached = accuracy(model, task.validation)
-            run.history.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": mean,
-                    "validation_accuracy": reached,
-                    "sparsity": sparsity,
-                    "seconds": seconds,
-                }
-            )
-            if not math.isfinite(mean):
-                run.status = "nan-loss"
-                run.reason = f"the loss was no longer finite in epoch {epoch}; lower the learning rate"
-                break
-            if (pruner is None or pruner.ramp_finished) and reached > best:
-                best, run.best_epoch, run.sparsity, state = reached, epoch, sparsity, _copy(model)
-        if run.status == "ok" and pruner is not None and not pruner.ramp_finished:
-            run.status, run.sparsity = "pruner-unfinished", pruner.sparsity()
-            run.reason = "the pruner had not finished when training ended; end its schedule earlier"
-    model.load_state_dict(state)
-    model.eval()
-    return run
+            log.end_epoch(mean, accuracy(model, task.validation), seconds)
+    log.close()
+    return Training(log.history, log.kept.epoch, log.kept.sparsity, log.seconds, log.status, log.reason)
 
 
 @torch.no_grad()
@@ -139,7 +113,3 @@ def epochs_to(history: Sequence[dict[str, float]], wanted: float) -> int | None:
         2
     """
     return next((int(row["epoch"]) for row in history if row["validation_accuracy"] >= wanted), None)
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}

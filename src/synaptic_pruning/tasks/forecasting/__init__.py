@@ -30,8 +30,9 @@ from synaptic_pruning.tasks.forecasting.models import (
     build_model,
 )
 from synaptic_pruning.tasks.forecasting.paper_protocol import make_leaking_task
-from synaptic_pruning.tasks.forecasting.training import Attach, LearningRate, Settings, Training, train
+from synaptic_pruning.tasks.forecasting.training import LearningRate, Settings, Training, train
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows, make_task
+from synaptic_pruning.tasks.training import Attach
 
 __all__ = [
     "DATASETS",

@@ -1,8 +1,8 @@
-"""Several small RNNs trained side by side, with one forward and one backward pass for all of them.
+"""Train several small RNNs side by side, with one forward and one backward pass for all of them.
 
-A small recurrent network spends its time on the start of kernels, not on arithmetic, and three or five of them in one
-batched product take hardly longer than one. (PyTorch's LSTM is one fused kernel, and its transformer large enough:
-there nothing is gained.)
+A small recurrent network spends its time on the start of kernels, not on arithmetic, so several in one batched product
+take hardly longer than one: three twice as fast (`python benchmarks/study.py`). LSTMs gain nothing, since PyTorch's is
+one fused kernel; transformers are large enough by themselves.
 """
 
 import math
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.tasks.forecasting.models import RNNForecaster
-from synaptic_pruning.tasks.forecasting.training import Attach, Run, Settings, Training
+from synaptic_pruning.tasks.forecasting.training import Run, Settings, Training
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
+from synaptic_pruning.tasks.training import Attach
 
 
 def train_together(
@@ -31,17 +32,17 @@ def train_together(
     or its patience is over, leaves the others alone.
 
     Args:
-        models: one-layer networks of the same size.
-        task: the task of all.
-        settings: how all of them are trained.
-        seeds: of each network.
-        attach: what puts a pruner on each, or None.
+        models: One-layer networks of the same size.
+        task: The task of all.
+        settings: How all of them are trained.
+        seeds: The seed of each network, as for `train`.
+        attach: What puts a pruner on each, or None.
 
     Returns:
         What happened to each; ``train_seconds`` is its share of the time of all.
 
     Raises:
-        ValueError: as for `train`, or networks that differ in size or have more than one layer.
+        ValueError: As for `train`, or networks that differ in size or have more than one layer.
     """
     for model in models:
         settings.check(model, task)
@@ -81,7 +82,7 @@ def _epoch(stack: "_Stack", runs: Sequence[Run], going: Sequence[int]) -> list[f
 
 
 class _Stack:
-    """The parameters of several RNNs in one tensor each; every network's own are views of them, and so trained too."""
+    """The parameters of several RNNs, stacked; every network's own are views of them, and so trained too."""
 
     def __init__(self, models: Sequence[RNNForecaster], seeds: Sequence[int]) -> None:
         shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
@@ -100,7 +101,7 @@ class _Stack:
             self._stacked[name] = together.requires_grad_()
 
     def forecast(self, inputs: Tensor) -> Tensor:
-        """(networks, batch, window, channels) -> (networks, batch, horizon), in training."""
+        """Return forecasts (networks, batch, horizon) of inputs (networks, batch, window, channels), in training."""
         of = self._stacked
         count, batch, length, channels = inputs.shape
         bias = (of["recurrent.bias_ih_l0"] + of["recurrent.bias_hh_l0"])[:, None]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from synaptic_pruning.study.forecasting.cells import read_forecasts
 from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.forecasting.run import read_forecasts
 from synaptic_pruning.study.statistics import ALPHA, DieboldMariano, over_series
 
 _FEWEST = 10

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from synaptic_pruning.study.engine.study_info import About
+from synaptic_pruning.study.engine import About
 from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
 from synaptic_pruning.study.statistics import (
     NonInferiority,

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from synaptic_pruning.study.engine.atomic_write import write_atomically
-from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.cells import versions
+from synaptic_pruning.study.engine import About, versions, write_atomically
 from synaptic_pruning.study.forecasting.export_benchmark import BATCHES, Exported
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import tables
@@ -30,10 +28,10 @@ from synaptic_pruning.study.forecasting.report.verdict import (
     p_is,
     signed,
 )
+from synaptic_pruning.study.forecasting.results import RunRecord
 from synaptic_pruning.study.plots import DASHES, colour
 from synaptic_pruning.study.statistics import MARGIN, PAPER_NOTE, block_means, paired, vos2025_statistic
 
-Record = Mapping[str, Any]
 _MOST_ROWS = 1000
 
 
@@ -61,7 +59,7 @@ class Dataset:
 def write_report(
     path: Path,
     results: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     *,
     plan: Plan,
     datasets: Sequence[Dataset],
@@ -98,7 +96,7 @@ def write_report(
 
 def render(
     results: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     *,
     plan: Plan,
     datasets: Sequence[Dataset],
@@ -156,7 +154,7 @@ def render(
 
 def _evidence(
     runs: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     plan: Plan,
     about: About,
     datasets: Sequence[Dataset],

@@ -9,7 +9,7 @@ import pandas as pd
 
 from synaptic_pruning.study.forecasting.report.evidence import REFERENCE
 from synaptic_pruning.study.forecasting.report.verdict import ARM
-from synaptic_pruning.study.forecasting.results import best_records, single_networks, validation_error
+from synaptic_pruning.study.forecasting.results import RunRecord, best_records, single_networks, validation_error
 from synaptic_pruning.study.plots import (
     Panel,
     costs_by_length,
@@ -26,7 +26,6 @@ from synaptic_pruning.study.plots import (
 )
 from synaptic_pruning.study.statistics import block_means
 
-Record = Mapping[str, Any]
 MOST_SHOWN = 6
 """Largest number of data sets with panels of their own."""
 _MOST_MASKS = 8
@@ -34,7 +33,7 @@ _MOST_MASKS = 8
 
 def draw_panels(
     runs: pd.DataFrame,
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     block_of: Mapping[str, str],
     shown: Sequence[str],
     largest: str,
@@ -84,7 +83,7 @@ def choose_datasets(runs: pd.DataFrame) -> list[str]:
     return [str(ordered[place]) for place in np.linspace(0, len(ordered) - 1, MOST_SHOWN).round().astype(int)]
 
 
-def _layers(records: Mapping[str, Record]) -> list[Panel]:
+def _layers(records: Mapping[str, RunRecord]) -> list[Panel]:
     panels: list[Panel] = []
     for model, record in records.items():
         paths = record.get("layers", {})
@@ -98,7 +97,7 @@ def _layers(records: Mapping[str, Record]) -> list[Panel]:
     return panels
 
 
-def _masks(records: Mapping[str, Record], folder: Path | None) -> dict[str, Any] | None:
+def _masks(records: Mapping[str, RunRecord], folder: Path | None) -> dict[str, Any] | None:
     """Return the masks of the network with the smallest validation error; of a deep one its largest masks."""
     from safetensors.numpy import load_file
 
@@ -119,12 +118,16 @@ def _masks(records: Mapping[str, Record], folder: Path | None) -> dict[str, Any]
     }
 
 
-def _forecast(records: Sequence[Record], shown: Sequence[str]) -> list[Record]:
+def _forecast(records: Sequence[RunRecord], shown: Sequence[str]) -> list[RunRecord]:
     """Return the records whose forecasts are drawn: one seed of the best model on validation data per data set."""
-    best: dict[str, Record] = {}
+    best: dict[str, RunRecord] = {}
     for (dataset, _), record in best_records(records).items():
-        if dataset in shown and validation_error(record) < validation_error(best.get(dataset, {"status": "absent"})):
+        if dataset in shown and (dataset not in best or validation_error(record) < validation_error(best[dataset])):
             best[dataset] = record
-    same = ("dataset", "model", "length", "seed")
-    chosen = {tuple(record["cell"][key] for key in same) for record in best.values()}
-    return [r for r in records if r["status"] == "ok" and tuple(r["cell"][key] for key in same) in chosen]
+    chosen = {_case(record) for record in best.values()}
+    return [record for record in records if record["status"] == "ok" and _case(record) in chosen]
+
+
+def _case(record: RunRecord) -> tuple[str, str, int, int]:
+    cell = record["cell"]
+    return cell["dataset"], cell["model"], cell["length"], cell["seed"]

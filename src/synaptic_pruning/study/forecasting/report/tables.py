@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.forecasting.results import RunRecord
 from synaptic_pruning.study.plots import colour
 from synaptic_pruning.study.statistics import average_ranks, block_means
 
-Record = Mapping[str, Any]
 BASELINES = ("persistence", "seasonal naive")
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
@@ -43,7 +43,7 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
     ]
 
 
-def errors(runs: pd.DataFrame, records: Sequence[Record]) -> list[dict[str, Any]]:
+def errors(runs: pd.DataFrame, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return one dictionary per data set and model: the mean test MAE of every arm and baseline, and the best.
 
     Args:

@@ -1,0 +1,69 @@
+"""Say what a result comes from and cost: content hash, versions, saved network, memory."""
+
+import hashlib
+import json
+import platform
+import re
+import resource
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import synaptic_pruning as sp
+from synaptic_pruning.study.engine.atomic_write import write_atomically
+from synaptic_pruning.study.engine.records import Job
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """Return sixteen hexadecimal digits of the SHA-256 of plain values, whatever their order.
+
+    Example:
+        >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stable_repr(value: object) -> str:
+    """Return the `repr` of a value without the addresses of functions, which differ from process to process.
+
+    Example:
+        >>> stable_repr([len, stable_repr])
+        '[<built-in function len>, <function stable_repr>]'
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python, this library and PyTorch."""
+    return {
+        "python": platform.python_version(),
+        "synaptic_pruning": sp.__version__,
+        "torch": version("torch"),
+    }
+
+
+def hashed_versions() -> dict[str, str]:
+    """Return those of `versions` that the hash of a cell covers."""
+    return {name: versions()[name] for name in ("synaptic_pruning", "torch")}
+
+
+def save_network(model: "nn.Module", cell: Job, folder: Path) -> None:
+    """Write the weights to `<hash>.safetensors`, with the settings of the cell, whole or not at all."""
+    from safetensors.torch import save
+
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(folder / f"{cell.hash}.safetensors", save(state, {"cell": json.dumps(cell.to_dict())}))
+
+
+def peak_memory_mb() -> float:
+    """Return the largest memory that this process has held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
