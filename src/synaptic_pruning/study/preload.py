@@ -7,9 +7,7 @@ import torch._dynamo
 import synaptic_pruning.study.classification
 import synaptic_pruning.study.engine
 import synaptic_pruning.study.forecasting
-import synaptic_pruning.tasks.classification
-import synaptic_pruning.tasks.forecasting.batched_training
-import synaptic_pruning.tasks.forecasting.paper_protocol  # noqa: F401
+import synaptic_pruning.tasks.classification  # noqa: F401
 from synaptic_pruning.tasks.forecasting import MODELS, build_model
 
 

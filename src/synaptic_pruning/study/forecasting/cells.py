@@ -9,8 +9,7 @@ from synaptic_pruning.study.engine import Record, content_hash, hashed_versions,
 from synaptic_pruning.study.forecasting.arms import Regime, RegimeSettings
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting.training import LearningRate
-    from synaptic_pruning.tasks.forecasting.windows import Target
+    from synaptic_pruning.tasks.forecasting import LearningRate, Target
 
 Protocol = Literal["rigorous", "paper"]
 """How a series is cut: without leaks, or as released by Vos et al. with all of them."""

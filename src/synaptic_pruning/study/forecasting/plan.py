@@ -8,9 +8,7 @@ from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
 from synaptic_pruning.study.forecasting.cells import FASTER, Cell, Protocol
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting import Series
-    from synaptic_pruning.tasks.forecasting.training import LearningRate
-    from synaptic_pruning.tasks.forecasting.windows import Target
+    from synaptic_pruning.tasks.forecasting import LearningRate, Series, Target
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def _bare(record: CellRecord, regime: Regime) -> RunRecord:
 
 
 def _ensemble(name: str, networks: Sequence[CellRecord], regime: Regime, folder: Path) -> RunRecord:
-    from synaptic_pruning.tasks.forecasting.metrics import mean_absolute_error, scores
+    from synaptic_pruning.tasks.forecasting import mean_absolute_error, scores
 
     run = _bare(next((member for member in networks if member["status"] != "ok"), networks[0]), regime)
     run["cell"]["arms"] = [{"name": name}]

@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from synaptic_pruning.tasks.forecasting import ForecastingTask, RNNForecaster, Series, Training, Windows
-    from synaptic_pruning.tasks.forecasting.training import Settings
-    from synaptic_pruning.tasks.training import Attach
+    from synaptic_pruning.tasks.forecasting import (
+        Attach,
+        ForecastingTask,
+        RNNForecaster,
+        Series,
+        Settings,
+        Training,
+        Windows,
+    )
 
 
 def run_job(job: Job, series: "Series", folder: Path) -> Outcome:
     """Run a cell, or side by side the cells of a team; see `run_cell`."""
     if not isinstance(job, Team):
         return run_cell(cast(Cell, job), series, folder)
-    from synaptic_pruning.tasks.forecasting.batched_training import train_together
+    from synaptic_pruning.tasks.forecasting import train_together
 
     cells = cast(tuple[Cell, ...], job.cells)
     task = make_cell_task(cells[0], series)
@@ -68,8 +74,7 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> CellRecord:
 
 def make_cell_task(cell: Cell, series: "Series") -> "ForecastingTask":
     """Return the windows of a cell; the test origins are those of the longest window, whatever the cell's length."""
-    from synaptic_pruning.tasks.forecasting import make_task
-    from synaptic_pruning.tasks.forecasting.paper_protocol import make_leaking_task
+    from synaptic_pruning.tasks.forecasting import make_leaking_task, make_task
 
     sizes = {"length": cell.length, "horizon": cell.horizon, "longest": cell.longest}
     if cell.protocol == "paper":
@@ -99,7 +104,7 @@ def build_network(cell: Cell, task: "ForecastingTask") -> "nn.Module":
 
 def training_settings(cell: Cell, task: "ForecastingTask") -> "Settings":
     """Return how the network of a cell is trained."""
-    from synaptic_pruning.tasks.forecasting.training import Settings
+    from synaptic_pruning.tasks.forecasting import Settings
 
     per_epoch = -(-len(task.train) // cell.batch_size)
     return Settings(
@@ -120,8 +125,13 @@ def pruner_factory(cell: Cell) -> "Attach | None":
 
 def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: "Training", folder: Path) -> CellRecord:
     """Score the forecasts of a trained network and return the record; weights and forecasts go to `folder`."""
-    from synaptic_pruning.tasks.forecasting import persistence, score, seasonal_naive
-    from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error
+    from synaptic_pruning.tasks.forecasting import (
+        denominators,
+        mean_absolute_error,
+        persistence,
+        score,
+        seasonal_naive,
+    )
 
     record: CellRecord = {
         "cell": cell.to_dict(),

@@ -1,23 +1,56 @@
-"""Time-series forecasting without leaks: data, windows, small networks, baselines, metrics, training."""
+"""Time-series forecasting without leaks: data, windows, small networks, metrics, baselines, training."""
 
-from synaptic_pruning.tasks.forecasting.baselines import persistence as persistence
-from synaptic_pruning.tasks.forecasting.baselines import seasonal_naive as seasonal_naive
-from synaptic_pruning.tasks.forecasting.batches import predict as predict
-from synaptic_pruning.tasks.forecasting.data.builtin import embedded as embedded
-from synaptic_pruning.tasks.forecasting.data.csv_reader import read_csv as read_csv
-from synaptic_pruning.tasks.forecasting.data.loading import load as load
-from synaptic_pruning.tasks.forecasting.data.registry import DATASETS as DATASETS
-from synaptic_pruning.tasks.forecasting.data.registry import Entry as Entry
-from synaptic_pruning.tasks.forecasting.data.series import DataError as DataError
-from synaptic_pruning.tasks.forecasting.data.series import Series as Series
-from synaptic_pruning.tasks.forecasting.metrics import score as score
-from synaptic_pruning.tasks.forecasting.models import MODELS as MODELS
-from synaptic_pruning.tasks.forecasting.models import LSTMForecaster as LSTMForecaster
-from synaptic_pruning.tasks.forecasting.models import PatchTSTForecaster as PatchTSTForecaster
-from synaptic_pruning.tasks.forecasting.models import RNNForecaster as RNNForecaster
-from synaptic_pruning.tasks.forecasting.models import build_model as build_model
-from synaptic_pruning.tasks.forecasting.training import Training as Training
-from synaptic_pruning.tasks.forecasting.training import train as train
-from synaptic_pruning.tasks.forecasting.windows import ForecastingTask as ForecastingTask
-from synaptic_pruning.tasks.forecasting.windows import Windows as Windows
-from synaptic_pruning.tasks.forecasting.windows import make_task as make_task
+from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.baselines import persistence, seasonal_naive
+from synaptic_pruning.tasks.forecasting.batched_training import train_together
+from synaptic_pruning.tasks.forecasting.batches import predict
+from synaptic_pruning.tasks.forecasting.data.builtin import embedded
+from synaptic_pruning.tasks.forecasting.data.csv_reader import read_csv
+from synaptic_pruning.tasks.forecasting.data.loading import load
+from synaptic_pruning.tasks.forecasting.data.registry import DATASETS, Entry
+from synaptic_pruning.tasks.forecasting.data.series import Series
+from synaptic_pruning.tasks.forecasting.metrics import denominators, mean_absolute_error, score, scores
+from synaptic_pruning.tasks.forecasting.models import (
+    MODELS,
+    LSTMForecaster,
+    PatchTSTForecaster,
+    RNNForecaster,
+    build_model,
+)
+from synaptic_pruning.tasks.forecasting.paper_protocol import make_leaking_task
+from synaptic_pruning.tasks.forecasting.training import LearningRate, Settings, Training, train
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows, make_task
+from synaptic_pruning.tasks.training import Attach
+
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "Attach",
+    "DataError",
+    "Entry",
+    "ForecastingTask",
+    "LSTMForecaster",
+    "LearningRate",
+    "PatchTSTForecaster",
+    "RNNForecaster",
+    "Series",
+    "Settings",
+    "Target",
+    "Training",
+    "Windows",
+    "build_model",
+    "denominators",
+    "embedded",
+    "load",
+    "make_leaking_task",
+    "make_task",
+    "mean_absolute_error",
+    "persistence",
+    "predict",
+    "read_csv",
+    "score",
+    "scores",
+    "seasonal_naive",
+    "train",
+    "train_together",
+]
