@@ -28,11 +28,16 @@ from torch.utils.data import DataLoader, TensorDataset
 import synaptic_pruning as sp
 from synaptic_pruning.study.engine import Processes, run
 from synaptic_pruning.study.forecasting import Plan, expand, run_job
-from synaptic_pruning.tasks.forecasting.batched_training import train_together
-from synaptic_pruning.tasks.forecasting.data.builtin import embedded
-from synaptic_pruning.tasks.forecasting.models import build_model
-from synaptic_pruning.tasks.forecasting.training import Attach, Settings, train
-from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, make_task
+from synaptic_pruning.tasks.forecasting import (
+    Attach,
+    ForecastingTask,
+    Settings,
+    build_model,
+    embedded,
+    make_task,
+    train,
+    train_together,
+)
 
 WINDOW, BATCH, EPOCHS, ROUNDS = 30, 64, 20, 3
 ARMS = ("none", "dropout", "vos2025")

@@ -10,13 +10,14 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
 from helpers.study_runs import CELLS, SPEC, wait_until
 from helpers.study_runs import listen as listen
 from synaptic_pruning.cli import app
-from synaptic_pruning.study import forecasting
+from synaptic_pruning.study import engine, forecasting
 from synaptic_pruning.study.forecasting import Cell, run_cell
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
@@ -219,6 +220,22 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(tmp_path, spec, words, f
     assert len(result.stderr.strip().splitlines()) == 1
     assert not result.stderr.startswith(("Error", "Usage"))  # one format for all commands
     assert not list(tmp_path.glob("out/cells/*.json"))
+
+
+def test_without_jobs_every_core_is_used_also_where_the_system_cannot_tell_which(tmp_path, spec, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(engine, "Processes", lambda jobs, work: jobs)
+    asked = []
+
+    def compare_series(*_, executor, **__):
+        asked.append(executor)
+        return pd.DataFrame({"status": ["ok"]})
+
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", compare_series)
+    result = CliRunner().invoke(app, ["study", "run", str(spec), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert asked == [3]
 
 
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379"])
