@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from helpers.study_runs import CELLS, SPEC, wait_until
-from helpers.study_runs import listen as listen
+from helpers.processes.study_runs import CELLS, SPEC, wait_until
+from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.engine import local as executors
 from synaptic_pruning.study.engine.local import Processes

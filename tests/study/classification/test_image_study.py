@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from scipy import stats
 from typer.testing import CliRunner
 
-from helpers.made_images import a_task, works
+from helpers.image_records import a_task, works
 from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
