@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from helpers.http_server import Server
+from helpers.sources.http_server import Server
 
 # Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server():
-    """A server that answers with what is put into it; see `http_server`."""
+    """A server that answers with what is put into it; see `helpers.sources.http_server`."""
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()

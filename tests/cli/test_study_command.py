@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from helpers.study_runs import CELLS, SPEC, wait_until
-from helpers.study_runs import listen as listen
+from helpers.processes.study_runs import CELLS, SPEC, wait_until
+from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli import app
 from synaptic_pruning.study import engine, forecasting
 from synaptic_pruning.study.forecasting import Cell, run_cell

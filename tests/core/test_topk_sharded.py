@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-from helpers.ranks import group, spawn
+from helpers.processes.rank_processes import group, spawn
 from synaptic_pruning.core import Shard as Layout
 from synaptic_pruning.core.topk import kth_smallest, smallest_k
 

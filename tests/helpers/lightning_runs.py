@@ -1,4 +1,4 @@
-"""Small trainings by real Trainers of both namespaces."""
+"""Small trainings by real Trainers of both namespaces of Lightning."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""The networks every rule must work on: (name, factory); a factory gives a model and a function to its loss."""
+"""The networks and optimizers that every rule must work with.
+
+A factory of `NETWORKS` gives a model and a function to its loss.
+"""
 
 import os
 from collections.abc import Callable

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
-from helpers.kills import die, differences, run_until_killed, some_step
-from helpers.small import RAMP, STEPS
+from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.small_network import RAMP, STEPS
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 

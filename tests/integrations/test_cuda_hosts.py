@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
-from helpers.small import RAMP, STEPS, learn_step, small_net, zeros_of
+from helpers.small_network import RAMP, STEPS, learn_step, small_net, zeros_of
 from synaptic_pruning.core.topk.select import kth_smallest, smallest_k
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

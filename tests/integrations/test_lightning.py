@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 import synaptic_pruning as sp
-from helpers.kills import differences
 from helpers.lightning_runs import NAMESPACES, QUIET, fit, last, loader, module_of, trainer_of
-from helpers.small import RAMP, STEPS, dead_are_zero, zeros_of
+from helpers.processes.killed_runs import differences
+from helpers.small_network import RAMP, STEPS, pruned_are_zero, zeros_of
 from synaptic_pruning.integrations.lightning import (
     AfterRamp,
     EarlyStoppingAfterRamp,
@@ -31,7 +31,7 @@ def test_one_line_attaches_it(namespace: Any):
     trainer, module = fit(SynapticPruning(), namespace=namespace)
     pruner = find_pruner(trainer)
     assert pruner.sparsity() == 56 / 70
-    assert dead_are_zero(module, pruner)
+    assert pruned_are_zero(module, pruner)
     assert find_pruner(module) is find_pruner(trainer)
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
 

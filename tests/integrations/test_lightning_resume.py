@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from helpers.kills import die, differences, run_until_killed, some_step
 from helpers.lightning_runs import QUIET, each_epoch, fit, last, loader, module_of, trainer_of
-from helpers.small import RAMP, STEPS, zeros_of
+from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.small_network import RAMP, STEPS, zeros_of
 from synaptic_pruning.integrations.lightning import SynapticPruning, find_pruner
 
 pytestmark = QUIET

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 import synaptic_pruning as sp
-from helpers.small import dead_are_zero
+from helpers.small_network import pruned_are_zero
 from synaptic_pruning.integrations.transformers import SynapticPruning
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
@@ -48,7 +48,7 @@ def test_skorch():
     pruner = dict(net.callbacks_)["pruning"].pruner_
     assert pruner.steps == pruner.total_steps == 4 * 8  # 64 of 80 rows train
     assert pruner.sparsity() == 56 / 70
-    assert dead_are_zero(net.module_, pruner)
+    assert pruned_are_zero(net.module_, pruner)
 
 
 def _bert() -> nn.Module:
@@ -119,7 +119,7 @@ def test_low_rank_adapters(exclude: list[str]):
     assert all("lora" in name or "classifier" in name for name in pruner.masks())
     assert any("lora_A" in name for name in pruner.masks())
     assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
-    assert dead_are_zero(model, pruner)
+    assert pruned_are_zero(model, pruner)
 
 
 def _eight_bits(name: str, parameters: Any) -> torch.optim.Optimizer:

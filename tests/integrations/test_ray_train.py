@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from helpers.kills import die, differences, learn, some_step
+from helpers.processes.killed_runs import die, differences, learn, some_step
 
 STEPS, SAVE_EVERY = 24, 4
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
@@ -63,7 +63,7 @@ def _end(folder: Path, deadly: int = 0) -> dict[str, Any]:
 def test_a_killed_worker_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     deadly = some_step(1)
     assert deadly % SAVE_EVERY, "dies between two checkpoints"
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # the workers import `kills`
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # the workers import `killed_runs`
     ray.init(num_cpus=2, include_dashboard=False)
     try:
         whole, killed = _end(tmp_path / "whole"), _end(tmp_path / "killed", deadly)

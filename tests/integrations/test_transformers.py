@@ -21,8 +21,8 @@ from transformers import (
 )
 
 import synaptic_pruning as sp
-from helpers.kills import die, differences, run_until_killed, some_step
-from helpers.small import RAMP, STEPS, dead_are_zero
+from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.small_network import RAMP, STEPS, pruned_are_zero
 from synaptic_pruning.integrations.transformers import FILE, SynapticPruning
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
@@ -107,7 +107,7 @@ def _zeros(model: nn.Module, pruning: SynapticPruning) -> float:
 def _check_sparse(model: nn.Module, pruning: SynapticPruning) -> None:
     assert pruning.pruner is not None
     assert pruning.pruner.sparsity() == pytest.approx(0.8, abs=1e-3)
-    assert dead_are_zero(model, pruning.pruner)
+    assert pruned_are_zero(model, pruning.pruner)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
-from helpers.small import RAMP, STEPS, compiled_or_not, learn_step, loss_of, small_net, zeros_of
+from helpers.small_network import RAMP, STEPS, compiled_or_not, learn_step, loss_of, small_net, zeros_of
 from synaptic_pruning.core import Synapses
 from synaptic_pruning.core.activity import ActivityMonitor
 from synaptic_pruning.core.topk import LazyScores, kth_smallest, smallest_k

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import synaptic_pruning as sp
-from helpers.ranks import group, spawn
+from helpers.processes.rank_processes import group, spawn
 from synaptic_pruning.core import Shard as Layout
 from synaptic_pruning.core.sharding import whole
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
-from helpers.kills import differences
-from helpers.small import dead_are_zero
+from helpers.processes.killed_runs import differences
+from helpers.small_network import pruned_are_zero
 from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, top_singular_ratio
 
 STEPS = 40
@@ -54,7 +54,7 @@ def test_the_default_starts_sparse_and_scaled_and_stays_at_its_sparsity():
     for step in range(STEPS):
         _learn(net, optimizer, step, step + 1)
         assert sum(int(mask.sum()) for mask in pruner.masks().values()) == 2030 - round(0.8 * 2030)
-        assert dead_are_zero(net, pruner)
+        assert pruned_are_zero(net, pruner)
         if step + 1 == 0.75 * STEPS:
             settled = pruner.masks()
             assert pruner.finished

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.kills import differences, some_step
+from helpers.processes.killed_runs import differences, some_step
 
-SCRIPT = Path(__file__).parents[1] / "helpers" / "torchrun_training.py"
+SCRIPT = Path(__file__).parents[1] / "helpers" / "processes" / "torchrun_training.py"
 
 
 def _torchrun(folder: Path, kind: str, deadly: int = 0) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import synaptic_pruning as sp
-from helpers.kills import die, differences, run_until_killed, some_step
-from helpers.small import RAMP, STEPS, compiled_or_not, loss_of, small_net, zeros_of
+from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.small_network import RAMP, STEPS, compiled_or_not, loss_of, small_net, zeros_of
 
 RULES: dict[str, Callable[[], sp.Rule]] = {
     "magnitude": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5)),

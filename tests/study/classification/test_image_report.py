@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.made_images import a_task, records_of, works
-from helpers.svg import see
+from helpers.image_records import a_task, records_of, works
+from helpers.svg_reading import read_svg
 from synaptic_pruning.study.classification import plots as figures
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
@@ -130,11 +130,11 @@ def test_pictures_tell_those_who_cannot_see_them(tmp_path):
     task = a_task()
     records = records_of(plan, tmp_path, task)
     (curves,) = figures.learning(records)
-    assert "accuracy %" in see(curves).texts
+    assert "accuracy %" in read_svg(curves).texts
     fields = figures.fields(records[:1], task, tmp_path)
     assert "16 units" in fields[0].description
     assert "3 × 3" in fields[0].description
-    assert see(fields[0]).images
+    assert read_svg(fields[0]).images
     (streaks,) = figures.streaks(records)
     assert "18 alive, 6 removed" in streaks.description
-    assert {"idle windows in a row", "connections", "alive", "removed"} <= set(see(streaks).texts)
+    assert {"idle windows in a row", "connections", "alive", "removed"} <= set(read_svg(streaks).texts)

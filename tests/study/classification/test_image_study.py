@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 from scipy import stats
 
-from helpers.made_images import a_task, works
+from helpers.image_records import a_task, works
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell

@@ -18,8 +18,8 @@ import pandas as pd
 import ray
 from ray.cluster_utils import Cluster
 
-from helpers.study_runs import SPEC as EIGHT_CELLS
-from helpers.study_runs import wait_until
+from helpers.processes.study_runs import SPEC as EIGHT_CELLS
+from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.ray_cluster import RayCluster
 from synaptic_pruning.study.engine.runner import run

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import synaptic_pruning as sp
-from helpers.study_runs import listen as listen
-from helpers.study_runs import wait_until
+from helpers.processes.study_runs import listen as listen
+from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.svg import see
+from helpers.svg_reading import read_svg
 from synaptic_pruning.study.plots import COLOURS, costs_by_length, heat_map, rank_diagram, style
 from synaptic_pruning.study.statistics import critical_difference
 
@@ -45,7 +45,7 @@ def table(n, arms, step):
 def test_the_rank_diagram_names_every_arm_with_its_rank_and_shows_the_difference():
     errors = pd.DataFrame([[1, 2, 3], [1, 2, 3], [1, 3, 2], [2, 1, 3]], columns=["none", EVIL, "synaptic"])
     panel = rank_diagram(errors)
-    texts = see(panel).texts
+    texts = read_svg(panel).texts
     assert {"none 1.25", f"{EVIL} 2.00", "2.75 synaptic", "critical difference 1.66"} <= set(texts)
     assert critical_difference(3, 4) == pytest.approx(1.66, abs=0.005)
     assert f"none 1.25, {EVIL} 2.00, synaptic 2.75" in panel.description
@@ -56,13 +56,13 @@ def test_the_rank_diagram_names_every_arm_with_its_rank_and_shows_the_difference
 def test_the_bars_of_the_rank_diagram_are_its_groups(n, step, bars):
     panel = rank_diagram(table(n, list("abcd"), step))
     groups = panel.description.rpartition("apart: ")[2].rstrip(".").split("; ")
-    thick = [e for e in see(panel).root.iter("path") if "stroke-width: 2.6" in (e.get("style") or "")]
+    thick = [e for e in read_svg(panel).root.iter("path") if "stroke-width: 2.6" in (e.get("style") or "")]
     assert len(thick) == (0 if groups == ["none"] else len(groups)) == bars
 
 
 def test_the_bars_of_the_rank_diagram_reach_from_the_best_to_the_worst_arm_of_a_group():
     panel = rank_diagram(table(12, list("abcd"), 1.0))  # ranks are exactly 1, 2, 3, 4; the difference is 1.35
-    paths = list(see(panel).root.iter("path"))
+    paths = list(read_svg(panel).root.iter("path"))
 
     def ends(style):
         found = [e.get("d") for e in paths if re.search(style, e.get("style", ""))]
@@ -76,7 +76,7 @@ def test_the_bars_of_the_rank_diagram_reach_from_the_best_to_the_worst_arm_of_a_
 
 def test_the_rank_diagram_holds_every_arm():
     panel = rank_diagram(table(14, list(COLOURS), 0.01))
-    assert len([text for text in see(panel).texts if any(arm in text for arm in COLOURS)]) == len(COLOURS)
+    assert len([text for text in read_svg(panel).texts if any(arm in text for arm in COLOURS)]) == len(COLOURS)
 
 
 def test_a_rank_diagram_of_one_data_set_is_refused():
@@ -90,7 +90,7 @@ def test_the_heat_map_shows_the_ratio_of_geometric_means():
     found = heat_map(
         runs(mae=lambda d, m, a, n: (9 if d == "a" else 1e6) * factors[a] * (1.21 if n == 30 and a != "none" else 1))
     )
-    texts = see(found).texts
+    texts = read_svg(found).texts
     assert texts.count("0.550") == texts.count("2.200") == 4
     assert {"a", EVIL, "rnn", "lstm"} <= set(texts)
     assert "none" not in texts
@@ -107,13 +107,13 @@ def test_the_heat_map_is_white_at_one_and_symmetric_around_it():
 def test_a_hole_in_the_heat_map_stays_blank():
     table = runs()
     panel = heat_map(table[(table["dataset"] == "a") | (table["model"] == "rnn")])
-    assert len([text for text in see(panel).texts if re.fullmatch(r"\d\.\d{3}", text)]) == 6
+    assert len([text for text in read_svg(panel).texts if re.fullmatch(r"\d\.\d{3}", text)]) == 6
     assert "of 6 cells" in panel.description
 
 
 def test_a_heat_map_of_many_data_sets_has_no_numbers():
-    assert "1.000" in see(heat_map(runs([f"d{i}" for i in range(60)], ("rnn",), mae=lambda *_: 1.0))).texts
-    assert "1.000" not in see(heat_map(runs([f"d{i}" for i in range(61)], ("rnn",), mae=lambda *_: 1.0))).texts
+    assert "1.000" in read_svg(heat_map(runs([f"d{i}" for i in range(60)], ("rnn",), mae=lambda *_: 1.0))).texts
+    assert "1.000" not in read_svg(heat_map(runs([f"d{i}" for i in range(61)], ("rnn",), mae=lambda *_: 1.0))).texts
 
 
 def test_costs_over_windows_are_relative_to_the_reference():
@@ -124,7 +124,7 @@ def test_costs_over_windows_are_relative_to_the_reference():
         "Peak memory of the process",
     ]
     for panel in panels:
-        assert {"7", "30", "window length", "÷ none"} <= set(see(panel).texts)
+        assert {"7", "30", "window length", "÷ none"} <= set(read_svg(panel).texts)
     assert panels[0].description.endswith("at length 30: none 1.00, dropout 2.00, synaptic 3.00.")
     assert panels[2].description.endswith("at length 30: none 1.00, dropout 1.10, synaptic 1.20.")
     assert {COLOURS[arm] in panels[0].svg for arm in ARMS} == {True}
@@ -132,7 +132,7 @@ def test_costs_over_windows_are_relative_to_the_reference():
 
 def test_names_of_arms_are_text_too():
     for panel in (heat_map(runs(arms=["none", EVIL])), *costs_by_length(runs(arms=["none", EVIL]))):
-        assert EVIL in panel.description + " ".join(see(panel).texts)
+        assert EVIL in panel.description + " ".join(read_svg(panel).texts)
 
 
 @pytest.mark.parametrize("picture", [heat_map, costs_by_length])

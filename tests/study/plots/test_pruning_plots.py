@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
-from helpers.svg import see
+from helpers.svg_reading import read_svg
 from synaptic_pruning.study.plots import COLOURS, error_by_sparsity, masks, sparsity_by_layer
 from synaptic_pruning.study.plots.pruning import bin_by_sparsity, downsample
 
@@ -38,15 +38,15 @@ def test_errors_are_relative_to_the_best_epoch_of_their_own_run():
     panel = error_by_sparsity([history([8, 4, 2], [0, 0.5, 0.9]), history([400, 200, 300], [0, 0.5, 0.9])])
     assert "2 runs" in panel.description
     assert "At 90% sparsity the median is 1.250, quartiles 1.125 and 1.375" in panel.description
-    texts = see(panel).texts
+    texts = read_svg(panel).texts
     assert {"weights alive", "100 %", "50 %", "10 %", "validation MAE ÷ best epoch"} <= set(texts)
-    thin = [e for e in see(panel).root.iter("path") if "stroke-width: 0.5" in (e.get("style") or "")]
+    thin = [e for e in read_svg(panel).root.iter("path") if "stroke-width: 0.5" in (e.get("style") or "")]
     assert len(thin) == 2  # one line a run
 
 
 def test_hundreds_of_runs_become_pixels_under_lines_that_stay_lines():
     panel = error_by_sparsity([history([3, 2, 1], [0, 0.5, 0.9])] * 201)
-    assert len(see(panel).images) >= 1
+    assert len(read_svg(panel).images) >= 1
     assert "stroke-width: 0.5" not in panel.svg
     assert len(panel.svg) < 300_000
 
@@ -71,14 +71,14 @@ def entries(final):
 
 def test_layers_are_named_with_their_last_sparsity_in_their_order():
     panel = sparsity_by_layer(entries({"z.weight": 0.9, EVIL: 0.5, "a.weight": 0.0}))
-    texts = see(panel).texts
+    texts = read_svg(panel).texts
     assert [text for text in texts if text in ("z.weight", EVIL, "a.weight")] == ["z.weight", EVIL, "a.weight"]
     assert [text for text in texts if text.endswith("%")] == ["90%", "50%", "0%"]
     assert panel.description.endswith(f"at the end: z.weight 90%, {EVIL} 50%, a.weight 0%.")
 
 
 def test_the_pixels_of_the_layers_are_their_sparsity_through_training():
-    (image,) = see(sparsity_by_layer(entries({"dead": 1.0, "alive": 0.0}))).images
+    (image,) = read_svg(sparsity_by_layer(entries({"dead": 1.0, "alive": 0.0}))).images
     height, width = image.shape[:2]
     light = image[..., :3].sum(-1)
     row = light[height // 4]
@@ -99,7 +99,7 @@ def test_a_mask_is_shown_weight_by_weight():
     mask = np.random.default_rng(0).random((9, 14)) < 0.4
     mask[3], mask[:, 5] = False, False
     (panel,) = masks({EVIL: mask})
-    (image,) = see(panel).images
+    (image,) = read_svg(panel).images
     assert image.shape[:2] == mask.shape
     np.testing.assert_allclose(image[mask][:, :3], [to_rgb(COLOURS["synaptic"])] * mask.sum(), atol=0.01)
     assert (image[~mask][:, :3] > 0.9).all()
@@ -108,14 +108,14 @@ def test_a_mask_is_shown_weight_by_weight():
     assert min(pruned) >= 1
     told = f"{mask.sum()} of 126 weights alive, {pruned[0]} of 9 rows and {pruned[1]} of 14 columns wholly pruned"
     assert told in panel.description
-    assert {"14 inputs", "9 units"} <= set(see(panel).texts)
+    assert {"14 inputs", "9 units"} <= set(read_svg(panel).texts)
     assert re.search("image-rendering: ?(crisp-edges|pixelated)", panel.svg)
 
 
 def test_masks_of_any_shape_and_size():
     shapes = {"convolution": (4, 3, 5, 5), "vector": (6,), "large": (700, 1000), "all": (2, 2)}
     panels = masks({name: np.ones(shape, dtype=bool) for name, shape in shapes.items()})
-    assert [see(panel).images[0].shape[:2] for panel in panels] == [(4, 75), (6, 1), (256, 256), (2, 2)]
+    assert [read_svg(panel).images[0].shape[:2] for panel in panels] == [(4, 75), (6, 1), (256, 256), (2, 2)]
     ids = [value for panel in panels for value in re.findall(r'\sid="([^"]+)"', panel.svg)]
     assert len(ids) == len(set(ids))
 

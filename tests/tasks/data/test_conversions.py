@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.http_server import archive, left_in
-from helpers.served import REWRITTEN, SERVED, served
+from helpers.sources.http_server import archive, left_in
+from helpers.sources.published_files import PUBLISHED, REWRITTEN, published
 from synaptic_pruning.tasks.download import fetch, read_checked
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, load
 from synaptic_pruning.tasks.forecasting.data.conversions import CONVERSIONS
@@ -57,14 +57,14 @@ def _ours(name: str) -> bytes:
 
 
 def test_every_function_is_tried():
-    assert {*SERVED, "household-hourly"} == set(CONVERSIONS)
+    assert {*PUBLISHED, "household-hourly"} == set(CONVERSIONS)
     assert all(DATASETS[name].url and DATASETS[name].convert for name in CONVERSIONS)
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_original_becomes_our_file(name):
     ours = _ours(name)
-    original = served(name, ours)
+    original = published(name, ours)
     assert len(original) == SIZES.get(name, len(original))
     if name in SUMS:
         assert hashlib.new("md5" if len(SUMS[name]) == 32 else "sha256", original).hexdigest() == SUMS[name]
@@ -131,7 +131,7 @@ def test_real_files_derived_from_their_originals(server, cache, monkeypatch, nam
     entry = DATASETS[name]
     ours = _ours(name)
     for changed in (True, False):
-        original = served(name, ours[: ours.rindex(b"\n", 0, -1) + 1] if changed else ours)
+        original = published(name, ours[: ours.rindex(b"\n", 0, -1) + 1] if changed else ours)
         server.body = archive(original, entry.member) if entry.member else original
         monkeypatch.setitem(DATASETS, name, replace(entry, url=server.url("a.csv")))
         if changed:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.http_server import TEXT, archive, left_in
+from helpers.sources.http_server import TEXT, archive, left_in
 from synaptic_pruning.tasks import download as fetching
 from synaptic_pruning.tasks.download import fetch, locate
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError

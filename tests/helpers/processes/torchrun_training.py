@@ -1,4 +1,4 @@
-"""A training under torchrun, one of whose processes may be killed; see test_killed_ranks.py.
+"""A training script for torchrun, one of whose processes may be killed; see test_killed_ranks.py.
 
 Arguments: a folder, "ddp" or "fsdp", and the step after which rank 1 kills itself (0: never).
 """
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from kills import die, learn
+from killed_runs import die, learn
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,

@@ -1,4 +1,4 @@
-"""Start processes that talk over gloo and let each do what is to be tested of several ranks."""
+"""Start the ranks of a distributed test as processes that talk over gloo."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A real HTTP server in this process for tests of fetching, and what they put into it and find afterwards."""
+"""A local HTTP server for tests that download, and the files they put on it."""
 
 import io
 import threading

@@ -1,4 +1,4 @@
-"""Reads a picture of the report as a browser would, and checks what every picture owes its reader."""
+"""Read the SVG of a plot: texts, pixel images and elements; check what holds for every plot."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass
-class InputStats:
+class SvgContent:
     """The texts of a picture in drawing order, its pixel images, and its elements."""
 
     texts: list[str]
@@ -18,7 +18,7 @@ class InputStats:
     root: ElementTree.Element
 
 
-def see(panel) -> InputStats:
+def read_svg(panel) -> SvgContent:
     assert "<script" not in panel.svg
     assert "http" not in panel.svg
     root = ElementTree.fromstring(panel.svg.replace("<svg", '<svg xmlns:xlink="x"', 1))  # HTML knows the prefix
@@ -33,7 +33,7 @@ def see(panel) -> InputStats:
     for link in links:
         assert link.startswith("data:image/png;base64,") or link.removeprefix("#") in ids
     texts = ["".join(element.itertext()) for element in root.iter("text")]
-    return InputStats(texts, [pixels(element) for element in root.iter("image")], root)
+    return SvgContent(texts, [pixels(element) for element in root.iter("image")], root)
 
 
 def pixels(element: ElementTree.Element) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the sources of data sets serve, made from the rows of our files as the sources write them."""
+"""Make the publishers' files of the data sets from the rows of our canonical CSV."""
 
 import io
 import re
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from helpers.r_file import pedestrian
+from helpers.sources.rdata_file import pedestrian
 
 Rows = list[list[str]]
 
@@ -218,7 +218,7 @@ def _ecg(rows: Rows) -> bytes:
     return packed.getvalue()
 
 
-SERVED: dict[str, Callable[[Rows], str | bytes]] = {
+PUBLISHED: dict[str, Callable[[Rows], str | bytes]] = {
     "appliances-energy": _appliances,
     "beijing-pm25": _beijing,
     "bike-sharing-dc": _bikes,
@@ -255,9 +255,9 @@ SERVED: dict[str, Callable[[Rows], str | bytes]] = {
 """By name of the data set."""
 
 
-def served(name: str, ours: bytes) -> bytes:
+def published(name: str, ours: bytes) -> bytes:
     """Return the original of one of them, made from our file."""
-    original = SERVED[name]([line.split(",") for line in ours.decode().splitlines()[1:]])
+    original = PUBLISHED[name]([line.split(",") for line in ours.decode().splitlines()[1:]])
     return original if isinstance(original, bytes) else original.encode()
 
 

@@ -1,4 +1,4 @@
-"""A table as R writes it."""
+"""Write a table as an RData file."""
 
 import lzma
 from typing import Any

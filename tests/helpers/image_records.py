@@ -1,4 +1,4 @@
-"""Made-up records of trainings on images, with the networks that they speak of."""
+"""Made-up records of trainings on images, with the networks they describe."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A small network to train a step at a time, wherever it lies."""
+"""A small network, its data and its training step, for tests of the pruner on any device."""
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ def learn_step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> N
     optimizer.step()
 
 
-def dead_are_zero(net: nn.Module, pruner: sp.SynapticPruner) -> bool:
-    """Of a rule that grows, zeros tell less: weights that were born and got no gradient yet are zeros too."""
+def pruned_are_zero(net: nn.Module, pruner: sp.SynapticPruner) -> bool:
+    """Of a rule that grows, zeros tell less: weights that were grown and got no gradient yet are zeros too."""
     return all(bool((net.get_parameter(name)[~mask] == 0).all()) for name, mask in pruner.masks().items())
 
 

@@ -1,4 +1,4 @@
-"""Studies run by real processes: a small spec, Ctrl-C that is heard, waiting for what other processes do."""
+"""A small study for real processes, and helpers to interrupt them and wait for them."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Training that dies as processes die: by SIGKILL, in the middle of it."""
+"""Run trainings that are killed by SIGKILL, and compare what is left."""
 
 import multiprocessing
 import os
