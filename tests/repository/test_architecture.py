@@ -1,6 +1,7 @@
 """The rules of the package's layout, read from its imports: arrows down, no circles, faces, at most nine entries."""
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(file): file for file in FILES}
 
 
+@functools.cache
 def face_names(folder: Path) -> list[str]:
     """What ``__all__`` of a folder's face holds."""
     for node in ast.parse((folder / "__init__.py").read_text()).body:
@@ -50,8 +52,13 @@ def face_names(folder: Path) -> list[str]:
     raise AssertionError(f"{folder}/__init__.py has no __all__")
 
 
-def imports(file: Path) -> Iterator[str]:
+@functools.cache
+def imports(file: Path) -> tuple[str, ...]:
     """Every module that a file imports: at the top, inside functions and for type checking."""
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -74,11 +81,9 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_arrows_go_down(file: Path):
-    here = room(module_of(file))
-    for name in ours(file):
-        assert room(name) == here or room(name) in BELOW[here], f"{module_of(file)} imports {name}"
+def test_arrows_go_down():
+    pairs = [(module_of(file), name) for file in FILES for name in ours(file)]
+    assert not [(a, b) for a, b in pairs if room(b) != room(a) and room(b) not in BELOW[room(a)]]
 
 
 def test_rooms_have_no_circle():
@@ -101,22 +106,19 @@ def test_files_have_no_circle():
         visit(name, ())
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_other_folders_are_entered_by_their_face(file: Path):
+def test_other_folders_are_entered_by_their_face():
     """From the own folder and those above it files are imported directly, from anywhere else only a face."""
-    folders = [file.parent, *file.parent.parents]
-    for name in ours(file):
-        target = MODULES[name]
-        face = target.name == "__init__.py"
-        assert face or target.parent in folders, f"{module_of(file)} imports {name}; take it from the folder's face"
+    pairs = [(file, name) for file in FILES for name in ours(file)]
+    files = [(file, name) for file, name in pairs if MODULES[name].name != "__init__.py"]
+    assert not [(module_of(file), name) for file, name in files if MODULES[name].parent not in file.parents]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE)))
-def test_every_folder_has_a_face_and_at_most_nine_entries(folder: Path):
-    assert face_names(folder) is not None
+def test_every_folder_has_a_face_and_at_most_nine_entries():
     beside = ("__init__.py", "__main__.py", "__pycache__", "py.typed")
-    entries = [entry.name for entry in folder.iterdir() if entry.name not in beside]
-    assert len(entries) <= 9, entries
+    for folder in FOLDERS:
+        assert face_names(folder) is not None
+        entries = [entry.name for entry in folder.iterdir() if entry.name not in beside]
+        assert len(entries) <= 9, (folder, entries)
 
 
 @pytest.mark.parametrize("name", TORCH_ALONE)
@@ -135,18 +137,17 @@ def test_some_packages_have_one_home(package: str, home: str):
             assert str(file.relative_to(PACKAGE)).startswith(home)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_the_first_line_says_the_role(file: Path):
-    docstring = ast.get_docstring(ast.parse(file.read_text()))
-    assert docstring
-    first = docstring.splitlines()[0]
-    assert first.endswith(".")
-    assert not re.match(r"(What|Which|Who|Where|How|From|With|Do|Is)\b", first), first
+def test_the_first_line_says_the_role():
+    for file in FILES:
+        docstring = ast.get_docstring(ast.parse(file.read_text()))
+        assert docstring, file
+        first = docstring.splitlines()[0]
+        assert first.endswith("."), (file, first)
+        assert not re.match(r"(What|Which|Who|Where|How|From|With|Do|Is)\b", first), (file, first)
 
 
 WORDS = r"\b(dead|dying|dies|died|condemned|silenced?|newborn|give[sn]? way|appeal|doomed)\b"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_pruned_and_grown_have_one_word_each(file: Path):
-    assert not re.findall(WORDS, file.read_text())
+def test_pruned_and_grown_have_one_word_each():
+    assert not {file: found for file in FILES if (found := re.findall(WORDS, file.read_text()))}
