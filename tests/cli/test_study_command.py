@@ -19,7 +19,7 @@ from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli import app
 from synaptic_pruning.study import engine, forecasting
 from synaptic_pruning.study.forecasting import Cell, run_cell
-from synaptic_pruning.tasks.forecasting.data.series import Series
+from synaptic_pruning.tasks.forecasting import Series
 
 
 def traced(cell: Cell, series: Series, folder: Path) -> dict:

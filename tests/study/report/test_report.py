@@ -18,7 +18,7 @@ from synaptic_pruning.study.forecasting.report import Dataset, render
 from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table
 from synaptic_pruning.study.plots import training
 from synaptic_pruning.study.statistics import PAPER_NOTE
-from synaptic_pruning.tasks.forecasting.data.series import Series
+from synaptic_pruning.tasks.forecasting import Series
 
 ABOUT = About("synaptic-pruning compare --out x")
 EVIL = "<script>alert('x')</script> & $a$"

@@ -10,17 +10,16 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from synaptic_pruning.study.classification.cells import ImageCell, build_network
+from synaptic_pruning.study.classification.cells import ImageCell, ImageRecord, build_network
 from synaptic_pruning.study.plots import FAINT, INK, Panel, colour, line, new_figure, styled, to_svg
 from synaptic_pruning.tasks.classification import ClassificationTask, receptive_fields
 
-Record = Mapping[str, Any]
 _UNITS = 25
 _PRUNED = "#c8ccd1"  # darker than a weight near zero, which is white
 
 
 @styled
-def learning(records: Sequence[Record]) -> list[Panel]:
+def learning(records: Sequence[ImageRecord]) -> list[Panel]:
     """Draw validation accuracy and sparsity after every epoch, means over seeds, one panel per model.
 
     Args:
@@ -52,7 +51,7 @@ def learning(records: Sequence[Record]) -> list[Panel]:
 
 
 @styled
-def fields(records: Sequence[Record], task: ClassificationTask, cells: Path) -> list[Panel]:
+def fields(records: Sequence[ImageRecord], task: ClassificationTask, cells: Path) -> list[Panel]:
     """Draw receptive fields of the first layer, one panel per record: the units with the most alive connections.
 
     Args:
@@ -64,7 +63,7 @@ def fields(records: Sequence[Record], task: ClassificationTask, cells: Path) -> 
 
     panels: list[Panel] = []
     for record in records:
-        cell = record["cell"]
+        cell: Mapping[str, Any] = record["cell"]
         model = build_network(ImageCell(**{name: cell[name] for name in ImageCell.__dataclass_fields__}), task)
         model.load_state_dict(load_file(cells / f"{record['hash']}.safetensors"))
         weights = receptive_fields(model, task.shape).numpy()
@@ -112,7 +111,7 @@ def mosaic(weights: np.ndarray, units: int) -> np.ndarray:
 
 
 @styled
-def streaks(records: Sequence[Record]) -> list[Panel]:
+def streaks(records: Sequence[ImageRecord]) -> list[Panel]:
     """Draw histograms of idle streaks at the end of pruning, all seeds together, one panel per model.
 
     Args:

@@ -23,7 +23,6 @@ from synaptic_pruning.study.plots.style import (
 )
 from synaptic_pruning.study.statistics import ALPHA, average_ranks, block_means, cliques, critical_difference
 
-Record = Mapping[str, Any]
 _MOST_NUMBERED_ROWS = 60
 _BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
 
@@ -170,7 +169,7 @@ def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> P
 
 
 @styled
-def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
+def forecasts(records: Sequence[Mapping[str, Any]], shown: int = 40) -> list[Panel]:
     """Draw forecasts and the truth at the end of the test set, one panel per data set.
 
     Args:
@@ -178,7 +177,7 @@ def forecasts(records: Sequence[Record], shown: int = 40) -> list[Panel]:
         shown: Number of steps to draw.
     """
     panels: list[Panel] = []
-    by_dataset: dict[str, list[Record]] = {}
+    by_dataset: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         by_dataset.setdefault(record["cell"]["dataset"], []).append(record)
     for dataset, of_dataset in by_dataset.items():

@@ -1,19 +1,19 @@
 """Plot error and sparsity through training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synaptic_pruning.study.engine import Record
 from synaptic_pruning.study.plots.style import Panel, line, new_figure, styled, to_svg
 
-Record = Mapping[str, Any]
 _SHARES = 40
 
 
 @styled
-def training_curves(records: Sequence[Record]) -> list[Panel]:
+def training_curves(records: Sequence[Record[Any]]) -> list[Panel]:
     """Draw error and sparsity through training, one panel per model.
 
     Errors are geometric means over data sets, lengths and seeds. Trainings with different numbers of epochs are
@@ -49,7 +49,7 @@ def training_curves(records: Sequence[Record]) -> list[Panel]:
     return panels
 
 
-def _curves(records: Sequence[Record]) -> pd.DataFrame:
+def _curves(records: Sequence[Record[Any]]) -> pd.DataFrame:
     """Return one row per epoch of every run; arms that share a training appear as the first of them."""
     rows = [
         {
