@@ -65,13 +65,13 @@ class RunRecord(CellRecord, total=False):
     """A training that an arm chose, or an ensemble of them; its settings hold the names of the arms.
 
     Attributes:
-        arms: Errors by the name of the arm; empty where the run did not end well.
+        arms: Errors by the name of the arm; empty or absent where the run did not end well.
         setting: `Regime.setting` of what was chosen, with the number of members where there are several.
         tail: The last forecasts; absent where the run did not end well.
         members: Hashes of the networks of an ensemble; absent for a single network.
     """
 
-    arms: Required[dict[str, Answer]]
+    arms: dict[str, Answer]
     setting: Required[str]
     tail: Tail
     members: list[str]
@@ -218,7 +218,7 @@ def _row(run: RunRecord, arm: str) -> dict[str, Any]:
     return {
         **{name: cell[name] for name in _OF_CELL},
         **{name: entries.get(name) for name in _OF_RECORD},
-        **run["arms"].get(arm, {}),
+        **run.get("arms", {}).get(arm, {}),
         "arm": arm,
         "setting": run["setting"],
         "config_hash": run["hash"],
