@@ -1,8 +1,8 @@
 """SynapticPruner: tie a rule to a model and its optimizer with one line, and run its steps, events and checkpoints."""
 
-import math
 import warnings
 import weakref
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,18 +125,17 @@ class SynapticPruner:
             self.history = History(self.synapses, grows=self.rule.grows)
             if state is not None:
                 self.load_state_dict(state)
-            elif earlier is not None and masks is not None:
-                self._finished = bool(earlier["finished"])
             else:
-                self.rule.initialise(self.synapses)
-            self._next = self._next_event()
-            self._apply_masks()
+                if masks is None:
+                    self.rule.initialise(self.synapses)
+                elif earlier is not None:
+                    self._finished = bool(earlier["finished"])
+                self._go_on()
         except BaseException:
             self._let_go()
             raise
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._enforcer.stop_at_backward).atexit = False
-        self._set_backward_masking()
 
     @property
     def finished(self) -> bool:
@@ -222,15 +221,13 @@ class SynapticPruner:
         self.synapses.set_masks(masks)
         self.steps = int(state["steps"])
         self._finished = bool(state["finished"])
-        self._next = self._next_event()
         if state["total_steps"] != self.total_steps:
             warnings.warn(
                 f"the checkpoint was made with total_steps={state['total_steps']} and this pruner has "
                 f"{self.total_steps}; the schedule goes on with the new length",
                 stacklevel=2,
             )
-        self._apply_masks()
-        self._set_backward_masking()
+        self._go_on()
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
@@ -244,7 +241,14 @@ class SynapticPruner:
                 stacklevel=2,
             )
 
+    def _go_on(self) -> None:
+        """Begin or resume with the present masks and steps."""
+        self._next = self._next_event()
+        self._apply_masks()
+        self._set_backward_masking()
+
     def _let_go(self) -> None:
+        """Leave the optimizer, the model's hooks and the parameters to others."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -311,35 +315,27 @@ class SynapticPruner:
         """Return the first step after this one that is a multiple of ``every`` or reaches the rule's end."""
         if self._finished:
             return None
-        return max(self.steps + 1, min(self._end_step(), self.steps + self.every - self.steps % self.every))
-
-    def _end_step(self) -> int:
-        """Return the first step whose progress is at least the rule's end."""
-        step = min(self.total_steps, math.ceil(self.rule.end * self.total_steps))
-        # The product may be rounded over or under a whole number, and the step must be that of `_progress`.
-        while step > 0 and self._progress(step - 1) >= self.rule.end:
-            step -= 1
-        while step < self.total_steps and self._progress(step) < self.rule.end:
-            step += 1
-        return step
+        # The first step whose progress is the end or past it; ceil(end · total_steps) may be rounded to another.
+        end = bisect_left(range(self.total_steps), self.rule.end, key=self._progress)
+        return max(self.steps + 1, min(end, self.steps + self.every - self.steps % self.every))
 
     def _event(self, progress: float) -> None:
         self.synapses.sync_device()
         layers = self.synapses.layers
         masks = self.rule.update(self.synapses, progress)
-        self._finished = progress >= self.rule.end
         if all(mask is layer.alive for layer, mask in zip(layers, masks, strict=True)):
             self.history.record_unchanged(self.steps)
             self._enforcer.mask_weights()
-            return
-        grown = [mask.to(layer.alive.device) > layer.alive for layer, mask in zip(layers, masks, strict=True)]
-        counts = self.synapses.count_true(grown, masks)
-        self._check_growth(counts[0])
-        if self.rule.grows:
-            self._zero_pruned()  # so that grown weights start at zero, with clean optimizer state
-        self.history.record(self.steps, masks, grown, counts)
-        self.synapses.set_masks(masks, counts[1])
-        self._apply_masks()
+        else:
+            grown = [mask.to(layer.alive.device) > layer.alive for layer, mask in zip(layers, masks, strict=True)]
+            counts = self.synapses.count_true(grown, masks)
+            self._check_growth(counts[0])
+            if self.rule.grows:
+                self._zero_pruned()  # so that grown weights start at zero, with clean optimizer state
+            self.history.record(self.steps, masks, grown, counts)
+            self.synapses.set_masks(masks, counts[1])
+            self._apply_masks()
+        self._finished = progress >= self.rule.end
 
     def _check_growth(self, grown: Sequence[int]) -> None:
         name = next((layer.name for layer, n in zip(self.synapses.layers, grown, strict=True) if n), "")
