@@ -14,25 +14,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from helpers.processes.cell_work import slow_training
 from helpers.processes.study_runs import CELLS, SPEC, wait_until
 from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.engine import local as executors
 from synaptic_pruning.study.engine.local import Processes
-from synaptic_pruning.study.forecasting.cells import Cell, run_cell
-from synaptic_pruning.tasks.forecasting.data.series import Series
-
-
-def traced(cell: Cell, series: Series, folder: Path) -> dict:
-    """A real training, slow enough to be caught in flight, that leaves a trace of its execution."""
-    (folder / f"run-{cell.hash}-{time.time_ns()}").touch()
-    time.sleep(0.6)
-    return run_cell(cell, series, folder)
 
 
 def command(*words):
-    """The real command, its processes doing `traced`."""
-    executors.Processes = partial(executors.Processes, work=traced)  # type: ignore[misc]
+    """The real command, its processes doing `slow_training`."""
+    executors.Processes = partial(executors.Processes, work=slow_training)  # type: ignore[misc]
     app([str(word) for word in words])
 
 
@@ -41,7 +33,7 @@ def here(monkeypatch):
     """The same within this process, whose fork server is warm: the exit code, what it printed and its errors."""
 
     def _here(*words: object) -> Result:
-        monkeypatch.setattr(executors, "Processes", partial(Processes, work=traced))
+        monkeypatch.setattr(executors, "Processes", partial(Processes, work=slow_training))
         return CliRunner().invoke(app, [str(word) for word in words])
 
     return _here

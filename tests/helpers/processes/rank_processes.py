@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ def _every_case(rank: int, world: int, folder: str, cases: Cases) -> None:
 
 
 def spawn(world: int, folder: Path, cases: Cases) -> Path:
-    """Do all cases in one start of the processes, for starting takes longer than all of them; return the folder."""
+    """Do all cases in one start of the processes; return the folder.
+
+    The processes are forks: each new interpreter would import PyTorch and the test's file for seconds.
+    """
+    start = partial(mp.start_processes, _every_case, (world, str(folder), cases), world, start_method="fork")
     try:
-        mp.spawn(_every_case, (world, str(folder), cases), world)
+        start()
     except mp.ProcessExitedException:
         # Now and then gloo aborts a process while it takes a group down ("terminate called without an active
         # exception"); no assertion of ours ends a process that way, so it may be tried once more.
         for meeting in folder.glob(f"*/meet{world}"):
             meeting.unlink()
-        mp.spawn(_every_case, (world, str(folder), cases), world)
+        start()
     return folder
