@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import synaptic_pruning as sp
-from helpers.covering_array import covering_array
+from helpers.combinations import covering_array, in_turn, quick_or_slow
 from helpers.networks import DEVICE, NETWORKS, OPTIMIZERS
 
 STEPS, EVERY = 20, 3
@@ -39,24 +39,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
-PAIRS = covering_array(*FACTORS)
 rules = pytest.mark.parametrize("rule", RULES)
-
-
-def _slow_unless(quick: bool, *values: str) -> object:
-    return pytest.param(*values, marks=() if quick else pytest.mark.slow)
-
-
-def _in_turn(*networks: str) -> pytest.MarkDecorator:
-    """Every rule on every network, and of these each rule on one in the quick run."""
-    return pytest.mark.parametrize(
-        ("rule", "network"),
-        [
-            _slow_unless(networks[number % len(networks)] == network, rule, network)
-            for number, rule in enumerate(RULES)
-            for network in networks
-        ],
-    )
 
 
 def _start(network: str, rule: str, optimizer: str = "adam", wrap: Callable[[nn.Module], nn.Module] = lambda m: m):
@@ -121,10 +104,7 @@ def test_every_pair_occurs_in_as_few_rows_as_can_hold_them(sizes):
     assert len(rows) == len(set(rows)) == max(map(math.prod, itertools.combinations(sizes, 2)))
 
 
-@pytest.mark.parametrize(
-    ("rule", "network", "optimizer"),
-    [_slow_unless(row in PAIRS, *row) for row in itertools.product(*FACTORS)],
-)
+@quick_or_slow(("rule", "network", "optimizer"), covering_array(*FACTORS), *FACTORS)
 def test_every_rule_network_and_optimizer(rule, network, optimizer):
     model, loss, opt, pruner = _start(network, rule, optimizer)
     keys = list(model.state_dict())
@@ -135,7 +115,7 @@ def test_every_rule_network_and_optimizer(rule, network, optimizer):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@_in_turn("mlp", "lstm", "transformer", "tied")
+@in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer", "tied"])
 def test_resumed_run_equals_uninterrupted_run(network, rule):
     whole_model, loss, whole_optimizer, whole = _start(network, rule)
     for _ in range(STEPS):
@@ -164,7 +144,7 @@ def test_resumed_run_equals_uninterrupted_run(network, rule):
     assert all(torch.equal(ours[i][key], theirs[i][key]) for i in ours for key in ours[i])
 
 
-@_in_turn("mlp", "lstm", "transformer")
+@in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer"])
 def test_deepcopy_and_moving_average(network, rule):
     model, loss, optimizer, pruner = _start(network, rule)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
