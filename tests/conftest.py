@@ -1,3 +1,4 @@
+import gc
 import threading
 
 import pytest
@@ -7,6 +8,13 @@ from helpers.sources.http_server import Server
 
 # Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
 torch.set_num_threads(1)
+# Helpers hold no tests; pytest would import each of them a second time to look for doctests.
+collect_ignore = ["helpers"]
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from all that was imported: it would look through a million objects at each turn."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

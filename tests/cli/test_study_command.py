@@ -14,24 +14,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from helpers.processes.cell_work import slow_training
 from helpers.processes.study_runs import CELLS, SPEC, wait_until
 from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli import app
 from synaptic_pruning.study import engine, forecasting
-from synaptic_pruning.study.forecasting import Cell, run_cell
-from synaptic_pruning.tasks.forecasting import Series
-
-
-def traced(cell: Cell, series: Series, folder: Path) -> dict:
-    """A real training, slow enough to be caught in flight, that leaves a trace of its execution."""
-    (folder / f"run-{cell.hash}-{time.time_ns()}").touch()
-    time.sleep(0.6)
-    return run_cell(cell, series, folder)
 
 
 def command(*words):
-    """The real command, its processes doing `traced`."""
-    forecasting.run_job = traced
+    """The real command, its processes doing `slow_training`."""
+    forecasting.run_job = slow_training
     app([str(word) for word in words])
 
 
@@ -40,7 +32,7 @@ def here(monkeypatch):
     """The same within this process, whose fork server is warm: the exit code, what it printed and its errors."""
 
     def _here(*words: object) -> Result:
-        monkeypatch.setattr(forecasting, "run_job", traced)
+        monkeypatch.setattr(forecasting, "run_job", slow_training)
         return CliRunner().invoke(app, [str(word) for word in words])
 
     return _here

@@ -23,4 +23,5 @@ def _probe() -> tuple[float, set[str]]:
 def test_import_loads_nothing_but_torch_and_the_standard_library():
     seconds, loaded = _probe()
     assert loaded - sys.stdlib_module_names <= {"synaptic_pruning", "torch"}
-    assert min(seconds, *(_probe()[0] for _ in range(2))) < 0.2  # processor time: CI shares its cores
+    # Processor time, and the best of three where the first is not quick: CI shares its cores.
+    assert seconds < 0.2 or min(_probe()[0] for _ in range(2)) < 0.2

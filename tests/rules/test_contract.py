@@ -1,10 +1,12 @@
 """What every rule must hold to, on every kind of network and with every optimizer.
 
-A new rule is one row in `RULES`: a factory, and how many weights must be gone at a progress (None: anything goes).
+A new rule is one row in `RULES`: a factory, and how many weights must be pruned at a progress (None: anything goes).
 """
 
 import copy
 import io
+import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import synaptic_pruning as sp
+from helpers.combinations import covering_array, in_turn, quick_or_slow
 from helpers.networks import DEVICE, NETWORKS, OPTIMIZERS
 
 STEPS, EVERY = 20, 3
@@ -35,6 +38,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "units": (lambda: sp.Units(CUBIC), None),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
+FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
 rules = pytest.mark.parametrize("rule", RULES)
 
 
@@ -58,67 +62,60 @@ def _named(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name.removeprefix("_orig_mod."): p for name, p in model.named_parameters()}
 
 
-def _check_dead(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> None:
+def _check_pruned(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: sp.SynapticPruner) -> None:
+    parameters = _named(model)
     for name, mask in pruner.masks().items():
-        parameter = _named(model)[name]
-        assert (parameter[~mask] == 0).all(), f"{name}: a dead weight moved"
-        for key, value in optimizer.state[parameter].items():
-            if value.shape == parameter.shape:
-                assert (value[~mask] == 0).all(), f"{name}: {key} remembers a dead weight"
+        _check_zero(name, parameters[name], ~mask, optimizer)
 
 
-def _check_newborn(model: nn.Module, optimizer: torch.optim.Optimizer, born: dict[str, Tensor]) -> None:
-    for name, mask in born.items():
-        parameter = _named(model)[name]
-        assert (parameter[mask] == 0).all(), f"{name}: a newborn weight did not start at zero"
-        for key, value in optimizer.state[parameter].items():
-            if value.shape == parameter.shape:
-                assert (value[mask] == 0).all(), f"{name}: {key} remembers more than a newborn weight"
+def _check_zero(name: str, parameter: nn.Parameter, where: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    assert (parameter[where] == 0).all(), f"{name}: a weight that is pruned, or was grown just now, is not zero"
+    for key, value in optimizer.state[parameter].items():
+        if value.shape == parameter.shape:
+            assert (value[where] == 0).all(), f"{name}: {key} remembers such a weight"
 
 
 def _train_checked(model, loss, optimizer, pruner, rule: str) -> None:
     expected, before = RULES[rule][1], pruner.masks()
-    total = sum(mask.numel() for mask in before.values())
+    total, parameters = sum(mask.numel() for mask in before.values()), _named(model)
     for step in range(1, STEPS + 1):
         _step(model, loss, optimizer)
         masks = pruner.masks()
-        born = {name: masks[name] & ~before[name] for name in masks}
-        if pruner.rule.grows:
-            _check_newborn(model, optimizer, born)
-        else:
-            assert not any(mask.any() for mask in born.values()), "a mask revived"
-        _check_dead(model, optimizer, pruner)
+        grown = {name: masks[name] & ~before[name] for name in masks}
+        assert pruner.rule.grows or not any(mask.any() for mask in grown.values()), "a pruned weight came back"
+        for name, mask in grown.items():
+            _check_zero(name, parameters[name], mask, optimizer)
+        _check_pruned(model, optimizer, pruner)
         if step % EVERY == 0 and expected is not None:
-            gone = sum(int((~mask).sum()) for mask in masks.values())
-            assert gone == expected(step / STEPS, total)
+            pruned = sum(int((~mask).sum()) for mask in masks.values())
+            assert pruned == expected(step / STEPS, total)
         before = masks
     assert pruner.finished
     assert pruner.sparsity() > 0.4
     assert pruner.summary().to_dict()["total"]["sparsity"] == pruner.sparsity()
 
 
-@rules
-@pytest.mark.parametrize("network", NETWORKS)
-def test_every_network(network, rule):
-    model, loss, optimizer, pruner = _start(network, rule)
+@pytest.mark.parametrize("sizes", [(15, 10, 8), (8, 15, 10), (3, 3, 3), (1, 4, 2), tuple(map(len, FACTORS))])
+def test_every_pair_occurs_in_as_few_rows_as_can_hold_them(sizes):
+    factors = [[f"{factor}{value}" for value in range(size)] for factor, size in enumerate(sizes)]
+    rows = covering_array(*factors)
+    for one, other in itertools.combinations(range(3), 2):
+        assert {(row[one], row[other]) for row in rows} == set(itertools.product(factors[one], factors[other]))
+    assert len(rows) == len(set(rows)) == max(map(math.prod, itertools.combinations(sizes, 2)))
+
+
+@quick_or_slow(("rule", "network", "optimizer"), covering_array(*FACTORS), *FACTORS)
+def test_every_rule_network_and_optimizer(rule, network, optimizer):
+    model, loss, opt, pruner = _start(network, rule, optimizer)
     keys = list(model.state_dict())
     identities = [id(p) for p in model.parameters()]
-    _train_checked(model, loss, optimizer, pruner, rule)
+    _train_checked(model, loss, opt, pruner, rule)
     assert list(model.state_dict()) == keys
     assert [id(p) for p in model.parameters()] == identities
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@rules
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", ["mlp", "lstm"])
-def test_every_optimizer(network, optimizer, rule):
-    model, loss, opt, pruner = _start(network, rule, optimizer)
-    _train_checked(model, loss, opt, pruner, rule)
-
-
-@rules
-@pytest.mark.parametrize("network", ["mlp", "lstm", "transformer", "tied"])
+@in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer", "tied"])
 def test_resumed_run_equals_uninterrupted_run(network, rule):
     whole_model, loss, whole_optimizer, whole = _start(network, rule)
     for _ in range(STEPS):
@@ -147,8 +144,7 @@ def test_resumed_run_equals_uninterrupted_run(network, rule):
     assert all(torch.equal(ours[i][key], theirs[i][key]) for i in ours for key in ours[i])
 
 
-@rules
-@pytest.mark.parametrize("network", ["mlp", "lstm", "transformer"])
+@in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer"])
 def test_deepcopy_and_moving_average(network, rule):
     model, loss, optimizer, pruner = _start(network, rule)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
@@ -180,7 +176,7 @@ def test_only_real_steps_count(rule, fused):
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            _check_dead(model, optimizer, pruner)
+            _check_pruned(model, optimizer, pruner)
     assert pruner.steps == 4
 
 
@@ -197,7 +193,7 @@ def test_compiled_model_and_step(rule):
         optimizer.zero_grad()
         loss(model).backward()
         step()
-        _check_dead(model, optimizer, pruner)
+        _check_pruned(model, optimizer, pruner)
     assert pruner.steps == STEPS
     assert pruner.finished
 

@@ -1,17 +1,10 @@
 """What goes wrong in a cell, from its process to the statistics: told with its reason, never silently dropped."""
 
-import os
-import resource
-import signal
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
-import torch
 
+from helpers.processes.cell_work import diverging_training
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.study_info import About
-from synaptic_pruning.study.forecasting.cells import Cell
 from synaptic_pruning.study.forecasting.compare import compare_series
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.run import run_cell
@@ -25,21 +18,8 @@ WAVES = [
 PLAN = Plan(("rnn",), ("none", "dropout"), lengths=(4,), horizon=1, seeds=(0, 1, 2, 3), epochs=1)
 
 
-def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
-    """On "slow" dropout diverges, is killed and runs out of memory, seed by seed; the rest is real."""
-    if cell.dataset == "slow" and cell.regime.dropout:
-        if cell.seed == 1:  # a real divergence
-            return run_cell(replace(cell, learning_rate=1e30, batch_size=8), series, folder) | {"hash": cell.hash}
-        if cell.seed == 2:  # as the kernel does when memory runs out
-            os.kill(os.getpid(), signal.SIGKILL)
-        if cell.seed == 3:
-            resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
-            torch.ones(2**40)
-    return run_cell(cell, series, folder)
-
-
 def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_out(tmp_path):
-    table = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, unlucky), about=About("again"))
+    table = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, diverging_training), about=About("again"))
 
     assert len(table) == 16  # every run is there
     failed = table[table["status"] != "ok"].set_index("seed")["status"].to_dict()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,46 +14,20 @@ import pytest
 import torch
 
 import synaptic_pruning as sp
+from helpers.processes.cell_work import failing_square, square, told_training
 from helpers.processes.study_runs import listen as listen
 from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.forecasting.cells import Cell
 from synaptic_pruning.study.forecasting.plan import Plan, expand
-from synaptic_pruning.study.forecasting.run import run_job
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
 DATA = {"tides": TIDES}
 PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
 CELLS = expand(PLAN, [TIDES])
-
-
-def work(cell: Cell, series: Series, folder: Path) -> dict:
-    """Stands in for a training: slow enough to be caught in flight, and it leaves a trace of every execution."""
-    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
-    time.sleep(0.3)
-    return {"cell": cell.to_dict(), "hash": cell.hash, "status": "ok", "value": cell.seed**2 + len(series.times)}
-
-
-def unlucky(cell: Cell, series: Series, folder: Path) -> dict:
-    if cell.seed == 1:
-        raise RuntimeError("no luck")
-    if cell.seed == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    status = "nan-loss: the loss was no longer finite" if cell.seed == 3 else "ok"
-    (folder / f"run-{cell.seed}-{time.time_ns()}").touch()
-    return {"cell": cell.to_dict(), "hash": cell.hash, "status": status, "value": float("nan")}
-
-
-def telling(cell: Cell, series: Series, folder: Path) -> dict:
-    """A real training; its process tells what it had imported in the end."""
-    record = run_job(cell, series, folder)
-    for own in record.get("cells", [record]):
-        own["modules"] = sorted(sys.modules)
-    return record
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -68,7 +41,7 @@ def finished(folder: Path) -> set[str]:
 
 def start(folder: Path) -> subprocess.Popen:
     """Run the cells in a process group of its own, which can be killed like a terminal's."""
-    call = f"t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.work))"
+    call = f"t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.square))"
     code = f"import test_runner as t; t.listen(); {call}"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
@@ -82,7 +55,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), Processes(2, work))
+    return run(CELLS, DATA, tmp_path_factory.mktemp("uninterrupted"), Processes(2, square))
 
 
 def test_every_cell_runs_once_and_in_order(expected):
@@ -92,7 +65,7 @@ def test_every_cell_runs_once_and_in_order(expected):
 @pytest.mark.parametrize(("protocol", "together"), [("rigorous", False), ("paper", False), ("rigorous", True)])
 def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol, together):
     settings = {"arms": ("vos2025",), "seeds": (0, 1), "epochs": 5, "protocol": protocol, "together": together}
-    executor = Processes(1, telling)
+    executor = Processes(1, told_training)
     record, _ = run(expand(Plan(**{**PLAN.__dict__, **settings}), [TIDES]), DATA, tmp_path, executor)
     assert record["status"] == "ok"
     # Another process of the same server, whose task needs no import.
@@ -120,7 +93,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
     before, kept = executions(tmp_path), finished(tmp_path)
     assert 2 <= len(kept) < len(CELLS)
 
-    again = run(CELLS, DATA, tmp_path, Processes(2, work))
+    again = run(CELLS, DATA, tmp_path, Processes(2, square))
 
     assert again == expected
     after = executions(tmp_path)
@@ -132,7 +105,7 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
 
 
 def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(tmp_path):
-    records = run(CELLS, DATA, tmp_path, Processes(2, unlucky))
+    records = run(CELLS, DATA, tmp_path, Processes(2, failing_square))
     status = [record["status"] for record in records]
     assert status[0] == status[4] == status[5] == "ok"
     assert status[1] == "failed: RuntimeError: no luck"
@@ -140,7 +113,7 @@ def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(
     assert status[3].startswith("nan-loss")
     assert records[0]["value"] is None  # JSON has no NaN
 
-    again = run(CELLS, DATA, tmp_path, Processes(2, work))
+    again = run(CELLS, DATA, tmp_path, Processes(2, square))
     assert [record["status"] for record in again[1:4]] == ["ok", "ok", status[3]]
     assert executions(tmp_path) == dict.fromkeys(range(6), 1)
 
@@ -148,7 +121,7 @@ def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(
 def test_a_torn_record_counts_as_absent(tmp_path, expected):
     cell = CELLS[0]
     (tmp_path / f"{cell.hash}.json").write_text('{"status": "ok"')
-    (record,) = run([cell], DATA, tmp_path, Processes(1, work))
+    (record,) = run([cell], DATA, tmp_path, Processes(1, square))
     assert record == expected[0] == json.loads((tmp_path / f"{cell.hash}.json").read_text())
 
 

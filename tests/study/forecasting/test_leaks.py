@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from helpers.combinations import in_turn
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.forecasting.cells import Cell
 from synaptic_pruning.study.forecasting.plan import Plan, expand
@@ -111,15 +112,13 @@ def stretch(series: Series) -> Series:
 SUNSPOTS = stretch(EMBEDDED["sunspots"])
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("model", MODELS)
+@in_turn(("arm", "model"), list(ARMS), list(MODELS))
 def test_the_future_moves_nothing(tmp_path, model, arm):
     for cell in cells_of(SUNSPOTS, model, arm):
         assert leaks(cell, SUNSPOTS, tmp_path) == set()
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("model", MODELS)
+@in_turn(("arm", "model"), list(ARMS), list(MODELS))
 def test_the_released_protocol_is_caught(tmp_path, model, arm):
     for cell in cells_of(SUNSPOTS, model, arm, "paper"):
         found = leaks(cell, SUNSPOTS, tmp_path)

@@ -1,17 +1,14 @@
 """Seeds that are trained side by side must give the study of seeds trained one by one."""
 
-import os
-import signal
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.processes.cell_work import failing_team, traced, untraced
 from synaptic_pruning.study.engine.local import Processes
-from synaptic_pruning.study.engine.records import Team, cells_of, group, read_record
+from synaptic_pruning.study.engine.records import group, read_record
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.compare import compare_series
@@ -23,23 +20,6 @@ WAVE = Series("wave", "y", ("y",), np.arange(120), np.sin(np.arange(120.0) / 3)[
 ARMS = ("none", "dropout", "mc-dropout", "synaptic", "synaptic-ensemble", "identical")
 APART = Plan(("rnn", "lstm"), ARMS, lengths=(4,), horizon=1, seeds=(0, 1), epochs=2, batch_size=16)
 TOGETHER = replace(APART, together=True)
-
-
-def unlucky(job, series: Series, folder: Path) -> dict:
-    """A team is killed, but for that of dropout, which raises; single cells are real."""
-    if isinstance(job, Team):
-        if job.cells[0].regime.dropout:
-            raise RuntimeError("no luck")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return run_job(job, series, folder)
-
-
-def work(job, series: Series, folder: Path) -> dict:
-    """Stands in for a training, and leaves a trace of every cell."""
-    for cell in cells_of(job):
-        (folder / f"run-{cell.hash}-{time.time_ns()}").touch()
-    time.sleep(0.2)
-    return {"cells": [{"cell": c.to_dict(), "hash": c.hash, "status": "ok"} for c in cells_of(job)]}
 
 
 def test_the_table_is_that_of_one_by_one(tmp_path):
@@ -80,7 +60,7 @@ def test_only_seeds_of_one_setting_make_a_team():
 
 def test_a_killed_team_costs_its_own_cells_and_is_tried_again(tmp_path):
     cells = expand(replace(TOGETHER, models=("rnn",), arms=("none", "dropout")), [WAVE])
-    first = run(cells, {"wave": WAVE}, tmp_path, Processes(2, unlucky))
+    first = run(cells, {"wave": WAVE}, tmp_path, Processes(2, failing_team))
     assert len(first) == 4
     for record in first:
         hurt = "failed: RuntimeError: no luck" if record["cell"]["regime"]["dropout"] else "killed: signal 9"
@@ -90,15 +70,11 @@ def test_a_killed_team_costs_its_own_cells_and_is_tried_again(tmp_path):
 
 def test_cells_that_are_there_already_are_not_trained_again(tmp_path):
     cells = expand(replace(TOGETHER, models=("rnn",), arms=("none",), seeds=(0, 1, 2)), [WAVE])
-    run(cells[1:2], {"wave": WAVE}, tmp_path, Processes(1, there))
-    run(cells, {"wave": WAVE}, tmp_path, Processes(1, work))
+    run(cells[1:2], {"wave": WAVE}, tmp_path, Processes(1, untraced))
+    run(cells, {"wave": WAVE}, tmp_path, Processes(1, traced))
     traces = [path.name.split("-")[1] for path in tmp_path.glob("run-*")]
     assert sorted(traces) == sorted([cells[0].hash, cells[2].hash])
     assert all(read_record(tmp_path, cell)["status"] == "ok" for cell in cells)
-
-
-def there(job, series: Series, folder: Path) -> dict:
-    return {"cell": job.to_dict(), "hash": job.hash, "status": "ok"}
 
 
 @pytest.mark.parametrize("together", [False, True])

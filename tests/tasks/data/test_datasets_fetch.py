@@ -2,23 +2,25 @@
 
 import gzip
 import hashlib
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helpers.processes.study_runs import wait_until
 from helpers.sources.http_server import TEXT, archive, left_in
 from synaptic_pruning.tasks import download as fetching
 from synaptic_pruning.tasks.download import fetch, locate
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared")) / "data"
+FORK = multiprocessing.get_context("fork")
+PATIENT = fetching._TIMEOUTS
 
 
 @pytest.fixture(autouse=True)
@@ -157,45 +159,30 @@ def test_local_copy_is_used_checked_and_never_replaced(server, entry, tmp_path, 
     assert server.requests == 0
 
 
-ELSEWHERE = """
-import sys
-from pathlib import Path
-from dataclasses import replace
-from synaptic_pruning.tasks.forecasting import DATASETS
-from synaptic_pruning.tasks import download as fetching
-folder, url, size, sha256 = sys.argv[1:]
-fetching.cache_folder = lambda: Path(folder)
-entry = replace(DATASETS["heart-rate"], name="made", file="series/made.csv.gz", url=url, bytes=int(size), sha256=sha256)
-print("ready", flush=True)
-sys.stdin.readline()
-print(fetching.fetch(entry))
-"""
+def _fetch_when_told(told, answer, entry):
+    fetching._TIMEOUTS = PATIENT
+    told.wait()
+    answer.put(fetch(entry))
 
 
-def elsewhere(entry, cache) -> subprocess.Popen[str]:
-    """A process of its own that fetches as soon as it gets a line."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", ELSEWHERE, str(cache), entry.url, str(entry.bytes), entry.sha256],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+def elsewhere(entry, processes=1):
+    """Start processes that all fetch at one moment; return them and the queue of their answers."""
+    told, answer = FORK.Event(), FORK.Queue()
+    started = [FORK.Process(target=_fetch_when_told, args=(told, answer, entry)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    told.set()
+    return started, answer
 
 
 def test_killed_midway_is_discarded_and_fetched_anew(server, entry, cache):
     server.pause_after = 200_000
-    with elsewhere(entry, cache) as process:
-        process.stdin.write("\n")
-        process.stdin.flush()
-        part = cache / "series" / "made.csv.download"
-        until = time.monotonic() + 20
-        while not (part.exists() and part.stat().st_size) and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    (process,), _ = elsewhere(entry)
+    part = cache / "series" / "made.csv.download"
+    wait_until(lambda: part.exists() and part.stat().st_size)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert part.stat().st_size < len(TEXT)
     assert left_in(cache) == {part.name}
     with pytest.raises(DataError, match="is not in"):
@@ -207,12 +194,10 @@ def test_killed_midway_is_discarded_and_fetched_anew(server, entry, cache):
 
 def test_two_processes_at_once_both_succeed(server, entry, cache):
     server.delay = 0.5
-    with elsewhere(entry, cache) as one, elsewhere(entry, cache) as other:
-        for process in (one, other):
-            process.stdin.write("\n")
-            process.stdin.flush()
-        answers = [process.communicate(timeout=30)[0].strip() for process in (one, other)]
-    assert answers == [str(cache / "series" / "made.csv")] * 2
+    both, answer = elsewhere(entry, 2)
+    assert [answer.get(timeout=30) for _ in both] == [cache / "series" / "made.csv"] * 2
+    for process in both:
+        process.join()
     assert (cache / "series" / "made.csv").read_text() == TEXT
     assert server.requests == 1
     assert left_in(cache) == {"made.csv"}
