@@ -1,10 +1,7 @@
 """The comparison on images: from the shell to the report on digits, and every figure against a truth of its own."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,25 +10,25 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from scipy import stats
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from helpers.image_records import a_task, works
+from helpers.processes.forked import ForkedProcesses
 from synaptic_pruning.cli.compare import app
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
 from synaptic_pruning.study.classification.compare import ImagePlan, compare
 from synaptic_pruning.study.classification.results import paired
+from synaptic_pruning.study.engine import local
 from synaptic_pruning.study.engine.records import write_record
 from synaptic_pruning.study.engine.study_info import About
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
 ABOUT = About("synaptic-pruning compare")
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "synaptic_pruning", "compare", "--task", "classification", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["compare", "--task", "classification", *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +36,10 @@ def digits(tmp_path_factory):
     """A comparison on digits, as a reader would run it."""
     out = tmp_path_factory.mktemp("digits")
     words = ["--seeds", 2, "--epochs", 3, "--jobs", 2, "--out", out]
-    result = run(*words)
-    assert result.returncode == 0, result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "Processes", ForkedProcesses)
+        result = run(*words)
+    assert result.exit_code == 0, result.stderr
     return out, words, result.stdout
 
 
@@ -166,14 +165,13 @@ def test_bad_options_are_refused_in_one_sentence(tmp_path, words, fragments):
     assert not (tmp_path / "out" / "cells").exists()
 
 
-def test_a_hash_knows_everything_but_addresses():
+def test_a_hash_knows_everything_but_addresses(other_interpreter):
     cell = ImageCell("digits", "0" * 64, "mlp", "random", 0.5, 0, 3, 64, 1e-3)
     content = json.dumps(cell.to_dict())
     assert "0x" not in content
     assert "random" in cell.to_dict()["rule"]
-    code = f"from synaptic_pruning.study.classification.cells import ImageCell; print({cell!r}.hash)"
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
-    assert elsewhere.stdout.strip() == cell.hash, elsewhere.stderr
+    code = f"from synaptic_pruning.study.classification.cells import ImageCell; answer = {cell!r}.hash"
+    assert other_interpreter.answer(code) == cell.hash
     others = [{"seed": 1}, {"sparsity": 0.6}, {"data_hash": "1" * 64}, {"arm": "synaptic"}, {"epochs": 4}]
     assert len({cell.hash, *(replace(cell, **other).hash for other in others)}) == 6
 
