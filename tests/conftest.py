@@ -4,6 +4,7 @@ import threading
 import pytest
 import torch
 
+from helpers.processes.other_interpreter import OtherInterpreter
 from helpers.sources.http_server import Server
 
 # Small networks want no more; and a process forked from one that has threads of OpenMP may wait for them for ever.
@@ -44,3 +45,10 @@ def server():
         yield server
         server.released.set()
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def other_interpreter():
+    """An interpreter beside this one that runs code; see `helpers.processes.other_interpreter`."""
+    with OtherInterpreter() as interpreter:
+        yield interpreter

@@ -13,11 +13,27 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from helpers.processes.forked import forked
+from synaptic_pruning.__main__ import main
 from synaptic_pruning.study.forecasting.results import COLUMNS
 
 COMMAND = [sys.executable, "-m", "synaptic_pruning"]
 QUICK = ["--models", "rnn", "--lengths", "3", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
+
+
+def forked_command(folder: Path, *words: object, without: str = "") -> subprocess.CompletedProcess:
+    """The command in a fork of this process, and without one of the modules that have been imported."""
+
+    def command() -> None:
+        if without:
+            for name in [name for name in sys.modules if name.startswith("synaptic_pruning.cli")]:
+                del sys.modules[name]
+            sys.modules[without] = None
+        sys.argv = ["synaptic-pruning", *map(str, words)]
+        main()
+
+    return forked(command, folder)
 
 
 def synaptic_pruning(*words: object, **options: object) -> subprocess.CompletedProcess:
@@ -100,19 +116,15 @@ def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, con
     assert not list(out.rglob("*.json"))
 
 
-def test_a_refusal_from_a_real_shell_has_no_traceback(csv, tmp_path):
+def test_a_refusal_has_no_traceback(csv, tmp_path):
     file = tmp_path / "file"
     file.touch()
-    line = refused(synaptic_pruning("compare", csv, "--target", "y", "--out", file / "below"), "--out", "cannot write")
-    assert len(line.splitlines()) == 1
+    result = forked_command(tmp_path, "compare", csv, "--target", "y", "--out", file / "below")
+    assert len(refused(result, "--out", "cannot write").splitlines()) == 1
 
 
 def test_without_the_extra_it_names_the_extra(tmp_path):
-    code = (
-        "import sys; sys.modules['typer'] = None\n"
-        "from synaptic_pruning.__main__ import main\nsys.argv = ['synaptic-pruning', 'compare']\nmain()"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    result = forked_command(tmp_path, "compare", without="typer")
     assert len(refused(result, "'typer'", "synaptic-pruning[study]").splitlines()) == 1
 
 
@@ -156,7 +168,7 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     assert "--target y --time day" in command
 
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
-    assert synaptic_pruning(*words, timeout=120).returncode == 0
+    assert forked_command(tmp_path, *words).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == stamps
     assert (out / "report.html").read_text() == html
 

@@ -14,22 +14,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from helpers.processes import study_runs
 from helpers.processes.cell_work import slow_training
 from helpers.processes.study_runs import CELLS, SPEC, wait_until
-from helpers.processes.study_runs import listen as listen
 from synaptic_pruning.cli import app
 from synaptic_pruning.study import engine, forecasting
 
 
-def command(*words):
-    """The real command, its processes doing `slow_training`."""
-    forecasting.run_job = slow_training
-    app([str(word) for word in words])
-
-
 @pytest.fixture
 def here(monkeypatch):
-    """The same within this process, whose fork server is warm: the exit code, what it printed and its errors."""
+    """The command with slow trainings in this process, whose fork server is warm."""
 
     def _here(*words: object) -> Result:
         monkeypatch.setattr(forecasting, "run_job", slow_training)
@@ -38,21 +32,9 @@ def here(monkeypatch):
     return _here
 
 
-def start(*words) -> subprocess.Popen:
-    """The same in a process group of its own, which can be killed like a terminal's."""
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import test_study_command as t; t.listen(); t.command(*{[str(word) for word in words]!r})",
-        ],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*words: object) -> subprocess.Popen:
+    """The same in an interpreter and a process group of its own."""
+    return study_runs.start(f"command(*{[str(word) for word in words]!r})")
 
 
 def ended(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:

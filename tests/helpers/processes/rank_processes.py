@@ -1,5 +1,6 @@
 """Start the ranks of a distributed test as processes that talk over gloo."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,27 +16,22 @@ Cases = Mapping[str, tuple[Callable[..., None], *tuple[Any, ...]]]
 
 @contextmanager
 def group(rank: int, world: int, folder: str) -> Iterator[None]:
-    meeting = f"file://{folder}/meet{world}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    """Let the ranks talk inside the block; they meet in the first one, and the group stays."""
+    if not dist.is_initialized():
+        meeting = f"file://{folder}/meet{world}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=60))
     yield
     dist.barrier()
-    dist.destroy_process_group()
 
 
 def _every_case(rank: int, world: int, folder: str, cases: Cases) -> None:
     for case, (function, *arguments) in cases.items():
         Path(folder, case).mkdir(exist_ok=True)
         function(rank, world, f"{folder}/{case}", *arguments)
+    os._exit(0)  # now and then gloo aborts when it takes a group down
 
 
 def spawn(world: int, folder: Path, cases: Cases) -> Path:
     """Do all cases in one start of the processes, for starting takes longer than all of them; return the folder."""
-    try:
-        mp.spawn(_every_case, (world, str(folder), cases), world)
-    except mp.ProcessExitedException:
-        # Now and then gloo aborts a process while it takes a group down ("terminate called without an active
-        # exception"); no assertion of ours ends a process that way, so it may be tried once more.
-        for meeting in folder.glob(f"*/meet{world}"):
-            meeting.unlink()
-        mp.spawn(_every_case, (world, str(folder), cases), world)
+    mp.spawn(_every_case, (world, str(folder), cases), world)
     return folder

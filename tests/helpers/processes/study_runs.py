@@ -1,6 +1,9 @@
 """A small study for real processes, and helpers to interrupt them and wait for them."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,6 +18,28 @@ seeds = 4
 steps = 6
 """
 CELLS = 8  # of this spec
+
+
+def start(code: str) -> subprocess.Popen[str]:
+    """Run code with an interpreter in a process group of its own, which can be killed like a terminal's."""
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from helpers.processes.study_runs import *; listen(); {code}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def command(*words: str) -> None:
+    """The real command, its processes doing `slow_training`."""
+    from helpers.processes.cell_work import slow_training
+    from synaptic_pruning.cli import app
+    from synaptic_pruning.study import forecasting
+
+    forecasting.run_job = slow_training
+    app(words)
 
 
 def listen() -> None:

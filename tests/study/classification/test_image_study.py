@@ -1,10 +1,7 @@
 """The comparison on images: from the shell to the report on digits, and every figure against a truth of its own."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +10,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from scipy import stats
+from typer.testing import CliRunner, Result
 
 from helpers.image_records import a_task, works
+from helpers.processes.forked import ForkedProcesses
+from synaptic_pruning.cli import app
+from synaptic_pruning.study import engine
 from synaptic_pruning.study.classification import compare as comparing
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.classification.cells import ImageCell
@@ -24,13 +25,11 @@ from synaptic_pruning.study.classification.results import paired
 from synaptic_pruning.study.engine.records import write_record
 from synaptic_pruning.study.engine.study_info import About
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
 ABOUT = About("synaptic-pruning compare")
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "synaptic_pruning", "compare-images", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["compare-images", *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,10 @@ def digits(tmp_path_factory):
     """A comparison on digits, as a reader would run it."""
     out = tmp_path_factory.mktemp("digits")
     words = ["--seeds", 2, "--epochs", 3, "--jobs", 2, "--out", out]
-    result = run(*words)
-    assert result.returncode == 0, result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "Processes", ForkedProcesses)
+        result = run(*words)
+    assert result.exit_code == 0, result.stderr
     return out, words, result.stdout
 
 
@@ -140,14 +141,13 @@ def test_the_same_command_again_trains_nothing(digits):
     assert (out / "report.html").read_text() == page
 
 
-def test_a_hash_knows_everything_but_addresses():
+def test_a_hash_knows_everything_but_addresses(other_interpreter):
     cell = ImageCell("digits", "0" * 64, "mlp", "random-ramp", 0.5, 0, 3, 64, 1e-3)
     content = json.dumps(cell.to_dict())
     assert "0x" not in content
     assert "random" in cell.to_dict()["rule"]
-    code = f"from synaptic_pruning.study.classification.cells import ImageCell; print({cell!r}.hash)"
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
-    assert elsewhere.stdout.strip() == cell.hash, elsewhere.stderr
+    code = f"from synaptic_pruning.study.classification.cells import ImageCell; answer = {cell!r}.hash"
+    assert other_interpreter.answer(code) == cell.hash
     others = [{"seed": 1}, {"sparsity": 0.6}, {"data_hash": "1" * 64}, {"arm": "magnitude"}, {"epochs": 4}]
     assert len({cell.hash, *(replace(cell, **other).hash for other in others)}) == 6
 

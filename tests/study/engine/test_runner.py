@@ -3,31 +3,23 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
 
 import synaptic_pruning as sp
 from helpers.processes.cell_work import failing_square, square, told_training
-from helpers.processes.study_runs import listen as listen
-from helpers.processes.study_runs import wait_until
+from helpers.processes.runner_cells import CELLS, DATA, PLAN, TIDES
+from helpers.processes.study_runs import start, wait_until
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.tasks.forecasting.data.series import Series
-
-TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
-DATA = {"tides": TIDES}
-PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
-CELLS = expand(PLAN, [TIDES])
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -37,20 +29,6 @@ def executions(folder: Path) -> dict[int, int]:
 
 def finished(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json")}
-
-
-def start(folder: Path) -> subprocess.Popen:
-    """Run the cells in a process group of its own, which can be killed like a terminal's."""
-    call = f"t.run(t.CELLS, t.DATA, t.Path({str(folder)!r}), t.Processes(2, t.square))"
-    code = f"import test_runner as t; t.listen(); {call}"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +59,8 @@ def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(t
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
-    parent = start(tmp_path)
+    run_cells = f"run(CELLS, DATA, Path({str(tmp_path)!r}), Processes(2, square))"
+    parent = start(f"from helpers.processes.runner_cells import *; {run_cells}")
     wait_until(lambda: len(finished(tmp_path)) >= 2)
     family = psutil.Process(parent.pid).children(recursive=True)
     if blow == signal.SIGINT:
@@ -152,11 +131,9 @@ def test_the_hash_follows_content_and_nothing_else():
     assert len({cell.hash, *(changed.hash for changed in changes)}) == 5
 
 
-def test_the_hash_is_the_same_in_another_process():
-    code = "import test_runner as t; print(t.CELLS[0].hash)"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    out = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, text=True)
-    assert out.strip() == CELLS[0].hash
+def test_the_hash_is_the_same_in_another_process(other_interpreter):
+    code = "from helpers.processes.runner_cells import CELLS; answer = CELLS[0].hash"
+    assert other_interpreter.answer(code) == CELLS[0].hash
 
 
 def test_arms_of_one_regime_share_a_training():

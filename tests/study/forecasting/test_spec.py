@@ -1,10 +1,5 @@
 """Specs: a good one becomes a plan, a bad one a sentence with the entry, the value and the fix."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -185,19 +180,16 @@ def test_the_hash_of_a_cell_is_the_same_in_another_process(arm, write, hashes_el
 
 
 @pytest.fixture(scope="module")
-def hashes_elsewhere():
-    """The hashes of every arm's cells, by a process that has never seen this one; one process, to be quick."""
+def hashes_elsewhere(other_interpreter):
+    """The hashes of every arm's cells, by a process that has never seen this one; all at once, to be quick."""
     code = f"""
-import sys, pathlib, tempfile, json
 from synaptic_pruning.study.forecasting.spec import Spec
 from synaptic_pruning.study.forecasting.plan import expand
 from synaptic_pruning.study.forecasting.arms import ARMS
 import tomllib
-found = dict()
+answer = dict()
 for arm in ARMS:
     spec = Spec.model_validate(tomllib.loads({SHORT!r}) | dict(arms=[arm]))
-    found[arm] = [cell.hash for cell in expand(spec.plan(), spec.series())]
-print(json.dumps(found))
+    answer[arm] = [cell.hash for cell in expand(spec.plan(), spec.series())]
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
-    return json.loads(subprocess.check_output([sys.executable, "-c", code], env=environment, text=True))
+    return other_interpreter.answer(code)
