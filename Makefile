@@ -18,7 +18,8 @@ compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
 
 test: $(READY) lint
-	$(BIN)/pytest -n 2 -q
+	# Each worker begins with half of the files, so that few fixtures of a file are made twice.
+	$(BIN)/pytest -n 2 --dist worksteal -q
 
 test-slow: $(READY)
 	$(BIN)/pytest -q -m slow
