@@ -7,7 +7,7 @@ OUT ?= comparison
 # Frameworks too heavy for every test run live in an environment of their own.
 HOSTS := .venv-hosts
 
-export OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS := 1
 # Byte code is made of what is imported, when it is: of every file of every package it takes minutes.
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
