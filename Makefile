@@ -49,6 +49,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) torch
 	$(BIN)/python $(INSTALL) --editable '.[study,export,dev,lightning,hf]'
+	# Reads the types of the dependencies, which takes minutes the first time.
+	-$(BIN)/mypy
 	touch $(READY)
 
 $(HOSTS)/.ready: pyproject.toml constraints.txt

@@ -9,13 +9,11 @@ from rdata.conversion.to_r import build_r_list, convert_python_to_r_data
 from rdata.parser import RObject, RObjectType
 from rdata.unparser import unparse_data
 
-_TO_R = ConverterFromPythonToR()
 
-
-def _give(thing: RObject, **attributes: Any) -> None:
+def _give(to_r: ConverterFromPythonToR, thing: RObject, **attributes: Any) -> None:
     """Add attributes to those that it has."""
     given = [
-        (_TO_R.convert_to_r_sym(name.replace("_", ".")), _TO_R.convert_to_r_object(v)) for name, v in attributes.items()
+        (to_r.convert_to_r_sym(name.replace("_", ".")), to_r.convert_to_r_object(v)) for name, v in attributes.items()
     ]
     linked = build_r_list(given)
     if thing.attributes is not None:
@@ -36,10 +34,11 @@ def pedestrian(sensors: list[str], seconds: list[float], counts: list[int]) -> b
         "Count": np.array(counts, dtype=np.int32),
     }
     data = convert_python_to_r_data({"pedestrian": columns}, file_type="rda")
-    table = data.object.value[0]
-    _give(table.value[1], **{"class": np.array(["POSIXct", "POSIXt"])}, tzone=np.array(["Australia/Melbourne"]))
-    _give(table.value[2], **{"class": np.array(["Date"])})
+    table, to_r = data.object.value[0], ConverterFromPythonToR()  # of one file: it knows names that it has written
+    _give(to_r, table.value[1], **{"class": np.array(["POSIXct", "POSIXt"])}, tzone=np.array(["Australia/Melbourne"]))
+    _give(to_r, table.value[2], **{"class": np.array(["Date"])})
     _give(
+        to_r,
         table,
         **{"class": np.array(["tbl_ts", "tbl_df", "tbl", "data.frame"])},
         row_names=np.array([-(2**31), -len(counts)], dtype=np.int32),

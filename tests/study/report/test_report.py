@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -136,6 +137,12 @@ def html(names):
     return page(make_records(names), names)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A page without its pictures, which take most of the time; for tests of sentences."""
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.draw_panels", lambda *_: defaultdict(list))
+
+
 def test_nothing_is_loaded_from_anywhere_and_only_its_own_script_may_run(html):
     assert not re.search(r"https?:|src=(?!data:)|@import|url\((?!#)|fetch|XMLHttp|WebSocket", html)
     parsed = Page(html)
@@ -181,6 +188,7 @@ def test_it_says_what_was_asked(html, names):
         assert needed in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_says_where_it_came_from(names):
     about = About("synaptic-pruning study run x", "A <b>study</b>", {EVIL: "co2"}, ("co2",), f"title = '{EVIL}'")
     html = page(make_records(names), names, about=about)
@@ -193,6 +201,7 @@ def test_a_study_says_where_it_came_from(names):
     assert "at most 0.5 % worse than “none”?" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_leaks_are_the_first_thing_said(names):
     leaking = replace(PLAN, protocol="paper")
     text = " ".join(Page(page(make_records(names, leaking), names, leaking)).text.split())
@@ -234,6 +243,7 @@ def test_the_same_data_give_the_same_page(html, names):
     assert page(make_records(names), names) == html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_run_is_told_with_its_reason(names):
     records = make_records(names)
     cell = records[0]["cell"]
