@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,36 +11,38 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
-from helpers.processes import study_runs
 from helpers.processes.cell_work import slow_training
+from helpers.processes.forked import Forked
 from helpers.processes.study_runs import CELLS, SPEC, wait_until
 from synaptic_pruning.cli import app
 from synaptic_pruning.study import engine, forecasting
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """The command with slow trainings in this process, whose fork server is warm."""
-
-    def _here(*words: object) -> Result:
-        monkeypatch.setattr(forecasting, "run_job", slow_training)
-        return CliRunner().invoke(app, [str(word) for word in words])
-
-    return _here
+def slow(monkeypatch):
+    """Trainings that are slow enough to be caught in flight."""
+    monkeypatch.setattr(forecasting, "run_job", slow_training)
 
 
-def start(*words: object) -> subprocess.Popen:
-    """The same in an interpreter and a process group of its own."""
-    return study_runs.start(f"command(*{[str(word) for word in words]!r})")
+@pytest.fixture
+def here(slow):
+    """The command with such trainings in this process, whose fork server is warm."""
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
-def ended(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    out, error = process.communicate(timeout=120)
-    assert process.returncode == code, error
-    assert "Traceback" not in error
-    return out, error
+@pytest.fixture
+def start(slow, tmp_path):
+    """The same in a process group of its own, which can be killed like a terminal's."""
+    return lambda *words: Forked(lambda: app([str(word) for word in words]), tmp_path)
+
+
+def ended(process: Forked, code: int = 0) -> str:
+    result = process.ended()
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
 
 
 def executions(folder: Path) -> dict[str, int]:
@@ -66,13 +67,13 @@ def spec(tmp_path):
     return path
 
 
-def test_killed_midway_the_same_command_continues_and_runs_nothing_twice(tmp_path, spec, here):
+def test_killed_midway_the_same_command_continues_and_runs_nothing_twice(tmp_path, spec, here, start):
     out = tmp_path / "out"
     first = start("study", "run", spec, "--out", out, "--jobs", 2)
     wait_until(lambda: len(finished(out)) >= 2)
     wait_until(lambda: re.fullmatch(r"Tiny: 8 cells, \d done, [12] running, 0 failed, \d left\.", status(out)))
     first.kill()
-    first.communicate()
+    first.ended()
     wait_until(lambda: ", 0 running," in status(out))
     time.sleep(0.5)  # its processes end when they find it gone
     kept, before = finished(out), executions(out)
@@ -101,19 +102,20 @@ def test_killed_midway_the_same_command_continues_and_runs_nothing_twice(tmp_pat
     assert executions(out) == after
 
 
-def test_ctrl_c_stops_it_with_a_word_on_how_to_go_on(tmp_path, spec):
+def test_ctrl_c_stops_it_with_a_word_on_how_to_go_on(tmp_path, spec, start):
     out = tmp_path / "out"
     process = start("study", "run", spec, "--out", out, "--jobs", 2)
-    wait_until(lambda: len(finished(out)) >= 1)
+    # The next two have begun: a fork server that is interrupted while it starts one has a word of its own on that.
+    wait_until(lambda: len(finished(out)) >= 1 and len(executions(out)) >= 3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
-    _, error = ended(process, code=130)
+    error = ended(process, code=130)
     assert f"Stopped; finished cells are kept in {out}, and the same command goes on from there." in error
     assert 1 <= len(finished(out)) < CELLS
     assert ", 0 running, 0 failed, " in status(out)
 
 
 @pytest.mark.slow  # the next one sees the same and more, for as long as both live
-def test_two_processes_share_a_folder_and_run_no_cell_twice(tmp_path, spec, here):
+def test_two_processes_share_a_folder_and_run_no_cell_twice(tmp_path, spec, here, start):
     out = tmp_path / "out"
     other = start("study", "run", spec, "--out", out, "--jobs", 1)
     wait_until(lambda: len(executions(out)) >= 1)
@@ -123,7 +125,7 @@ def test_two_processes_share_a_folder_and_run_no_cell_twice(tmp_path, spec, here
     assert set(executions(out).values()) == {1}
 
 
-def test_what_a_killed_process_was_at_is_taken_over_by_the_other(tmp_path, spec, here):
+def test_what_a_killed_process_was_at_is_taken_over_by_the_other(tmp_path, spec, here, start):
     out = tmp_path / "out"
     lost = start("study", "run", spec, "--out", out, "--jobs", 1)
     wait_until(lambda: len(executions(out)) >= 1)
@@ -139,8 +141,7 @@ def test_what_a_killed_process_was_at_is_taken_over_by_the_other(tmp_path, spec,
     killer.start()
     assert here("study", "run", spec, "--out", out, "--jobs", 1).exit_code == 0
     killer.join()
-    lost.communicate()
-    assert lost.returncode == -signal.SIGKILL
+    assert lost.ended().returncode == -signal.SIGKILL
     counts = executions(out)
     twice = {cell for cell, count in counts.items() if count != 1}
     assert len(counts) == CELLS

@@ -1,8 +1,10 @@
 """Run code in a fork of this process, which has imported already what a new interpreter would import for seconds."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
+import signal
 import sys
 import traceback
 import warnings
@@ -15,24 +17,52 @@ import torch._dynamo  # noqa: F401  # the first optimizer of a process takes sec
 from synaptic_pruning.study.engine.local import Processes, Work
 
 
-class ForkedProcesses(Processes):
-    """Cells in forks of this process, not of the fork server, which has not imported what images need."""
+class Forked:
+    """A function that runs in a process of its own and in a process group of its own, as a command in a terminal.
 
-    def __init__(self, jobs: int, *work: Work) -> None:
-        super().__init__(jobs, *work)
-        self._context = multiprocessing.get_context("fork")
+    Args:
+        run: What to call there.
+        folder: Its working directory, in which its output is kept.
+    """
+
+    def __init__(self, run: Callable[[], object], folder: Path) -> None:
+        self._out, self._error = folder / "stdout.txt", folder / "stderr.txt"
+        self._process = multiprocessing.get_context("fork").Process(target=self._body, args=(run, folder))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def _body(self, run: Callable[[], object], folder: Path) -> None:
+        os.setsid()
+        os.chdir(folder)
+        for path, stream in ((self._out, 1), (self._error, 2)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        warnings.resetwarnings()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
+        multiprocessing.forkserver._forkserver.__init__()  # type: ignore[attr-defined, misc]  # one of its own
+        try:
+            run()
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+    def kill(self) -> None:
+        """Kill this process alone."""
+        self._process.kill()
+
+    def ended(self, timeout: float = 300) -> CompletedProcess[str]:
+        """Return what became of it, after waiting for its end."""
+        self._process.join(timeout)
+        self._process.kill()
+        self._process.join()
+        assert self._process.exitcode is not None
+        return CompletedProcess([], self._process.exitcode, self._out.read_text(), self._error.read_text())
 
 
-def forked(run: Callable[[], object], folder: Path, timeout: float = 300) -> CompletedProcess[str]:
-    """Call a function in a process of its own, whose working directory is ``folder``; return what became of it."""
-    out, error = folder / "stdout.txt", folder / "stderr.txt"
-    process = multiprocessing.get_context("fork").Process(target=_told, args=(run, folder, out, error))
-    process.start()
-    process.join(timeout)
-    process.kill()
-    process.join()
-    assert process.exitcode is not None
-    return CompletedProcess([], process.exitcode, out.read_text(), error.read_text())
+def forked(run: Callable[[], object], folder: Path) -> CompletedProcess[str]:
+    """Return what became of a function in a fork; see `Forked`."""
+    return Forked(run, folder).ended()
 
 
 def forked_script(script: Path, folder: Path) -> CompletedProcess[str]:
@@ -40,19 +70,9 @@ def forked_script(script: Path, folder: Path) -> CompletedProcess[str]:
     return forked(lambda: runpy.run_path(str(script), run_name="__main__"), folder)
 
 
-def _told(run: Callable[[], object], folder: Path, out: Path, error: Path) -> None:
-    for path, stream in ((out, 1), (error, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    os.chdir(folder)
-    warnings.resetwarnings()
-    try:
-        run()
-    except SystemExit:
-        raise
-    except BaseException:
-        traceback.print_exc()
-        sys.exit(1)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+class ForkedProcesses(Processes):
+    """Cells in forks of this process, not of the fork server, which has not imported what images need."""
+
+    def __init__(self, jobs: int, *work: Work) -> None:
+        super().__init__(jobs, *work)
+        self._context = multiprocessing.get_context("fork")

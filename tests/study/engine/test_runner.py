@@ -6,20 +6,26 @@ import signal
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 import synaptic_pruning as sp
 from helpers.processes.cell_work import failing_square, square, told_training
-from helpers.processes.runner_cells import CELLS, DATA, PLAN, TIDES
-from helpers.processes.study_runs import start, wait_until
+from helpers.processes.forked import Forked
+from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
 from synaptic_pruning.study.forecasting.plan import Plan, expand
 from synaptic_pruning.tasks.forecasting.data.series import Series
+
+TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
+DATA = {"tides": TIDES}
+PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
+CELLS = expand(PLAN, [TIDES])
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -59,15 +65,14 @@ def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(t
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
-    run_cells = f"run(CELLS, DATA, Path({str(tmp_path)!r}), Processes(2, square))"
-    parent = start(f"from helpers.processes.runner_cells import *; {run_cells}")
+    parent = Forked(lambda: run(CELLS, DATA, tmp_path, Processes(2, square)), tmp_path)
     wait_until(lambda: len(finished(tmp_path)) >= 2)
     family = psutil.Process(parent.pid).children(recursive=True)
     if blow == signal.SIGINT:
         os.killpg(parent.pid, blow)  # as a terminal does: the whole group gets it
     else:
-        parent.send_signal(blow)
-    parent.communicate(timeout=30)
+        parent.kill()
+    parent.ended(timeout=30)
     wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
     before, kept = executions(tmp_path), finished(tmp_path)
     assert 2 <= len(kept) < len(CELLS)
@@ -132,7 +137,8 @@ def test_the_hash_follows_content_and_nothing_else():
 
 
 def test_the_hash_is_the_same_in_another_process(other_interpreter):
-    code = "from helpers.processes.runner_cells import CELLS; answer = CELLS[0].hash"
+    path = str(Path(__file__).parent)
+    code = f"import sys; sys.path.append({path!r}); import test_runner as t; answer = t.CELLS[0].hash"
     assert other_interpreter.answer(code) == CELLS[0].hash
 
 
