@@ -32,6 +32,11 @@ def _every_case(rank: int, world: int, folder: str, cases: Cases) -> None:
 
 
 def spawn(world: int, folder: Path, cases: Cases) -> Path:
-    """Do all cases in one start of the processes, for starting takes longer than all of them; return the folder."""
-    mp.spawn(_every_case, (world, str(folder), cases), world)
+    """Do all cases in one start of the processes; return the folder.
+
+    The processes are forks: each new interpreter would import PyTorch and the test's file for seconds. So this process
+    must never be in a group itself: its forks would wait for ever for threads that they lack.
+    """
+    assert not dist.is_initialized()
+    mp.start_processes(_every_case, (world, str(folder), cases), world, start_method="fork")
     return folder
