@@ -2,23 +2,24 @@
 
 import itertools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 
 
-def quick_or_slow(names: Sequence[str], quick: Collection[tuple[str, ...]], *factors: Sequence[str]) -> object:
+def quick_or_slow(names: Sequence[str], quick: Collection[tuple[Any, ...]], *factors: Sequence[Any]) -> object:
     """Mark a test to run on every combination; those that are not among `quick` are slow."""
     rows = itertools.product(*factors)
     values = [pytest.param(*row, marks=() if row in quick else pytest.mark.slow) for row in rows]
     return pytest.mark.parametrize(names, values)
 
 
-def in_turn(names: tuple[str, str], rows: Sequence[str], columns: Sequence[str]) -> object:
+def in_turn(names: tuple[str, str], rows: Sequence[Any], columns: Sequence[Any]) -> object:
     """Mark a test to run on every row with every column; quick is each row with one column, in turn."""
     return quick_or_slow(names, set(zip(rows, itertools.cycle(columns), strict=False)), rows, columns)
 
 
-def covering_array(*factors: Sequence[str]) -> list[tuple[str, ...]]:
+def covering_array(*factors: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return combinations of three factors in which every two values of two of them meet at least once.
 
     The two largest factors are combined in full, for fewer rows cannot hold their pairs. Down the diagonals of that

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
+from helpers.combinations import covering_array, quick_or_slow
 from helpers.processes.killed_runs import differences
 from helpers.small_network import pruned_are_zero
 from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, top_singular_ratio
@@ -132,9 +133,11 @@ def _interrupted(rule: str) -> tuple[dict[int, Checkpoint], dict[str, Tensor], d
     return checkpoints, net.state_dict(), pruner.masks()
 
 
-@pytest.mark.parametrize("order", [*itertools.permutations(("model", "optimizer", "pruner")), "before", "at once"])
-@pytest.mark.parametrize("step", [0, 1, 2, 25])
-@pytest.mark.parametrize("rule", RULES)
+ORDERS = [*itertools.permutations(("model", "optimizer", "pruner")), "before", "at once"]
+STARTS = list(RULES), [0, 1, 2, 25], ORDERS
+
+
+@quick_or_slow(("rule", "step", "order"), covering_array(*STARTS), *STARTS)
 def test_in_whatever_order_a_checkpoint_is_loaded(rule: str, step: int, order: str | tuple[str, ...]):
     checkpoints, weights, masks = _interrupted(rule)
     checkpoint = copy.deepcopy(checkpoints[step])

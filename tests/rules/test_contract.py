@@ -198,9 +198,9 @@ def test_compiled_model_and_step(rule):
     assert pruner.finished
 
 
-@rules
-def test_every_event_is_a_function_of_the_past_alone(rule):
-    first, second = _start("lstm", rule), _start("lstm", rule)
+@in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer"])
+def test_every_event_is_a_function_of_the_past_alone(network, rule):
+    first, second = _start(network, rule), _start(network, rule)
     for _ in range(STEPS):
         for model, loss, optimizer, _ in (first, second):
             _step(model, loss, optimizer)

@@ -1,6 +1,7 @@
 """What goes wrong in a cell, from its process to the statistics: told with its reason, never silently dropped."""
 
 import numpy as np
+import pytest
 
 from helpers.processes.cell_work import diverging_training
 from synaptic_pruning.study.engine.local import Processes
@@ -18,6 +19,7 @@ WAVES = [
 PLAN = Plan(("rnn",), ("none", "dropout"), lengths=(4,), horizon=1, seeds=(0, 1, 2, 3), epochs=1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_out(tmp_path):
     table = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, diverging_training), about=About("again"))
 

@@ -23,6 +23,7 @@ APART = Plan(("rnn", "lstm"), ARMS, lengths=(4,), horizon=1, seeds=(0, 1), epoch
 TOGETHER = replace(APART, together=True)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_table_is_that_of_one_by_one(tmp_path, monkeypatch):
     monkeypatch.setattr(comparing, "exported", lambda *_: [])  # its figures are measured times
     tables = []

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -135,12 +134,6 @@ def names():
 @pytest.fixture(scope="module")
 def html(names):
     return page(make_records(names), names)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """A page without its pictures, which take most of the time; for tests of sentences."""
-    monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.draw_panels", lambda *_: defaultdict(list))
 
 
 def test_nothing_is_loaded_from_anywhere_and_only_its_own_script_may_run(html):
