@@ -54,6 +54,15 @@ class MaskEnforcer:
             self.zero_pruned_(layer, layer.parameter)
 
     @torch.no_grad()
+    def find_nonzero(self) -> dict[str, int]:
+        """Count the pruned weights that are not zero by parameter, where there are any; of shards, those here."""
+        found = {
+            layer.name: int(((layer.weight != 0) & ~layer.alive.to(layer.weight.device)).sum())
+            for layer in self._sparse
+        }
+        return {name: count for name, count in found.items() if count}
+
+    @torch.no_grad()
     def mask_gradients(self) -> None:
         """Set the gradient of every pruned weight to zero, so that no optimizer learns from it."""
         for layer in self._sparse:

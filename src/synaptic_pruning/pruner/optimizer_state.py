@@ -1,20 +1,14 @@
-"""Hook optimizers: unwrap them, detect skipped steps, reset the state of pruned weights, keep out of torch.compile."""
+"""What optimizers keep of weights: zero it where they are pruned, reset what cannot be zeroed weight by weight."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from synaptic_pruning.core import PrunableParameter
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
-
-
-def unwrap_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer whose steps are real, inside the wrappers of Accelerate and Lightning."""
-    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = inner
-    return optimizer
 
 
 def state_tensors(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
@@ -36,26 +30,28 @@ def state_tensors(state: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def reset_pruned_state(
-    optimizer: torch.optim.Optimizer, layers: Sequence[PrunableParameter], enforcer: MaskEnforcer
+    optimizers: Sequence[Optimizer], layers: Sequence[PrunableParameter], enforcer: MaskEnforcer
 ) -> None:
-    """Zero what the optimizer keeps of pruned weights, in every state tensor that has its parameter's shape."""
-    for layer in layers:
-        for value, zero in state_tensors(optimizer.state.get(layer.parameter, {})):
-            if value.shape == layer.parameter.shape:
-                enforcer.zero_pruned_(layer, value, zero)
+    """Zero what optimizers keep of pruned weights, in every state tensor that has its parameter's shape.
+
+    A memory of several parameters in one vector, as the directions of LBFGS are, is dropped whole. It holds what was
+    learnt about a network that is no more, and the optimizer starts it anew.
+    """
+    for optimizer in optimizers:
+        for layer in layers:
+            for value, zero in state_tensors(optimizer.state.get(layer.parameter, {})):
+                if value.shape == layer.parameter.shape:
+                    enforcer.zero_pruned_(layer, value, zero)
+        for group in optimizer.param_groups:
+            size = sum(parameter.numel() for parameter in group["params"])
+            for parameter in group["params"]:
+                state = optimizer.state.get(parameter)
+                if state and any(_is_joint(value, parameter, size) for value in state.values()):
+                    state.clear()
 
 
-def skipped(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether a fused optimizer skipped its step: GradScaler calls it even then, and marks the optimizer."""
-    found = getattr(optimizer, "found_inf", None)
-    return isinstance(found, Tensor) and bool(found.any())
-
-
-def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep torch.compile from tracing into a hook, which branches on data, at no cost where nothing is compiled."""
-    disabled = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-
-    def call(*args: Any) -> Any:
-        return disabled(*args) if torch.compiler.is_compiling() else hook(*args)
-
-    return call
+def _is_joint(value: Any, parameter: Tensor, size: int) -> bool:
+    """Return whether a value is a flat vector of all parameters of a group, or a list of such."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(item, Tensor) and item.shape == (size,) for item in value)
+    return isinstance(value, Tensor) and value.shape == (size,) and value.shape != parameter.shape

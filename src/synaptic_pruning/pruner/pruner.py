@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from synaptic_pruning.core import History, Summary, Synapses, unwrap
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
 from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks
-from synaptic_pruning.pruner.optimizer_state import reset_pruned_state, skipped, untraced, unwrap_optimizer
+from synaptic_pruning.pruner.optimizer_state import reset_pruned_state
+from synaptic_pruning.pruner.optimizer_steps import MissingSteps, OptimizerSteps, find_holder, skipped, unwrap_optimizer
 from synaptic_pruning.pruner.ownership import claim, release
 from synaptic_pruning.rules import SET, Rule
 
@@ -108,18 +108,17 @@ class SynapticPruner:
         self.every = max(1, total_steps // _EVENTS) if every is None else every
         self.steps = 0
         self._finished = False
-        self._hooks: list[RemovableHandle] = []
+        self._told_of_writes = False
         self._enforcer = MaskEnforcer(self.synapses.layers)
         masks = None if earlier is None else earlier_masks(self.synapses, earlier)
-        claim(self.synapses.layers, self.optimizer, self)
+        self._missing = MissingSteps(type(self.optimizer).__name__)
+        self._steps = OptimizerSteps(self.optimizer, self._before_step, self._after_step)
+        claim(self.synapses.layers, self)
         try:
             if state is None and masks is None:
                 check_start(self.rule, self.synapses)
             initial = self.rule.attach(model, self.synapses)
-            self._hooks += [
-                self.optimizer.register_step_pre_hook(untraced(self._before_step)),
-                self.optimizer.register_step_post_hook(untraced(self._after_step)),
-            ]
+            self._steps.attach()
             if state is None:
                 self.synapses.set_masks(initial if masks is None else masks)
             self.history = History(self.synapses, grows=self.rule.grows)
@@ -134,8 +133,16 @@ class SynapticPruner:
         except BaseException:
             self._let_go()
             raise
+        if not self.synapses.sharded:  # of shards, gradients come about otherwise
+            self._missing.watch(self.synapses.layers[0].parameter)
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._enforcer.stop_at_backward).atexit = False
+        weakref.finalize(self, self._missing.stop).atexit = False
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """The optimizer and those that it holds; the outermost step that runs is the real one."""
+        return self._steps.optimizers
 
     @property
     def finished(self) -> bool:
@@ -152,7 +159,8 @@ class SynapticPruner:
         return self._finished or self._progress(last_event) >= self.rule.ramp_end
 
     def sparsity(self) -> float:
-        """Return the fraction of prunable weights that are pruned, in [0, 1]."""
+        """Return the fraction of prunable weights that are pruned, in [0, 1]; all of them are zero then."""
+        self._check_zeros()
         return self.synapses.sparsity
 
     def masks(self) -> dict[str, Tensor]:
@@ -161,6 +169,7 @@ class SynapticPruner:
 
     def summary(self) -> Summary:
         """Return a table a layer: weights, alive, sparsity, unreached units, grown, pruned, mean age; see `Summary`."""
+        self._check_zeros()
         return Summary.of(self.synapses, self.history, self.steps)
 
     def apply_masks(self, model: nn.Module) -> None:
@@ -182,6 +191,7 @@ class SynapticPruner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values and tensors (``torch.load(weights_only=True)`` reads it)."""
+        self._check_zeros()
         return {
             "format": _FORMAT,
             "steps": self.steps,
@@ -231,8 +241,11 @@ class SynapticPruner:
 
     def remove(self) -> None:
         """Detach from the optimizer; the model keeps its plain zeros, and weights may move again from now on."""
-        if not self._hooks:
+        if not self._steps.attached:
             return
+        self._check_zeros()
+        if self._missing.found:
+            self._missing.warn()
         self._let_go()
         if self.steps > 0 and not self.ramp_finished:
             warnings.warn(
@@ -249,9 +262,8 @@ class SynapticPruner:
 
     def _let_go(self) -> None:
         """Leave the optimizer, the model's hooks and the parameters to others."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        self._steps.remove()
+        self._missing.stop()
         self._enforcer.stop_at_backward()
         self.rule.detach()
         release(self.synapses.layers, self)
@@ -259,6 +271,8 @@ class SynapticPruner:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self.steps == 0:
             check_no_weights_loaded(self.synapses)
+        elif self.steps % self.every == 0:
+            self._check_zeros()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._on_gradients()
@@ -270,6 +284,29 @@ class SynapticPruner:
             return loss
 
         return args[:1], {**kwargs, "closure": then}
+
+    def on_other_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Zero pruned weights after a step of an optimizer that is not the pruner's, and say so once."""
+        self._check_zeros(f"a step of {type(optimizer).__name__}")
+
+    def _check_zeros(self, writer: str = "") -> None:
+        """Zero the pruned weights that are not, and say once what has written them; the first step refuses them."""
+        if self.steps == 0 or not self._steps.attached or not (found := self._enforcer.find_nonzero()):
+            return
+        self._enforcer.mask_weights()
+        if self._told_of_writes:
+            return
+        self._told_of_writes = True
+        if not writer:
+            holder = find_holder(self.optimizer)
+            writer = f"{type(holder).__name__}, which holds the pruner's optimizer," if holder else "something else"
+        mine = type(self.optimizer).__name__
+        warnings.warn(
+            f"{sum(found.values()):,} pruned weights, such as in {next(iter(found))}, were not zero after step "
+            f"{self.steps}: not {mine}.step() but {writer} has written them. They are zero again; give the pruner the "
+            "optimizer that writes the weights last, and averages to apply_masks",
+            stacklevel=3,
+        )
 
     def _on_gradients(self) -> None:
         if self.steps + 1 == self._next:
@@ -284,6 +321,7 @@ class SynapticPruner:
             )
         if skipped(optimizer):
             return
+        self._missing.stop()
         self.steps += 1
         if self.steps == self.total_steps + 1:
             warnings.warn(
@@ -351,7 +389,7 @@ class SynapticPruner:
         """Zero pruned weights, their gradients and what the optimizer keeps of them."""
         self._enforcer.mask_weights()
         self._enforcer.mask_gradients()
-        reset_pruned_state(self.optimizer, self.synapses.layers, self._enforcer)
+        reset_pruned_state(self.optimizers, self.synapses.layers, self._enforcer)
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:
