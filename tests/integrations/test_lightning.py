@@ -235,6 +235,31 @@ def test_stochastic_weight_averaging_keeps_the_zeros():
     assert zeros_of(module) == 63 / 70
 
 
+@pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
+@pytest.mark.parametrize("first", [True, False], ids=["averages first", "pruning first"])
+@pytest.mark.parametrize("rule", [RAMP, sp.SET(0.8)], ids=["ramp", "set"])
+def test_averages_that_are_validated_saved_and_shipped_are_as_sparse(
+    namespace: Any, first: bool, rule: sp.Rule, tmp_path: Path
+):
+    zeros = []
+    module = module_of(namespace)
+    module.on_validation_epoch_end = lambda: zeros.append(zeros_of(module))
+    average = namespace.callbacks.EMAWeightAveraging(decay=0.9)
+    pruning = SynapticPruning(rule)
+    best = namespace.callbacks.ModelCheckpoint(tmp_path, "best", monitor="val_loss", mode="max")
+    order = (average, pruning, best) if first else (best, pruning, average)
+    trainer = trainer_of(*order, namespace=namespace, max_epochs=6, num_sanity_val_steps=0)
+    trainer.fit(module, loader(), loader())
+    wanted = find_pruner(trainer).sparsity()
+    # Averages of weights that were grown and got no gradient yet are zeros too.
+    assert zeros_of(module) >= wanted
+    assert zeros[-1] >= wanted
+    assert pruned_are_zero(module, find_pruner(trainer))
+    saved = torch.load(tmp_path / "best.ckpt", weights_only=False)["state_dict"]
+    for name, mask in find_pruner(trainer).masks().items():
+        assert bool((saved[name][~mask] == 0).all())
+
+
 class _Saved(pytorch_lightning.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder

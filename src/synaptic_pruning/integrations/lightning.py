@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.optim.swa_utils import AveragedModel
 
 from synaptic_pruning.pruner import SynapticPruner
 from synaptic_pruning.rules import Rule
@@ -27,7 +28,8 @@ class SynapticPruning(Callback):
     A `SynapticPruner` is bound when training starts and detached when it ends; validation, test and prediction are
     left alone. Masks travel in the Trainer's checkpoints. A second ``fit`` of a network that still has its zeros goes
     on with the same masks (a ramp that had ended stays ended, any other starts again from where it was); a network
-    without them is started on anew. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
+    without them is started on anew. Averages of weights that other callbacks keep (``WeightAveraging``) are masked
+    before they are validated and saved. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
 
     Args:
         rule: What is pruned and when; default `default_rule`, for fresh networks.
@@ -135,6 +137,16 @@ class SynapticPruning(Callback):
             logger.log_metrics(values, step=trainer.global_step)
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mask the averages, so that what is validated is as sparse as what is shipped."""
+        self._mask_averages(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Mask the averages, whose tensors the checkpoint holds."""
+        self._mask_averages(trainer)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Detach; the module keeps its zeros, also where averages of earlier weights were put into it just now."""
         if self.pruner is not None:
@@ -147,6 +159,15 @@ class SynapticPruning(Callback):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.pruner.remove()
+
+    def _mask_averages(self, trainer: pl.Trainer) -> None:
+        """Zero the pruned weights in the averages that other callbacks keep of the module."""
+        if self.pruner is None:
+            return
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for average in [value for callback in callbacks for value in vars(callback).values()]:
+            if isinstance(average, AveragedModel) and type(average.module) is type(trainer.lightning_module):
+                self.pruner.apply_masks(average)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the pruner, which belongs to one optimizer, behind in copies and pickles: they take its state."""
