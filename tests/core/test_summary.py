@@ -21,6 +21,7 @@ def test_table_by_hand():
             "name": "total", "weights": 3006, "alive": 36, "unreached_units": 2, "sparsity": 1 - 36 / 3006, **no_life,
         },
         "survival": [],
+        "others": {},
     }  # fmt: skip
     assert str(summary).splitlines() == [
         "parameter  weights  alive  sparsity  unreached units",
@@ -28,6 +29,21 @@ def test_table_by_hand():
         "1.weight         6      6     0.0 %                0",
         "total        3,006     36    98.8 %                2",
     ]
+
+
+def test_the_bias_of_a_transposed_convolution_has_a_unit_an_entry():
+    synapses = sp.Synapses(nn.ConvTranspose1d(2, 6, 3, groups=2), biases=True)
+    synapses.set_masks([torch.ones(2, 3, 3, dtype=torch.bool), torch.tensor([True, False, False, True, True, True])])
+    assert [row.unreached_units for row in sp.Summary.of(synapses).rows] == [0, 2]
+
+
+def test_weights_that_are_not_prunable_are_counted_and_the_largest_is_named():
+    frozen = nn.Linear(10, 10).requires_grad_(False)
+    net = nn.Sequential(nn.Embedding(20, 10), frozen, nn.LayerNorm(10), nn.Linear(10, 10), nn.Linear(10, 2))
+    summary = sp.Summary.of(sp.Synapses(net, exclude=["3.*"]))
+    assert summary.total.weights == 20
+    assert summary.others == {"0.weight": 200, "1.weight": 100, "3.weight": 100}
+    assert str(summary).splitlines()[-1] == "not prunable: 400 weights (95.2 % of the network), most in 0.weight"
 
 
 def test_grown_pruned_ages_and_generations_by_hand():

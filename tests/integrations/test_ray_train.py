@@ -1,5 +1,6 @@
 """A worker of a Ray Train run is killed by SIGKILL; Ray starts the group again and nothing is lost."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def _end(folder: Path, deadly: int = 0) -> dict[str, Any]:
 def test_a_killed_worker_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     deadly = some_step(1)
     assert deadly % SAVE_EVERY, "dies between two checkpoints"
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # the workers import `killed_runs`
+    here = Path(__file__).parent  # the workers import this file and the helpers
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")
     ray.init(num_cpus=2, include_dashboard=False)
     try:
         whole, killed = _end(tmp_path / "whole"), _end(tmp_path / "killed", deadly)

@@ -3,7 +3,7 @@
 from synaptic_pruning.core.history import History
 from synaptic_pruning.core.masks import pack, to_integers, unpack, zero_pruned_
 from synaptic_pruning.core.parameter import PrunableParameter
-from synaptic_pruning.core.prunable import unwrap
+from synaptic_pruning.core.prunable import find_parameter, is_input_first, unwrap
 from synaptic_pruning.core.sharding import Shard, gather, local, total
 from synaptic_pruning.core.summary import Summary
 from synaptic_pruning.core.synapses import Synapses
@@ -14,7 +14,9 @@ __all__ = [
     "Shard",
     "Summary",
     "Synapses",
+    "find_parameter",
     "gather",
+    "is_input_first",
     "local",
     "pack",
     "to_integers",

@@ -20,7 +20,7 @@ class PrunableParameter:
         parameter: The parameter itself, shape (outputs, ...).
         alive: Bool tensor of the shape of `weight`, True where the weight is alive; `set_mask` replaces it.
         num_gates: Rows that belong to one output unit: 4 in an LSTM, 3 in a GRU, else 1.
-        transposed_groups: Groups of a transposed convolution, whose outputs are dimension 1; else 0.
+        transposed_groups: Groups of a transposed convolution, or 1 of a Conv1D: outputs are dimension 1; else 0.
         shard: How the parameter is sharded; None when all of it is here.
         count: Weights alive, over all ranks.
     """
@@ -89,8 +89,9 @@ class PrunableParameter:
     def unreached_units(self) -> int:
         """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
         alive = whole(self.mask())
-        if self.transposed_groups:
-            units = alive.reshape(self.transposed_groups, -1, *alive.shape[1:]).any(1).flatten(2).any(2)
+        if self.transposed_groups and alive.dim() > 1:
+            shape = self.transposed_groups, -1, alive.shape[1], alive.shape[2:].numel()
+            units = alive.reshape(shape).any(3).any(1)
         else:
             units = alive.reshape(self.num_gates, alive.shape[0] // self.num_gates, -1).any(2).any(0)
         return int((~units).sum())

@@ -1,6 +1,7 @@
 """Summary of a pruned network: weights alive in each layer, as a table, as data and as survival curves."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from synaptic_pruning.core.history import History
@@ -44,6 +45,7 @@ class Summary:
         total: The whole network.
         survival: For every generation (weights grown at the same step) ``grown_at`` (that step), ``size``, ``steps``
             and the fraction ``alive`` at those.
+        others: Names and sizes of the network's other weights, which are not prunable; the largest first.
 
     Example:
         >>> from torch import nn
@@ -56,6 +58,7 @@ class Summary:
     rows: tuple[Row, ...]
     total: Row
     survival: tuple[dict[str, Any], ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, synapses: Synapses, history: History | None = None, step: int = 0) -> "Summary":
@@ -80,12 +83,13 @@ class Summary:
             sum(row.pruned for row in rows),
             sum(row.mean_age * row.alive for row in rows) / max(1, synapses.count),
         )
-        return cls(rows, total, tuple(history.survival()) if history is not None else ())
+        survival = tuple(history.survival()) if history is not None else ()
+        return cls(rows, total, survival, synapses.others)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{"layers": [...], "total": {...}, "survival": [...]}`` of plain values, sparsity included."""
+        """Return ``{"layers", "total", "survival", "others"}`` of plain values, sparsity included."""
         plain = [{**asdict(row), "sparsity": row.sparsity} for row in (*self.rows, self.total)]
-        return {"layers": plain[:-1], "total": plain[-1], "survival": list(self.survival)}
+        return {"layers": plain[:-1], "total": plain[-1], "survival": list(self.survival), "others": dict(self.others)}
 
     def plot_survival(self, ax: Any = None) -> Any:
         """Draw the fraction alive of every generation over its age in steps; needs matplotlib.
@@ -125,6 +129,9 @@ class Summary:
             head += ["grown", "pruned", "mean age"]
             for line, row in zip(body, (*self.rows, self.total), strict=True):
                 line += [f"{row.grown:,}", f"{row.pruned:,}", f"{row.mean_age:,.0f}"]
+        rest = sum(self.others.values())
+        share = f"{rest / (rest + self.total.weights):.1%}".replace("%", " %")
+        note = f"\nnot prunable: {rest:,} weights ({share} of the network), most in {next(iter(self.others), '')}"
         widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
         return "\n".join(
             "  ".join(
@@ -134,4 +141,4 @@ class Summary:
                 ]
             )
             for line in (head, *body)
-        )
+        ) + (note if rest else "")

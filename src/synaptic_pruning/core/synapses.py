@@ -17,9 +17,9 @@ from synaptic_pruning.core.sharding import count_true, total
 class Synapses:
     """The prunable parameters of a model with a mask for each.
 
-    By default every weight with two or more dimensions in Linear, Conv, RNN/LSTM/GRU (cells too) and
-    MultiheadAttention that requires a gradient and is not shared with an embedding. A parameter used in several places
-    counts once.
+    By default every weight with two or more dimensions in Linear, Conv, RNN/LSTM/GRU (cells too), MultiheadAttention
+    and the Conv1D of transformers that requires a gradient and is not shared with an embedding. Under ``spectral_norm``
+    it is the tensor that the weight is made from. A parameter used in several places counts once.
 
     Args:
         model: The network; wrappers of ``torch.compile`` and DistributedDataParallel are seen through.
@@ -28,7 +28,14 @@ class Synapses:
         biases: Take the biases of those layers too, where ``include`` is not given.
 
     Raises:
-        ValueError: A pattern matches nothing, or nothing is left to prune.
+        ValueError: A pattern matches nothing, a weight is made by a parametrization that keeps no zeros
+            (``weight_norm``), or nothing is left to prune.
+
+    Attributes:
+        layers: The prunable parameters with their masks.
+        total: Number of prunable weights.
+        others: Names and sizes of all other weights of two or more dimensions; the largest first.
+        unknown: Those of them in layers of no known type, where nobody has left them out.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
@@ -45,7 +52,7 @@ class Synapses:
         *,
         biases: bool = False,
     ) -> None:
-        self.layers = choose_parameters(unwrap(model), include, exclude, biases)
+        self.layers, self.others, self.unknown = choose_parameters(unwrap(model), include, exclude, biases)
         self.total = sum(layer.count for layer in self.layers)
 
     @property

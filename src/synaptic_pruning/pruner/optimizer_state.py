@@ -1,4 +1,4 @@
-"""What optimizers keep of weights: zero it where they are pruned, reset what cannot be zeroed weight by weight."""
+"""Reset what optimizers keep of pruned weights: weight by weight, or whole where that cannot be."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
@@ -49,6 +50,7 @@ def claim(layers: list[PrunableParameter], owner: Owner) -> None:
                 f"{layer.name} is already pruned by another SynapticPruner; call its remove() first, "
                 "or divide the parameters with include= and exclude="
             )
+    _hook_all_optimizers()
     for layer in layers:
         _owners[id(layer.parameter)] = owner
     _concerned.clear()
@@ -76,4 +78,7 @@ def _after_any_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             owner.on_other_step(optimizer)
 
 
-register_optimizer_step_post_hook(untraced(_after_any_step))
+@cache
+def _hook_all_optimizers() -> None:
+    """Once, and not on import, for it imports the compiler."""
+    register_optimizer_step_post_hook(untraced(_after_any_step))

@@ -19,6 +19,8 @@ from synaptic_pruning.rules import SET, Rule
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1
+_UNKNOWN_SHARE = 0.1
+"""From this part of the network's weights on, a word is said about those in layers of no known type."""
 
 
 def default_rule() -> SET:
@@ -135,6 +137,7 @@ class SynapticPruner:
             raise
         if not self.synapses.sharded:  # of shards, gradients come about otherwise
             self._missing.watch(self.synapses.layers[0].parameter)
+        self._warn_of_unknown()
         # A pruner that is dropped with its optimizer must not live on in the gradients of the model.
         weakref.finalize(self, self._enforcer.stop_at_backward).atexit = False
         weakref.finalize(self, self._missing.stop).atexit = False
@@ -252,6 +255,17 @@ class SynapticPruner:
                 f"training ended at step {self.steps} of total_steps={self.total_steps}, before the end of the ramp, "
                 f"at {self.sparsity():.1%} sparsity; set total_steps to the number of optimizer steps you take",
                 stacklevel=2,
+            )
+
+    def _warn_of_unknown(self) -> None:
+        """Say so where much of the network lies in layers of no known type."""
+        unknown, others = self.synapses.unknown, sum(self.synapses.others.values())
+        share = sum(unknown.values()) / (self.synapses.total + others)
+        if share > _UNKNOWN_SHARE:
+            warnings.warn(
+                f"{share:.0%} of the network's weights, most in {next(iter(unknown))}, are in layers of no known type "
+                "and are not pruned; name what to prune with include=, or what to leave with exclude=",
+                stacklevel=3,
             )
 
     def _go_on(self) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.core import Synapses, unwrap
+from synaptic_pruning.core import Synapses, find_parameter, is_input_first, unwrap
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
 
@@ -40,7 +40,7 @@ class _Bank:
 
     def norms(self, synapses: Synapses) -> Tensor:
         """Euclidean norm of the alive weights into each unit, NaN for a unit that has none."""
-        squares, alive = torch.zeros(()), torch.zeros(())
+        squares = alive = torch.zeros((), dtype=torch.float32, device="cpu")
         for place, part in self.parts:
             if part.scored:
                 layer = synapses.layers[place]
@@ -98,7 +98,7 @@ class Units(Rule):
         self._banks = []
         for module in unwrap(model).modules():
             for parts in banks(module):
-                found = [(places.get(id(module.get_parameter(s.parameter))), s) for s in parts]
+                found = [(places.get(id(find_parameter(module, s.parameter))), s) for s in parts]
                 if all(place is not None for place, part in found if part.scored):
                     name = synapses.layers[next(place for place, _ in found if place is not None)].name
                     self._banks.append(_Bank(name, [(place, s) for place, s in found if place is not None]))
@@ -138,13 +138,15 @@ def banks(module: nn.Module) -> Iterator[list[UnitPart]]:
     elif isinstance(module, nn.modules.conv._ConvTransposeNd):
         if module.groups == 1:
             yield _outputs(module, 1)
+    elif is_input_first(module):
+        yield _outputs(module, 1)
     elif (
         isinstance(module, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd) and type(module) is not _ATTENTION_OUTPUT
     ):
         yield _outputs(module, 0)
 
 
-def _outputs(module: nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd, axis: int) -> list[UnitPart]:
+def _outputs(module: Any, axis: int) -> list[UnitPart]:
     rows = _rows(module.weight.shape[axis])
     bias = [] if module.bias is None else [UnitPart("bias", 0, rows, False)]
     return [UnitPart("weight", axis, rows, True), *bias]

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from synaptic_pruning.core.activity.observers import Observer, find_observer, stats_shape
-from synaptic_pruning.core.prunable import unwrap
+from synaptic_pruning.core.prunable import tensor_name, unwrap
 from synaptic_pruning.core.synapses import Synapses
 
 
@@ -51,7 +51,7 @@ class ActivityMonitor:
         hooks = []
         for module in unwrap(model).modules():
             observer = find_observer(module)
-            names = {name: places[id(p)] for name, p in module.named_parameters() if id(p) in places}
+            names = {tensor_name(name): places[id(p)] for name, p in module.named_parameters() if id(p) in places}
             if observer is None or not names:
                 continue
             hooks.append((module, _ForwardHook(self, observer, names)))

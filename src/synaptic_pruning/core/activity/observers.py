@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.rnn import PackedSequence
 
+from synaptic_pruning.core.prunable import is_input_first
+
 _RUN: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "LSTM": torch.lstm,
     "GRU": torch.gru,
@@ -42,13 +44,15 @@ Observer = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any], list[InputSt
 def find_observer(module: nn.Module) -> Observer | None:
     """Return the function for that kind of module; None where its inputs cannot be stats."""
     observer = next((observer for kind, observer in _KINDS if isinstance(module, kind)), None)
+    if is_input_first(module):
+        return _input_first
     # torch.compile must not trace into what computes a layer anew. Done here, since it imports the compiler.
     return torch.compiler.disable(observer) if observer in (_recurrent, _attention) else observer  # type: ignore[no-untyped-call]
 
 
 def stats_shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]:
     """Return the shape of `InputStats.total` for a parameter."""
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, _ConvTransposeNd) or is_input_first(module):
         return (weight.shape[0], *[1] * (weight.dim() - 1))
     blocks = module.groups if isinstance(module, _ConvNd) else 3 if name == "in_proj_weight" else 1
     return (blocks, *weight.shape[1:])
@@ -56,6 +60,12 @@ def stats_shape(module: nn.Module, name: str, weight: Tensor) -> tuple[int, ...]
 
 def _linear(module: nn.Linear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
     return [_stats("weight", _input(args, kwargs, 0, "input"))]
+
+
+def _input_first(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:
+    """Give each row of the weight, which belongs to one input, a sum of its own."""
+    stats = _stats("weight", _input(args, kwargs, 0, "x"))
+    return [stats._replace(total=stats.total.T)]
 
 
 def _bilinear(module: nn.Bilinear, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[InputStats]:

@@ -187,7 +187,7 @@ def _most_used_of_units(layer: PrunableParameter, units: Tensor, used: Tensor) -
 
 def _by_unit(layer: PrunableParameter, entries: Tensor) -> Tensor:
     """Return the entries of a parameter in shape (output units, entries of one)."""
-    if layer.transposed_groups:
+    if layer.transposed_groups and entries.dim() > 1:
         grouped = entries.reshape(layer.transposed_groups, -1, *entries.shape[1:]).transpose(1, 2)
         return grouped.reshape(layer.transposed_groups * entries.shape[1], -1)
     units = entries.shape[0] // layer.num_gates
