@@ -7,7 +7,8 @@ import copy
 import io
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
     "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
     "units": (lambda: sp.Units(CUBIC), None),
+    "default": (sp.default_rule, lambda p, n: round(0.8 * n)),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
@@ -113,6 +115,46 @@ def test_every_rule_network_and_optimizer(rule, network, optimizer):
     assert list(model.state_dict()) == keys
     assert [id(p) for p in model.parameters()] == identities
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+DEFAULTS = {
+    "float64": lambda: _default_dtype(torch.float64),
+    "bfloat16": lambda: _default_dtype(torch.bfloat16),
+    "another device": lambda: torch.device("meta"),
+}
+
+
+@in_turn(("rule", "default"), list(RULES), list(DEFAULTS))
+def test_defaults_of_dtype_and_device_change_nothing(rule, default):
+    ends = []
+    for context in (nullcontext, DEFAULTS[default]):
+        torch.manual_seed(3)
+        model, loss = NETWORKS["lstm"]()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+        with context():
+            pruner = sp.SynapticPruner(model, optimizer, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+            for step in range(STEPS):
+                optimizer.zero_grad()
+                with _default_dtype(torch.float32), torch.device(DEVICE):
+                    value = loss(model)
+                value.backward()
+                optimizer.step()
+                if step == STEPS // 2:
+                    pruner.load_state_dict(pruner.state_dict())
+            pruner.summary()
+        ends.append({**model.state_dict(), **pruner.masks()})
+        pruner.remove()
+    assert all(torch.equal(ends[1][name], value) for name, value in ends[0].items())
 
 
 @in_turn(("rule", "network"), list(RULES), ["mlp", "lstm", "transformer", "tied"])

@@ -103,7 +103,7 @@ class Synapses:
             For each list, a count a layer.
         """
         found = total(
-            torch.tensor(count_true([mark for some in marks for mark in some])),
+            torch.tensor(count_true([mark for some in marks for mark in some]), device="cpu"),
             [layer.shard for layer in self.layers] * len(marks),
         )
         return found.view(len(marks), -1).tolist()

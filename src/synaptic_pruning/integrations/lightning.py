@@ -135,7 +135,9 @@ class SynapticPruning(Callback):
         # Not through module.log: its loggers would see only the events that fall on a logging step.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value, dtype=torch.float32, device="cpu") for name, value in values.items()}
+        )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask the averages, so that what is validated is as sparse as what is shipped."""

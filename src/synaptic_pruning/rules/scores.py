@@ -109,7 +109,7 @@ def random(seed: int = 0) -> Score:
 
 def _random(seed: int, piece: Piece) -> Tensor:
     place = piece.positions()
-    key = _scramble(_scramble(torch.tensor([seed, piece.layer]).to(place.device)).sum() + place)
+    key = _scramble(_scramble(torch.tensor([seed, piece.layer], device=place.device)).sum() + place)
     return (_shift(key, 40)).to(torch.float32) / (1 << 24)
 
 

@@ -179,7 +179,7 @@ def _recurrent(module: nn.RNNBase) -> Iterator[list[UnitPart]]:
 
 def _attention(module: nn.MultiheadAttention) -> list[UnitPart]:
     width = module.embed_dim
-    head = torch.arange(width).view(module.num_heads, -1)
+    head = torch.arange(width, device="cpu").view(module.num_heads, -1)
     three = torch.cat([head, head + width, head + 2 * width], 1)
     if module.in_proj_weight is not None:
         parts = [UnitPart("in_proj_weight", 0, three, True)]
@@ -192,7 +192,7 @@ def _attention(module: nn.MultiheadAttention) -> list[UnitPart]:
 
 def _rows(units: int, gates: int = 1) -> Tensor:
     """Row numbers of each unit, one in every gate: (units, gates)."""
-    return torch.arange(gates * units).view(gates, units).T
+    return torch.arange(gates * units, device="cpu").view(gates, units).T
 
 
 def _sums(values: Tensor, part: UnitPart) -> Tensor:

@@ -44,7 +44,7 @@ class ActivityMonitor:
         self._steps = 0
         self._stopped = False
         self.observing = True
-        self.totals: list[Tensor] = [torch.empty(0)] * len(synapses.layers)
+        self.totals: list[Tensor] = [torch.empty(0, device="cpu")] * len(synapses.layers)
         # Tensors, since a compiled step would be compiled anew for every other number.
         self._counts = [torch.zeros((), dtype=torch.int64, device=layer.alive.device) for layer in synapses.layers]
         places = {id(layer.parameter): place for place, layer in enumerate(synapses.layers)}

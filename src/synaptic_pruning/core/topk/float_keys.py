@@ -50,4 +50,4 @@ def to_float(key: int, dtype: torch.dtype) -> float:
     """Return the number of that dtype whose ordered integer this is."""
     integer, sign = (torch.int32, 31) if dtype is torch.float32 else (torch.int64, 63)
     pattern = key if key >= 0 else key ^ ((1 << sign) - 1)
-    return torch.tensor(pattern, dtype=integer).view(dtype).item()
+    return torch.tensor(pattern, dtype=integer, device="cpu").view(dtype).item()

@@ -79,7 +79,7 @@ def find_kth(keys: Sequence[OrderedKeys], k: int) -> KthKey:
     """
     bits = keys[0].bits
     shift, prefix, rank = bits, 0, k  # rank: what k is among the entries that share the digits found so far
-    below = torch.zeros(len(keys), dtype=torch.int64)
+    below = torch.zeros(len(keys), dtype=torch.int64, device="cpu")
     equal = below
     while shift > 0:
         width = min(_DIGIT, shift)
@@ -114,7 +114,7 @@ def _count_digits(keys: OrderedKeys, shift: int, width: int, prefix: int) -> Ten
                 digits = (chunk[(chunk >> shift) == prefix] >> (shift - width)) & (size - 1)
             counts += torch.bincount(digits, minlength=size)
     except FoundNaN:
-        return torch.full((size,), _POISON)
+        return torch.full((size,), _POISON, device="cpu")
     if first:
         counts[-1] -= keys.excluded  # in later digits they lie above every prefix
     return counts.cpu()

@@ -36,7 +36,8 @@ def top_singular_ratio(weight: Tensor) -> float:
     if matrix.numel() == 0 or not 0 < float(size) < float("inf"):
         return 0.0
     # Not from the global generator, whose numbers belong to the training.
-    direction = torch.randn(matrix.shape[1], generator=torch.Generator().manual_seed(0)).to(matrix.device)
+    generator = torch.Generator("cpu").manual_seed(0)
+    direction = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float32, device="cpu").to(matrix.device)
     for _ in range(_ITERATIONS):
         direction = matrix.T @ (matrix @ (direction / direction.norm()))
     largest = (matrix @ (direction / direction.norm())).norm()
@@ -50,7 +51,7 @@ def find_pretrained(layers: Sequence[PrunableParameter]) -> str:
     sharded layer that counts on any rank; every rank must call it. Layers that have learnt next to nothing look
     fresh, and so do those of very few inputs.
     """
-    trained = torch.tensor([_looks_trained(layer.weight) for layer in layers], dtype=torch.int64)
+    trained = torch.tensor([_looks_trained(layer.weight) for layer in layers], dtype=torch.int64, device="cpu")
     found = total(trained, [layer.shard for layer in layers])
     return next((layer.name for layer, n in zip(layers, found.tolist(), strict=True) if n), "")
 
