@@ -1,4 +1,4 @@
-"""Choose the initial masks, and refuse to overwrite trained weights."""
+"""Choose the initial masks, refuse to overwrite trained weights, undo what was begun."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +29,15 @@ def earlier_masks(synapses: Synapses, earlier: Mapping[str, Any]) -> list[Tensor
     except ValueError:
         return None
     return None if any(_nonzero_pruned(synapses, masks)) else masks
+
+
+def restore_rule(rule: Rule, before: Mapping[str, Any]) -> None:
+    """Give a rule the attributes that it had before it was attached; what it attached itself to is let go."""
+    now = vars(rule)
+    if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
+        rule.detach()
+        now.clear()
+        now.update(before)
 
 
 def check_no_weights_loaded(synapses: Synapses) -> None:

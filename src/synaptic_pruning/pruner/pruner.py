@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from synaptic_pruning.core import History, Summary, Synapses, unwrap
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
-from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks
+from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks, restore_rule
 from synaptic_pruning.pruner.optimizer_state import reset_pruned_state
 from synaptic_pruning.pruner.optimizer_steps import MissingSteps, OptimizerSteps, find_holder, skipped, unwrap_optimizer
 from synaptic_pruning.pruner.ownership import claim, release
@@ -116,6 +116,8 @@ class SynapticPruner:
         self._missing = MissingSteps(type(self.optimizer).__name__)
         self._steps = OptimizerSteps(self.optimizer, self._before_step, self._after_step)
         claim(self.synapses.layers, self)
+        rule_before = dict(vars(self.rule))
+        weights_before: list[Tensor] = []
         try:
             if state is None and masks is None:
                 check_start(self.rule, self.synapses)
@@ -127,13 +129,18 @@ class SynapticPruner:
             if state is not None:
                 self.load_state_dict(state)
             else:
-                if masks is None:
+                if masks is None and type(self.rule).initialise is not Rule.initialise:
+                    weights_before = [layer.weight.detach().clone() for layer in self.synapses.layers]
                     self.rule.initialise(self.synapses)
                 elif earlier is not None:
                     self._finished = bool(earlier["finished"])
                 self._go_on()
         except BaseException:
             self._let_go()
+            restore_rule(self.rule, rule_before)
+            with torch.no_grad():
+                for layer, weight in zip(self.synapses.layers, weights_before, strict=False):
+                    layer.weight.copy_(weight)
             raise
         if not self.synapses.sharded:  # of shards, gradients come about otherwise
             self._missing.watch(self.synapses.layers[0].parameter)
@@ -250,6 +257,7 @@ class SynapticPruner:
         if self._missing.found:
             self._missing.warn()
         self._let_go()
+        self.rule.detach()
         if self.steps > 0 and not self.ramp_finished:
             warnings.warn(
                 f"training ended at step {self.steps} of total_steps={self.total_steps}, before the end of the ramp, "
@@ -279,7 +287,6 @@ class SynapticPruner:
         self._steps.remove()
         self._missing.stop()
         self._enforcer.stop_at_backward()
-        self.rule.detach()
         release(self.synapses.layers, self)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
