@@ -13,7 +13,7 @@ import synaptic_pruning as sp
 from helpers.combinations import covering_array, quick_or_slow
 from helpers.processes.killed_runs import differences
 from helpers.small_network import pruned_are_zero
-from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, top_singular_ratio
+from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, looks_uniform, top_singular_ratio
 
 STEPS = 40
 
@@ -375,3 +375,28 @@ def test_the_strongest_direction_is_the_largest_singular_value(shape: tuple[int,
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_without_a_size_are_not_judged(value: float):
     assert top_singular_ratio(torch.full((4, 4), value)) == 0
+
+
+@pytest.mark.parametrize("sizes", [(8, 64, 1), (3, 40, 40, 1), (1, 100, 1)])
+def test_no_small_trained_network_loses_weights_at_random_in_silence(sizes: tuple[int, ...]):
+    """Matrices as narrow as these have no direction that stands out, however well they were trained."""
+    torch.manual_seed(0)
+    layers = [(nn.Linear(*pair), nn.Tanh()) for pair in itertools.pairwise(sizes)]
+    net = nn.Sequential(*[module for pair in layers for module in pair][:-1])
+    x = torch.randn(128, sizes[0])
+    optimizer = _adam(net)
+    for _ in range(150):
+        optimizer.zero_grad()
+        (net(x) - x[:, :1].sin()).square().mean().backward()
+        optimizer.step()
+    told = pytest.warns(UserWarning, match="at random, .* not uniform")
+    refused = pytest.raises(ValueError, match="does not look freshly initialised")
+    with refused if find_pretrained(sp.Synapses(net).layers) else told:
+        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+
+
+def test_networks_as_pytorch_starts_them_are_not_warned_of():
+    for seed in range(200):
+        torch.manual_seed(seed)
+        net = nn.ModuleList([nn.Linear(8, 64), nn.LSTM(4, 8), nn.Conv2d(2, 3, 3), nn.Linear(2, 1), nn.GRUCell(3, 5)])
+        assert looks_uniform(sp.Synapses(net).layers)

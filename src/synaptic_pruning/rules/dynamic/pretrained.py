@@ -1,4 +1,4 @@
-"""Spectral test that weights are still random; zeros that pruning has left."""
+"""Tests that weights are still random, by their spectrum and their distribution; zeros that pruning has left."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,8 @@ from synaptic_pruning.core import PrunableParameter, Synapses, total
 
 _TRAINED_RATIO = 1.2
 _PRUNED_ZEROS = 0.05  # numbers drawn in half precision hold some
+_FURTHEST_FROM_UNIFORM = 2.5  # Kolmogorov's statistic; uniform numbers exceed it once in a hundred thousand times
+_SAMPLE = 4096  # weights a layer: enough to see what a few steps of training change
 _ITERATIONS = 20  # of the power method; the directions of training are large enough to be found by then
 
 
@@ -59,6 +61,34 @@ def find_pretrained(layers: Sequence[PrunableParameter]) -> str:
 def _looks_trained(weight: Tensor) -> bool:
     zeros = 1 - int(weight.count_nonzero()) / max(1, weight.numel())
     return _PRUNED_ZEROS < zeros < 1 or top_singular_ratio(weight) > _TRAINED_RATIO
+
+
+@torch.no_grad()
+def looks_uniform(layers: Sequence[PrunableParameter]) -> bool:
+    """Return whether the weights look drawn from uniform distributions around zero, as PyTorch's layers start.
+
+    Training leaves no layer uniform, however small it is; other initialisations are not uniform either. Of a sharded
+    layer, this rank's part is looked at.
+
+    Source: the test of Kolmogorov and Smirnov on sizes relative to the largest of each layer, all layers together.
+
+    Example:
+        >>> net = torch.nn.Linear(8, 64)
+        >>> layers = Synapses(net).layers
+        >>> fresh = looks_uniform(layers)
+        >>> _ = net.weight.data.add_(torch.randn(64, 8) / 10)
+        >>> fresh, looks_uniform(layers)
+        (True, False)
+    """
+    sizes = []
+    for layer in layers:
+        flat = layer.weight.detach().reshape(-1)
+        some = flat[:: max(1, flat.numel() // _SAMPLE)].abs().double().cpu()
+        sizes.append(some / some.max() if some.numel() and some.max() > 0 else some)
+    values = torch.cat(sizes).sort().values
+    steps = torch.arange(len(values) + 1, dtype=torch.float64, device="cpu") / max(1, len(values))
+    distance = torch.maximum((values - steps[:-1]).abs(), (values - steps[1:]).abs())
+    return len(values) == 0 or float(distance.max()) * len(values) ** 0.5 <= _FURTHEST_FROM_UNIFORM
 
 
 def zeros_of_pruning(synapses: Synapses) -> list[int]:
