@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import nn
 
 import synaptic_pruning as sp
 from helpers.lightning_runs import QUIET, each_epoch, fit, last, loader, module_of, trainer_of
-from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.processes.killed_runs import die, differences, kill_after, run_until_killed, some_step
 from helpers.small_network import RAMP, STEPS, zeros_of
 from synaptic_pruning.integrations.lightning import SynapticPruning, find_pruner
 
@@ -43,6 +45,20 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, step: i
     checkpoint = max((tmp_path / "killed").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
     assert f"step={step // 8 * 8}.ckpt" == checkpoint.name
     assert differences(_resumable(tmp_path / "killed", 0.0, ckpt_path=checkpoint), whole) == []
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_happened(tmp_path: Path):
+    """Not between two steps as above, but while a step is taken or a checkpoint is written."""
+    rng, began = random.Random(0), time.monotonic()
+    whole = _resumable(tmp_path / "whole", 0.0)
+    seconds, killed = time.monotonic() - began, 0
+    for point in range(50):
+        folder = tmp_path / str(point)
+        killed += kill_after(rng.uniform(0.1, 0.95) * seconds, _resumable, folder, 0.0)
+        saved = sorted(folder.glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+        assert differences(_resumable(folder, 0.0, ckpt_path=saved[-1] if saved else None), whole) == []
+    assert killed > 30
 
 
 def test_with_dropout_a_resumed_run_has_the_masks_of_its_checkpoint(tmp_path: Path):

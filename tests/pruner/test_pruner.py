@@ -125,7 +125,9 @@ def test_remove_leaves_plain_zeros_that_may_move_again():
     assert (net[0].weight == 0).sum() > 40
     _train(net, optimizer, 3)
     assert (net[0].weight == 0).sum() == 0
-    sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.cubic(0.5)), total_steps=5)  # the parameters are free for another
+    sp.SynapticPruner(
+        net, optimizer, sp.ToSparsity(sp.cubic(0.5)), total_steps=5
+    )  # the parameters are free for another
 
 
 def test_two_pruners_on_one_parameter():

@@ -1,6 +1,8 @@
 """Whatever else a training loop does: clipping, mixed precision, averaging, freezing, compiling, dying."""
 
 import copy
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import synaptic_pruning as sp
-from helpers.processes.killed_runs import die, differences, run_until_killed, some_step
+from helpers.processes.killed_runs import die, differences, kill_after, run_until_killed, some_step
 from helpers.small_network import RAMP, STEPS, compiled_or_not, loss_of, small_net, zeros_of
 
 RULES: dict[str, Callable[[], sp.Rule]] = {
@@ -238,6 +240,24 @@ def test_a_killed_loop_goes_on_as_if_nothing_had_happened(tmp_path: Path, rule: 
     run_until_killed(_resumable, tmp_path / "killed", STEPS, rule, step)
     assert torch.load(tmp_path / "killed" / "state.pt", weights_only=True)["pruner"]["steps"] == step
     assert differences(_resumable(tmp_path / "killed", rule=rule), whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_killed_at_any_moment_a_loop_goes_on_as_if_nothing_had_happened(tmp_path: Path):
+    """Not between two steps as above, but while a step is taken or a checkpoint is written."""
+    rng, whole = random.Random(0), tmp_path / "whole"
+    whole.mkdir()
+    began = time.monotonic()
+    run_until_killed(_resumable, whole, STEPS, "rigl", STEPS - 1)
+    seconds, wanted = time.monotonic() - began, _resumable(whole, rule="rigl")
+    killed = 0
+    for point in range(50):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        killed += kill_after(rng.uniform(0.05, 0.95) * seconds, _resumable, folder, STEPS, "rigl")
+        assert differences(_resumable(folder, rule="rigl"), wanted) == []
+    assert killed > 30
 
 
 @pytest.mark.slow

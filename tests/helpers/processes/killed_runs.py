@@ -37,6 +37,16 @@ def run_until_killed(train: Callable[..., object], *arguments: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+def kill_after(seconds: float, train: Callable[..., object], *arguments: Any) -> bool:
+    """Run it in a process of its own, kill that at the given time, and return whether it was still running."""
+    process = multiprocessing.get_context("fork").Process(target=train, args=arguments)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
 def differences(first: object, second: object, path: str = "") -> list[str]:
     """Name everything in which two nested states differ, tensors bit for bit."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import signal
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -88,6 +90,28 @@ def test_an_interrupted_run_continues_where_it_was(tmp_path, expected, blow):
             assert after[cell.seed] == before.get(cell.seed, 0) + 1
 
 
+@pytest.mark.slow
+def test_killed_at_fifty_moments_a_study_loses_at_most_what_was_in_flight(tmp_path, expected):
+    rng, kills, round_ = random.Random(0), 0, 0
+    while kills < 50:
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        round_ += 1
+        in_flight = 0
+        while len(finished(folder)) < len(CELLS):
+            before, kept = executions(folder), finished(folder)
+            parent = Forked(lambda folder=folder: run(CELLS, DATA, folder, Processes(2, square)), folder)
+            time.sleep(rng.uniform(0.1, 2.0))
+            os.killpg(parent.pid, signal.SIGKILL)
+            kills += parent.ended().returncode == -signal.SIGKILL
+            in_flight += 2
+            again = [cell.seed for cell in CELLS if executions(folder).get(cell.seed, 0) > before.get(cell.seed, 0)]
+            assert not {cell.hash for cell in CELLS if cell.seed in again} & kept
+            assert len(again) <= len(finished(folder) - kept) + 2
+        assert run(CELLS, DATA, folder, Processes(2, square)) == expected
+        assert sum(executions(folder).values()) <= len(CELLS) + in_flight
+
+
 def test_failures_are_recorded_with_their_reason_and_only_accidents_are_retried(tmp_path):
     records = run(CELLS, DATA, tmp_path, Processes(2, failing_square))
     status = [record["status"] for record in records]
@@ -162,8 +186,8 @@ def test_arms_of_one_regime_share_a_training():
 
 def test_random_masks_start_as_those_do_that_they_are_the_control_of_and_stay():
     grid = Grid(sparsity=(0.5, 0.8))
-    for pruned, random in zip(ARMS["set"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
-        ours, theirs = pruned.rule(seed=2), random.rule(seed=2)
+    for pruned, control in zip(ARMS["set"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
+        ours, theirs = pruned.rule(seed=2), control.rule(seed=2)
         assert (theirs.sparsity, theirs.seed, theirs.scaled_start) == (ours.sparsity, ours.seed, ours.scaled_start)
         starts = []
         for rule in (ours, theirs):
