@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from synaptic_pruning.tasks.forecasting import DataError, read_csv
-from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times, regular_grid
+from synaptic_pruning.tasks.forecasting.data.reading.dates import parse_times
+from synaptic_pruning.tasks.forecasting.data.reading.timestamps import regular_grid
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared"))
 
@@ -98,12 +99,12 @@ def test_compressed_file_and_byte_order_mark(tmp_path):
     ],
 )
 def test_dates(cells, expected):
-    assert parse_times(pd.Series(cells), "when")[0] == np.datetime64(expected)
+    assert parse_times(pd.Series(cells), "when").times[0] == np.datetime64(expected)
 
 
 @pytest.mark.parametrize("cells", [["01/02/2024", "01/03/2024"], ["13/01/2024", "01/14/2024"]])
 def test_dates_that_could_be_either_are_refused(cells):
-    with pytest.raises(DataError, match="YYYY-MM-DD"):
+    with pytest.raises(DataError, match="date_format='%d/%m/%Y' or date_format='%m/%d/%Y'"):
         parse_times(pd.Series(cells), "when")
 
 
@@ -183,8 +184,8 @@ BAD = {
         {"gaps": "close"},
         "gaps='close' is unknown; use 'error', 'fill' or 'ignore'",
     ),
-    "separator is decimal": ("y\n1\n2\n", {"decimal": ","}, "two different single characters"),
-    "long separator": ("y\n1\n2\n", {"separator": "::"}, "two different single characters"),
+    "separator is decimal": ("y\n1\n2\n", {"decimal": ","}, "are the same mark, and no cell in quotes holds it"),
+    "long separator": ("y\n1\n2\n", {"separator": "::"}, "must be a single character"),
     "bad season": ("y\n1\n2\n", {"season": 0}, "season is 0"),
     "id lacking": ("unique_id,ds,y\nA,1,1\n,2,2\n", {}, "'unique_id' is empty in row 3"),
     "one row an id": ("unique_id,ds,y\nA,1,1\nB,1,2\n", {}, "series 'A' has one row"),
