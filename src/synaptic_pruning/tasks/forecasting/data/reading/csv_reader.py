@@ -108,7 +108,7 @@ def read_csv(
     elif date_format is not None:
         raise DataError(f"date_format={date_format!r} is given, but there is no time column; name it with time=.")
 
-    groups = _ids(kept["unique_id"]) if long else {path.name.split(".")[0]: np.arange(len(rows))}
+    groups = _ids(kept["unique_id"]) if long else {path.name.split(".")[0]: slice(None)}
     parts: list[tuple[str, Times, Array, int]] = []
     for name, places in groups.items():
         check_order(name, times[places], pd.Index(rows[places]), time_columns, header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from synaptic_pruning.tasks.forecasting.data.series import Times
 
 _UNITS = {"s": "seconds", "ms": "milliseconds"}
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_PIECE = 50_000
 _ISO = r"\d{4}-\d{1,2}(?:-\d{1,2}(?:[ T].+)?)?|\d{4}|\d{8}T\d+.*"
 
 
@@ -72,42 +74,52 @@ def parse_times(text: pd.Series[str], column: str, date_format: str | None = Non
 
 
 def _dates(text: pd.Series[str], column: str) -> ParsedTimes:
-    form = "dates as YYYY-MM-DD"
-    iso = text
-    if not text.str.fullmatch(_ISO).all():
-        iso = iso.str.replace(r"(?<=[ T])(\d{1,2})\.(\d{2})(?=\.\d{2}$|$)", r"\1:\2", regex=True)
-        iso = iso.str.replace(r"(?<=[ T])(\d{1,2}:\d{2})\.(\d{2})$", r"\1:\2", regex=True)
-        parts = iso.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(.*)$")
-        if parts[0].notna().all():
-            day_first, why = _day_first(parts, text, column)
-            iso, form = _iso(parts, day_first), f"dates, the {'day' if day_first else 'month'} first{why}"
-        else:
-            iso = iso.str.replace(r"^(\d{4})[/. ](\d{1,2})[/. ](\d{1,2})", r"\1-\2-\3", regex=True)
-    zoned = iso.str.contains(r"[T ]\d.*(?:Z|[+-]\d{2}(?::?\d{2})?)$")
+    form, day_first = "dates as YYYY-MM-DD", None
+    if all(_parts(piece).notna().all(axis=None) for piece in _pieces(text)):
+        day_first, why = _day_first(text, column)
+        form = f"dates, the {'day' if day_first else 'month'} first{why}"
+    zoned = pd.concat([piece.str.contains(r"[T ]\d.*(?:Z|[+-]\d{2}(?::?\d{2})?)$") for piece in _pieces(text)])
     if zoned.any() != zoned.all():
         row = text.index[~zoned][0]
         raise DataError(
             f"time column {column!r} holds {shown(text[row])} in row {row} without an offset from UTC, which other "
             "rows have; write it there too."
         )
-    iso = iso.where(iso.str.fullmatch(_ISO), None)
-    parsed = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
-    return ParsedTimes(_plain(parsed, text, column), f"{form}, in UTC" if zoned.any() else form)
+    times = _parsed(text, column, "ISO8601", lambda piece: _iso(piece, day_first))
+    return ParsedTimes(times, f"{form}, in UTC" if zoned.any() else form)
 
 
-def _plain(parsed: pd.Series[pd.Timestamp], text: pd.Series[str], column: str, date_format: str | None = None) -> Times:
-    """Return datetime64[ns] where every cell could be read."""
-    if parsed.isna().any():
-        row = parsed.index[parsed.isna()][0]
-        read = f"with date_format={date_format!r}" if date_format else "as a date"
-        raise DataError(
-            f"time column {column!r} holds {shown(text[row])} in row {row}, which cannot be read {read}; write it as "
-            "YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, or pass its form, as in date_format='%d.%m.%y %H:%M'."
-        )
-    try:
-        return np.asarray(parsed.dt.tz_localize(None).dt.as_unit("ns").astype("datetime64[ns]"))
-    except pd.errors.OutOfBoundsDatetime:
-        raise DataError(f"time column {column!r} has a year outside 1678 to 2261; correct it.") from None
+def _pieces(text: pd.Series[str]) -> Iterator[pd.Series[str]]:
+    """Hand out a column piece by piece, since pandas makes Python objects of all that it is given."""
+    return (text.iloc[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+
+
+def _parsed(
+    text: pd.Series[str],
+    column: str,
+    form: str,
+    write: Callable[[pd.Series[str]], pd.Series[str]] = lambda piece: piece,
+) -> Times:
+    """Return datetime64[ns] where every cell can be read, once it is written anew."""
+    found = []
+    for piece in _pieces(text):
+        if form in _UNITS:
+            numbers = pd.to_numeric(piece.where(piece.str.fullmatch(r"[+-]?[0-9]{1,15}(?:\.[0-9]+)?")))
+            dates = pd.to_datetime(numbers, unit="s" if form == "s" else "ms", errors="coerce", utc=True)
+        else:
+            dates = pd.to_datetime(write(piece), format=form, errors="coerce", utc=True)
+        if dates.isna().any():
+            row = dates.index[dates.isna()][0]
+            read = "as a date" if form == "ISO8601" else f"with date_format={form!r}"
+            raise DataError(
+                f"time column {column!r} holds {shown(text[row])} in row {row}, which cannot be read {read}; write it "
+                "as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, or pass its form, as in date_format='%d.%m.%y %H:%M'."
+            )
+        try:
+            found.append(np.asarray(dates.dt.tz_localize(None).dt.as_unit("ns"), "datetime64[ns]"))
+        except pd.errors.OutOfBoundsDatetime:
+            raise DataError(f"time column {column!r} has a year outside 1678 to 2261; correct it.") from None
+    return np.concatenate(found)
 
 
 def _formatted(text: pd.Series[str], column: str, date_format: str) -> Times:
@@ -116,14 +128,11 @@ def _formatted(text: pd.Series[str], column: str, date_format: str) -> Times:
             f"date_format={date_format!r} is unknown; use a form such as '%d.%m.%y', 's', 'ms' or 'number'."
         )
     try:
-        if date_format in _UNITS:
-            numbers = pd.to_numeric(text.where(text.str.fullmatch(r"[+-]?[0-9]{1,15}(?:\.[0-9]+)?")), errors="coerce")
-            parsed = pd.to_datetime(numbers, unit="s" if date_format == "s" else "ms", errors="coerce", utc=True)
-        else:
-            parsed = pd.to_datetime(text, format=date_format, errors="coerce", utc=True)
+        return _parsed(text, column, date_format)
     except (ValueError, re.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"date_format={date_format!r} is no form of dates ({error}); see Python's strptime.") from None
-    return _plain(parsed, text, column, date_format)
 
 
 def _form(date_format: str) -> str:
@@ -154,28 +163,44 @@ def _is_regular(times: Times) -> bool:
     return len(times) > 2 and bool((times[1:] > times[:-1]).all()) and np.array_equal(regular_grid(times).times, times)
 
 
-def _iso(parts: pd.DataFrame, day_first: bool) -> pd.Series[str]:
-    day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
-    return parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + parts[3]
+def _parts(piece: pd.Series[str]) -> pd.DataFrame:
+    """Return two numbers, the year and the rest of each date, missing where it is no such date."""
+    return piece.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(.*)$")
 
 
-def _day_first(parts: pd.DataFrame, text: pd.Series[str], column: str) -> tuple[bool, str]:
+def _iso(piece: pd.Series[str], day_first: bool | None) -> pd.Series[str]:
+    """Write dates as ISO 8601, missing where that cannot be; ``day_first`` is None where the year comes first."""
+    if day_first is None:
+        iso = piece.str.replace(r"^(\d{4})[/. ](\d{1,2})[/. ](\d{1,2})", r"\1-\2-\3", regex=True)
+    else:
+        parts = _parts(piece)
+        day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
+        iso = parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + parts[3]
+    if iso.str.contains(r"[ T]\d{1,2}\.").any():
+        iso = iso.str.replace(r"([ T]\d{1,2})\.(\d{2})$", r"\1:\2", regex=True)
+        iso = iso.str.replace(r"([ T]\d{1,2})[.:](\d{2})\.(\d{2})$", r"\1:\2:\3", regex=True)
+    return iso.where(iso.str.fullmatch(_ISO))
+
+
+def _day_first(text: pd.Series[str], column: str) -> tuple[bool, str]:
     """Return whether the day comes first, and why where no cell says so."""
-    first, second = (parts[position].astype(int) > 12 for position in (0, 1))
-    if first.any() != second.any():
-        return bool(first.any()), ""
-    if not first.any():
-        increasing = [
-            bool(pd.to_datetime(_iso(parts, day_first), format="ISO8601", errors="coerce").is_monotonic_increasing)
-            for day_first in (True, False)
-        ]
+    largest = np.max([_parts(piece)[[0, 1]].astype(int).max() for piece in _pieces(text)], axis=0)
+    if (largest > 12).sum() == 1:
+        return bool(largest[0] > 12), ""
+    if (largest <= 12).all():
+        increasing = [_increases(text, day_first) for day_first in (True, False)]
         if increasing[0] != increasing[1]:
             return increasing[0], ", as only then times increase"
     mark = re.sub(r"[0-9]", "", text.iloc[0])[0]
-    clock = {0: "", 1: " %H:%M", 2: " %H:%M:%S"}.get(str(parts.iloc[0, 3]).count(":"), "")
+    clock = {0: "", 1: " %H:%M", 2: " %H:%M:%S"}.get(text.iloc[0].count(":"), "")
     forms = (f"{mark.join(order)}{clock}" for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y")))
     raise DataError(
         f"time column {column!r} does not tell whether {shown(text.iloc[0])} starts with the day or the month; pass "
         + " or ".join(f"date_format={form!r}" for form in forms)
         + "."
     )
+
+
+def _increases(text: pd.Series[str], day_first: bool) -> bool:
+    pieces = (pd.to_datetime(_iso(p, day_first), format="ISO8601", errors="coerce", utc=True) for p in _pieces(text))
+    return bool(pd.concat(pieces).is_monotonic_increasing)

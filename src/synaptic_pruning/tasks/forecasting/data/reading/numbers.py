@@ -128,7 +128,7 @@ class Column:
         return min(self._proven, default=None)
 
     def values(self) -> Array:
-        """Return the numbers as float64, NaN where missing.
+        """Hand over the numbers as float64, NaN where missing.
 
         Raises:
             DataError: A cell is no finite number, or could be read in two ways; the row and the fix are named.
@@ -146,7 +146,8 @@ class Column:
         if len(self._proven) > 1:
             marks = " and ".join(map(repr, sorted(self._proven)))
             raise DataError(f"column {shown(self.name)} has both {marks} between thousands; write all cells alike.")
-        return np.array(self._values)
+        values, self._values = self._values, array("d")
+        return np.frombuffer(values, np.float64) if values else np.empty(0)
 
     def _doubt(self, kind: str, mark: str) -> NoReturn:
         """Refuse a mark that may stand between thousands or before decimals."""

@@ -20,7 +20,7 @@ from synaptic_pruning.tasks.errors import DataError
 
 MOST_COLUMNS = 10_000
 LONGEST_ROW = 2**20
-_BLOCK = 100_000  # cells
+_BLOCK = 50_000  # cells
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _Row = tuple[int, list[str]]
 
@@ -84,9 +84,11 @@ class Table:
         Raises:
             DataError: A row is longer or shorter than the header, or its quotes are damaged; the row is named.
         """
-        size = max(1, _BLOCK // len(self.header))
+        width = len(self.header)
+        size = max(1, _BLOCK // width)
         with self._rows() as rows:
-            below = ((place, self._fit(place, row)) for place, row in rows if place > self._header_row and any(row))
+            below = ((place, row) for place, row in rows if place > self._header_row and any(row))
+            below = ((place, row if len(row) == width else self._fit(place, row)) for place, row in below)
             while block := list(islice(below, size)):
                 yield Block([place for place, _ in block], list(zip(*(row for _, row in block), strict=True)))
 
