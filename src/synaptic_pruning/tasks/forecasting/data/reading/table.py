@@ -121,8 +121,9 @@ class Table:
             try:
                 row = next(reader, None)
             except csv.Error as error:
+                reason = str(error).encode("unicode_escape").decode()  # it may name a tab
                 raise DataError(
-                    f"{self._path.name} cannot be read as a table: {error} in row {place}; mend the quotes there."
+                    f"{self._path.name} cannot be read as a table: {reason} in row {place}; mend the quotes there."
                 ) from None
             if row is None:
                 return
