@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,37 @@ def test_bad_data_are_refused_in_one_sentence_before_training(csv, tmp_path, con
     assert not list(out.rglob("*.json"))
 
 
+GERMAN = "day;sold\n" + "".join(
+    f"{day:%d.%m.%Y};{f'{1500 + 700 * np.sin(n):,.0f}'.replace(',', '.')}\n"
+    for n, day in enumerate(pd.date_range("2024-01-01", periods=60))
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["--decimal", ","], ["'1.500' in row 2", "is 1500 or 1.500", "--thousands='.'", "--decimal='.'"]),
+        ([], ["'1.500' in row 2", "--thousands='.'", "--decimal='.'"]),
+        (["--thousands", "."], ["'.' between thousands in sold; UTF-8.", "too short"]),
+        (["--thousands", ".", "--date-format", "%d/%m/%Y"], ["'01.01.2024' in row 2", "--date-format='%d/%m/%Y'"]),
+        (["--thousands", ".", "--decimal", "."], ["--thousands='.' and --decimal='.' are the same mark"]),
+    ],
+)
+def test_german_numbers_are_refused_with_the_option_that_reads_them(csv, tmp_path, words, fragments):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
+
+    assert "\n05.01.2024;970\n" in GERMAN
+    csv.write_text(GERMAN)
+    command = ["compare", str(csv), "--target", "sold", "--separator", ";", "--lengths", "1000"]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), *words])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in result.output
+
+
 def test_a_refusal_has_no_traceback(csv, tmp_path):
     file = tmp_path / "file"
     file.touch()
@@ -166,6 +198,12 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     html = (out / "report.html").read_text()
     command = re.search(r"synaptic-pruning compare [^<]*", html).group()
     assert "--target y --time day" in command
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("wave.csv: ")]
+    assert line == (
+        "wave.csv: 120 rows; times from 'day': dates as YYYY-MM-DD; target 'y'; inputs x; no value missing; "
+        "',' between cells; decimal mark '.'; no mark between thousands; UTF-8."
+    )
+    assert f"As read: {line}" in unescape(html)
 
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert forked_command(tmp_path, *words).returncode == 0

@@ -4,7 +4,7 @@ import re
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +47,9 @@ def compare(
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column to forecast.")] = None,
     time: Annotated[str | None, typer.Option(help="Time column, or two to join: Date,Time.")] = None,
+    date_format: Annotated[
+        str | None, typer.Option(help="Form of times: %d.%m.%y, or s or ms since 1970, or number.")
+    ] = None,
     models: Annotated[str, typer.Option(help="Networks.")] = "rnn,lstm,patchtst",
     arms: Annotated[str, typer.Option(help="What to compare.")] = "none,dropout,mc-dropout,synaptic",
     lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
@@ -55,7 +58,10 @@ def compare(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
     separator: Annotated[str, typer.Option(help="Character between cells.")] = ",",
-    decimal: Annotated[str, typer.Option(help="Decimal mark.")] = ".",
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark; by default a point.")] = None,
+    thousands: Annotated[
+        str | None, typer.Option(help="Mark between thousands; by default one that cells prove.")
+    ] = None,
     missing: Annotated[str, typer.Option(help="Cells that mean “no value”: -200,n/a.")] = "",
     gaps: Annotated[Gaps, typer.Option(help="When timestamps are missing: refuse, fill in, ignore.")] = Gaps.error,
     season: Annotated[int | None, typer.Option(min=1, help="Rows in a season; by default from the times.")] = None,
@@ -81,11 +87,26 @@ def compare(
     command = [data, *options.written(target=target, time=time, models=models, arms=arms, lengths=lengths)]
     command += options.written(horizon=horizon, seeds=seeds, epochs=epochs)
     if data:
-        command += options.written(separator=separator, decimal=decimal, missing=missing)
-        command += options.written(gaps=gaps.value, season=season)
+        command += options.written(date_format=date_format, separator=separator, decimal=decimal, thousands=thousands)
+        command += options.written(missing=missing, gaps=gaps.value, season=season)
     command += options.written(predict=predict.value, out=out)
     try:
-        series = _read(data, target, time, separator, decimal, missing, gaps, season)
+        if data:
+            series = _read(
+                data,
+                target,
+                time=time,
+                date_format=date_format,
+                separator=separator.replace("\\t", "\t"),
+                decimal=decimal,
+                thousands=thousands,
+                missing=options.split(missing),
+                gaps=gaps.value,
+                season=season,
+            )
+            typer.echo(series[0].reading)
+        else:
+            series = _embedded(target, time)
 
         # SciPy and Matplotlib take seconds: refusals come first.
         from synaptic_pruning.study.engine import About, Processes
@@ -110,34 +131,20 @@ def compare(
     options.tell_failures(table)
 
 
-def _read(
-    data: Path | None,
-    target: str | None,
-    time: str | None,
-    separator: str,
-    decimal: str,
-    missing: str,
-    gaps: Gaps,
-    season: int | None,
-) -> "list[Series]":
-    from synaptic_pruning.tasks.forecasting import embedded, read_csv
+def _embedded(target: str | None, time: str | None) -> "list[Series]":
+    from synaptic_pruning.tasks.forecasting import embedded
 
-    if data is None:
-        if target is not None or time is not None:
-            options.refuse("--target and --time name columns of a CSV file; give the file too, or leave them out.")
-        return embedded()
+    if target is not None or time is not None:
+        options.refuse("--target and --time name columns of a CSV file; give the file too, or leave them out.")
+    return embedded()
+
+
+def _read(data: Path, target: str | None, **how: Any) -> "list[Series]":
+    from synaptic_pruning.tasks.forecasting import read_csv
+
     if target is None:
         options.refuse(f"--target is missing: name the column of {data} to forecast.")
-    return read_csv(
-        data,
-        target,
-        time=time,
-        separator=separator.replace("\\t", "\t"),
-        decimal=decimal,
-        missing=options.split(missing),
-        gaps=gaps.value,
-        season=season,
-    )
+    return read_csv(data, target, **how)
 
 
 def _as_options(message: str) -> str:
@@ -150,4 +157,5 @@ def _as_options(message: str) -> str:
     lists = re.sub(
         r"\b(missing)=\[([^\]]*)\]", lambda m: f"{m[1]}='{m[2].replace(', ', ',').replace(chr(39), '')}'", message
     )
-    return re.sub(r"\b(gaps|missing|decimal|separator|season|time)=(?=['\d])", r"--\1=", lists)
+    names = "gaps|missing|decimal|thousands|separator|season|time|date_format"
+    return re.sub(rf"\b({names})=(?=['\"\d])", lambda m: f"--{m[1].replace('_', '-')}=", lists)

@@ -13,8 +13,8 @@ class ImagesCommand(options.TaskCommand):
     """`compare-images`, with one sentence for those who want series."""
 
     foreign = (
-        *("--task", "--target", "--time", "--lengths", "--horizon"),
-        *("--separator", "--decimal", "--missing", "--gaps", "--season", "--predict"),
+        *("--task", "--target", "--time", "--date-format", "--lengths", "--horizon"),
+        *("--separator", "--decimal", "--thousands", "--missing", "--gaps", "--season", "--predict"),
     )
     advice = "for series use synaptic-pruning compare"
 

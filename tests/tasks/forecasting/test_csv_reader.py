@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from synaptic_pruning.tasks.forecasting import DataError, read_csv
-from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times, regular_grid
+from synaptic_pruning.tasks.forecasting.data.reading.dates import parse_times
+from synaptic_pruning.tasks.forecasting.data.reading.timestamps import regular_grid
 
 SHARED = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared"))
 
@@ -98,12 +99,12 @@ def test_compressed_file_and_byte_order_mark(tmp_path):
     ],
 )
 def test_dates(cells, expected):
-    assert parse_times(pd.Series(cells), "when")[0] == np.datetime64(expected)
+    assert parse_times(pd.Series(cells), "when").times[0] == np.datetime64(expected)
 
 
 @pytest.mark.parametrize("cells", [["01/02/2024", "01/03/2024"], ["13/01/2024", "01/14/2024"]])
 def test_dates_that_could_be_either_are_refused(cells):
-    with pytest.raises(DataError, match="YYYY-MM-DD"):
+    with pytest.raises(DataError, match="date_format='%d/%m/%Y' or date_format='%m/%d/%Y'"):
         parse_times(pd.Series(cells), "when")
 
 
@@ -183,8 +184,8 @@ BAD = {
         {"gaps": "close"},
         "gaps='close' is unknown; use 'error', 'fill' or 'ignore'",
     ),
-    "separator is decimal": ("y\n1\n2\n", {"decimal": ","}, "two different single characters"),
-    "long separator": ("y\n1\n2\n", {"separator": "::"}, "two different single characters"),
+    "separator is decimal": ("y\n1\n2\n", {"decimal": ","}, "are the same mark, and no cell in quotes holds it"),
+    "long separator": ("y\n1\n2\n", {"separator": "::"}, "must be a single character"),
     "bad season": ("y\n1\n2\n", {"season": 0}, "season is 0"),
     "id lacking": ("unique_id,ds,y\nA,1,1\n,2,2\n", {}, "'unique_id' is empty in row 3"),
     "one row an id": ("unique_id,ds,y\nA,1,1\nB,1,2\n", {}, "series 'A' has one row"),
@@ -195,6 +196,57 @@ BAD = {
 def test_bad_input_is_named_with_its_fix_in_one_sentence(write, text, options, message):
     with pytest.raises(DataError, match=message) as caught:
         read_csv(write(text), **({"target": "y"} | options))
+    assert "\n" not in str(caught.value)
+
+
+TABLE = "y,Grad °C\n1.5,2\n2.5,3\n"
+WRITTEN = {
+    "UTF-8": (TABLE.encode(), {}),
+    "UTF-8 with mark": (TABLE.encode("utf-8-sig"), {}),
+    "UTF-16, little end": (b"\xff\xfe" + TABLE.encode("utf-16-le"), {}),
+    "UTF-16, big end": (b"\xfe\xff" + TABLE.encode("utf-16-be"), {}),
+    "Windows-1252": (TABLE.encode("cp1252"), {}),
+    "Windows lines": (TABLE.replace("\n", "\r\n").encode(), {}),
+    "old Mac lines": (TABLE.replace("\n", "\r").encode(), {}),
+    "no end of line": (TABLE.rstrip().encode(), {}),
+    "quoted": (b'"y","Grad \xc2\xb0C"\n"1.5","2"\n"2.5","3"\n', {}),
+    "blank lines": (f"\n\n{TABLE}\n\n".encode(), {}),
+    "empty rows": (f"{TABLE},\n,\n".encode(), {}),
+    "separators behind": (TABLE.replace("\n", ",\n").replace("2,\n", "2,,\n").encode(), {}),
+    "tab": (TABLE.replace(",", "\t").encode(), {"separator": "\t"}),
+    "separator told": (b"sep=;\n" + TABLE.replace(",", ";").encode(), {"separator": ";"}),
+    "comma told": (b"sep=,\n" + TABLE.encode(), {}),
+}
+
+
+@pytest.mark.parametrize(("content", "options"), WRITTEN.values(), ids=WRITTEN)
+def test_a_table_is_the_same_however_it_is_stored(tmp_path, content, options):
+    path = tmp_path / "data.csv"
+    path.write_bytes(content)
+    (series,) = read_csv(path, "y", columns=["Grad °C"], **options)
+    assert series.values.tolist() == [[1.5, 2], [2.5, 3]]
+
+
+NO_TABLE = {
+    "short row": ("y,x\n1,1\n2\n3,3\n", r"row 3 has 1 cell\(s\) and the header 2"),
+    "long row": ("y,x\n1,1\n2,2,2\n", r"row 3 has 3 cell\(s\) and the header 2"),
+    "comment": ("# made by hand\ny,x\n1,1\n2,2\n", "column 'y' is not in data.csv; it has # made by hand"),
+    "comment below": ("y,x\n# by hand\n1,1\n", r"row 2 has 1 cell\(s\)"),
+    "no header": ("1.5,2\n2.5,3\n", "its first row, which must name the columns, holds 1.5, 2"),
+    "another separator told": ("sep=;\ny;x\n1;1\n2;2\n", "says 'sep=;' in its first line"),
+    "quote not closed": ('y,x\n1,"a\n2,b\n', "unexpected end of data in row 2"),
+    "quotes around rows": ('y,x\n1,"a\n2,b"\n3,c\n', "line break in row 2"),
+    "text behind a quote": ('y,x\n1,"a"b\n2,c\n', "row 2; mend the quotes"),
+    "NUL": ("y,x\n1\x002,1\n2,2\n", "NUL character in row 2"),
+    "too many columns": (",".join(["y", *map(str, range(10_000))]) + "\n", "10,001 columns, more than 10,000"),
+    "no line breaks": ("y" * 2**20 + "y", "more than 1,048,576 characters"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), NO_TABLE.values(), ids=NO_TABLE)
+def test_what_is_no_table_is_refused_in_one_sentence(write, text, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_csv(write(text), "y")
     assert "\n" not in str(caught.value)
 
 

@@ -75,7 +75,7 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
     write_table(table, out)
     write_atomically(out / "statistics.json", json.dumps(statistics(table, about), indent=1))
     keep_best_networks(records, kept, out / "networks")
-    datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest) for s in series]
+    datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading) for s in series]
     small = exported(cells, trained, by_name, kept)
     write_report(
         out / "report.html",

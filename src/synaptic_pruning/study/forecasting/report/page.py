@@ -46,6 +46,7 @@ class Dataset:
         channels: Number of channels.
         season: Rows in a season.
         digest: SHA-256 of the series, in hexadecimal.
+        reading: How its file was read, in one line; "" where no file of the user's was.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     channels: int
     season: int
     digest: str
+    reading: str = ""
 
 
 def write_report(
@@ -126,6 +128,7 @@ def render(
         arm=ARM,
         plan=plan,
         datasets=datasets,
+        readings=list(dict.fromkeys(d.reading for d in datasets if d.reading)),
         absent=[d.name for d in datasets if d.name not in used],
         counts={
             "runs": len(results),

@@ -1,11 +1,10 @@
 """Series to forecast: reading files, the registry of public data sets, and their download."""
 
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
-from synaptic_pruning.tasks.forecasting.data.csv_reader import read_csv
 from synaptic_pruning.tasks.forecasting.data.loading import Inputs, load
+from synaptic_pruning.tasks.forecasting.data.reading import Gaps, read_csv
 from synaptic_pruning.tasks.forecasting.data.registry import DATASETS, Entry, find_entry
 from synaptic_pruning.tasks.forecasting.data.series import Array, Series, Times
-from synaptic_pruning.tasks.forecasting.data.timestamps import Gaps
 
 __all__ = [
     "DATASETS",

@@ -9,9 +9,9 @@ import pandas as pd
 
 from synaptic_pruning.tasks.download import fetch, read_checked
 from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data.reading import parse_times
 from synaptic_pruning.tasks.forecasting.data.registry import Entry, find_entry
 from synaptic_pruning.tasks.forecasting.data.series import Series, Times
-from synaptic_pruning.tasks.forecasting.data.timestamps import parse_times
 
 Inputs = Literal["target", "all"]
 
@@ -75,7 +75,7 @@ def _table(entry: Entry, content: bytes) -> tuple[Times, pd.DataFrame]:
         text = frame[columns[0]].astype(str)
         for column in columns[1:]:
             text = text + " " + frame[column]
-        times = parse_times(text, ",".join(columns))
+        times = parse_times(text, ",".join(columns)).times
         frame = frame.drop(columns=columns)
     kept = np.append(True, times[1:] > times[:-1])
     if entry.since:

@@ -25,6 +25,7 @@ class Series:
         times: Strictly increasing, datetime64[ns] or int64 (row numbers, years), shape (rows,).
         values: Values in original units, float64, shape (rows, channels); NaN marks a missing value.
         season: Number of rows in a season, 1 when there is none.
+        reading: How the file was read, in one line; "" where no file of the user's was.
 
     Raises:
         DataError: Shapes do not agree, times do not increase, a value is infinite, or the target is constant.
@@ -41,6 +42,7 @@ class Series:
     times: Times
     values: Array
     season: int
+    reading: str = ""
 
     def __post_init__(self) -> None:
         rows = len(self.times)
@@ -70,7 +72,7 @@ class Series:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of columns, times, values and season, in hexadecimal; the name does not count."""
+        """Return the SHA-256 of columns, times, values and season, in hexadecimal; name and reading do not count."""
         head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
         values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
         return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()

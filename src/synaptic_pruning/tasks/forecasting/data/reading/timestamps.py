@@ -1,4 +1,4 @@
-"""Parse timestamps, check their order, and put them on a regular grid."""
+"""Check the order of timestamps, and put them on a regular grid."""
 
 from __future__ import annotations
 
@@ -13,70 +13,6 @@ from synaptic_pruning.tasks.forecasting.data.series import Array, Times
 
 Gaps = Literal["error", "fill", "ignore"]
 _DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
-
-
-def parse_times(text: pd.Series[str], column: str) -> Times:
-    """Parse text to int64 (when every cell is a whole number) or datetime64[ns].
-
-    Dates are ISO 8601, or day/month/year or month/day/year with ``/``, ``.`` or ``-``; which of the two is
-    decided by the first number above 12 in the column, else by which of them increases. Hours may be written
-    18.00.00. Time zones are converted to UTC.
-
-    Args:
-        text: The cells; their index holds the rows of the file, for messages.
-        column: Name of the time column, for messages.
-
-    Raises:
-        DataError: A timestamp is missing or unreadable (its row is named), or both orders could explain the column.
-
-    Example:
-        >>> parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when").astype(str).tolist()
-        ['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000']
-    """
-    text = text.str.strip()
-    if text.isna().any():
-        raise DataError(
-            f"time column {column!r} is empty in row {text.index[text.isna()][0]}; fill it or drop the row."
-        )
-    if text.str.fullmatch(r"[+-]?\d{1,18}").all():
-        return np.asarray(text.astype("int64"))
-    text = text.str.replace(r"(?<=[ T])(\d{1,2})\.(\d{2})(?=\.\d{2}$|$)", r"\1:\2", regex=True)
-    text = text.str.replace(r"(?<=[ T])(\d{1,2}:\d{2})\.(\d{2})$", r"\1:\2", regex=True)
-    parts = text.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(.*)$")
-    if parts[0].notna().all():
-        iso = _iso(parts, _day_first(parts, column))
-    else:
-        iso = text.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})", r"\1-\2-\3", regex=True)
-    parsed = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
-    if parsed.isna().any():
-        row = parsed.index[parsed.isna()][0]
-        raise DataError(
-            f"time column {column!r} holds {text[row]!r} in row {row}, which is not a date that can be read; "
-            "write it as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS."
-        )
-    return np.asarray(parsed.dt.tz_localize(None).astype("datetime64[ns]"))
-
-
-def _iso(parts: pd.DataFrame, day_first: bool) -> pd.Series[str]:
-    day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
-    return parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + parts[3]
-
-
-def _day_first(parts: pd.DataFrame, column: str) -> bool:
-    first, second = (parts[position].astype(int) > 12 for position in (0, 1))
-    if first.any() != second.any():
-        return bool(first.any())
-    if not first.any():
-        increasing = [
-            bool(pd.to_datetime(_iso(parts, day_first), format="ISO8601").is_monotonic_increasing)
-            for day_first in (True, False)
-        ]
-        if increasing[0] != increasing[1]:
-            return increasing[0]
-    raise DataError(
-        f"time column {column!r} does not tell whether {'/'.join(parts.iloc[0, :3])} starts with the "
-        "day or the month; write dates as YYYY-MM-DD."
-    )
 
 
 class TimeGrid(NamedTuple):
