@@ -122,7 +122,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         raise ValueError(f"model lies on {device} and is to be made fast on a CPU; give model.cpu()")
     inputs = as_arguments(example_input)
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    with torch_threads(threads), torch.no_grad():
+    with torch_threads(threads), torch.no_grad(), torch.autocast("cpu", enabled=False):
         check_runs(original, inputs)
         small = cast(Any, shrink(original, inputs))
         report = CompactReport(shrunk=small.report, threads=threads or torch.get_num_threads())

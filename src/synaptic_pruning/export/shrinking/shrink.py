@@ -82,7 +82,7 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     report = ShrinkReport()
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     plain = unfuse(copy.deepcopy(original))
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         check_runs(original, inputs)
         changed = _shrink(plain, inputs, "", report)
         small = _restore(original, plain, changed, "")
