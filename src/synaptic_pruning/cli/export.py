@@ -12,7 +12,9 @@ import typer
 from synaptic_pruning.cli import options
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 _WRITTEN = ([".packed"], [".dense"])  # suffixes of the files that this command writes beside those that it reads
 
@@ -53,11 +55,15 @@ def export(
         str, typer.Option(help="Shape of an example input, such as 32,30,8: time dense against compact.")
     ] = "",
     onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
+    input_names: Annotated[str, typer.Option(help="Names of the ONNX file's inputs, such as window.")] = "",
+    output_names: Annotated[str, typer.Option(help="Names of its outputs, such as forecast.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
     """Write FILE, or every network of a RUN, with its zeros packed away; time it and write ONNX, given a model."""
     if (input or onnx) and not (model and input):
         options.refuse("--input and --onnx need both --model and --input.")
+    if (input_names or output_names) and not onnx:
+        options.refuse("--input-names and --output-names are those of an ONNX file; give --onnx.")
     if input and source.is_dir():
         options.refuse("--input times one network; give its FILE, not a folder.")
     if dense and values != Precision.float32:
@@ -70,11 +76,22 @@ def export(
         if target.is_dir() or not target.parent.is_dir():
             options.refuse(f"--out {target} is no file in a folder that exists; choose another name.")
     network = None if shape is None else _build(model)
+
+    def write_onnx(network: "nn.Module", example: "Tensor") -> list[str]:
+        from synaptic_pruning.export import to_onnx
+
+        if onnx is None:
+            return []
+        names = [options.split(names) or None for names in (input_names, output_names)]
+        to_onnx(network, example, onnx, input_names=names[0], output_names=names[1])
+        return [f"{onnx}: {onnx.stat().st_size} bytes, checked in ONNX Runtime"]
+
     for file, target in targets.items():
         try:
-            _export(file, target, values, dense, network, shape, onnx, threads)
+            lines = _export(file, target, values, dense, network, shape, threads, write_onnx)
         except (ValueError, RuntimeError, ImportError, OSError, MemoryError) as error:
             options.refuse(str(error) or f"{file}: {type(error).__name__}")
+        typer.echo("\n".join(lines))
 
 
 def _export(
@@ -84,13 +101,13 @@ def _export(
     dense: bool,
     network: "nn.Module | None",
     shape: list[int] | None,
-    onnx: Path | None,
     threads: int,
-) -> None:
-    """Write one file, and ONNX of it; both come to their place only when all has gone well."""
+    write_onnx: "Callable[[nn.Module, Tensor], list[str]]",
+) -> list[str]:
+    """Write one file, and ONNX of it; both come to their place only when all has gone well. Return what to say."""
     import torch
 
-    from synaptic_pruning.export import compact, load, to_onnx
+    from synaptic_pruning.export import compact, load
     from synaptic_pruning.export.packed import read_state, save_state
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
@@ -102,11 +119,9 @@ def _export(
             load(network, finished)
             example = torch.randn(shape)
             lines.append(str(compact(network, example, threads=threads).report))
-            if onnx is not None:
-                to_onnx(network, example, onnx)
-                lines.append(f"{onnx}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
+            lines += write_onnx(network, example)
         finished.replace(target)
-    typer.echo("\n".join(lines))
+    return lines
 
 
 def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:

@@ -14,6 +14,7 @@ from synaptic_pruning.export.packed.packed_file import read, why_not_stored
 
 # As lengths of safetensors headers these would be far beyond any file.
 _ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\n"
+_FOLDER = 0x10  # an attribute of records in zip files
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -74,6 +75,9 @@ def _check_zip(path: Path) -> None:
                 raise FileError("its records are compressed, which torch.save never does")
             if len({record.filename for record in records}) < len(records):
                 raise FileError("it has two records of one name and is damaged")
+            # Of a record marked as a folder torch.load reads nothing and returns memory as it happens to be.
+            if any(record.is_dir() or record.external_attr & _FOLDER for record in records):
+                raise FileError("one of its records is marked as a folder: it is damaged")
             # torch.serialization.set_crc32_options(False) leaves all of them 0.
             for record in records if any(record.CRC for record in records) else ():
                 with archive.open(record) as content:
