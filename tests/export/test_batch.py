@@ -55,7 +55,7 @@ def first(y: Any) -> Tensor:
     return y[0] if isinstance(y, tuple) else y
 
 
-@pytest.mark.parametrize("batch", [1, 2, 32])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.slow), 32])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_other_sizes_than_the_example(name: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "time_interleaved", sparse_wins)
