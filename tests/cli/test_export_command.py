@@ -80,12 +80,13 @@ def test_export_packs_and_unpacks(file: Path, tmp_path: Path) -> None:
 
 def test_export_times_and_writes_onnx(file: Path, tmp_path: Path) -> None:
     onnx = tmp_path / "net.onnx"
-    result = run("export", file, "--model", f"{__name__}:build", "--input", "2,6,4", "--onnx", onnx)
+    names = ("--input-names", "window", "--output-names", "forecast")
+    result = run("export", file, "--model", f"{__name__}:build", "--input", "2,6,4", "--onnx", onnx, *names)
     assert result.exit_code == 0, result.output
     assert "whole network" in result.output
     x = torch.randn(5, 6, 4)
     session = onnxruntime.InferenceSession(onnx)
-    got = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    got = session.run(["forecast"], {"window": x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(got), pruned()(x).detach(), atol=1e-5, rtol=0)
 
 
@@ -93,6 +94,7 @@ def test_export_times_and_writes_onnx(file: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--input", "2,6,4"], "need both"),
+        (["--input-names", "window"], "--onnx"),
         (["--model", f"{__name__}:build", "--input", "2,x"], "whole numbers"),
         (["--model", f"{__name__}:nothing", "--input", "2,6,4"], "module:function"),
         (["--model", "pathlib:Path", "--input", "2,6,4"], "torch.nn.Module"),

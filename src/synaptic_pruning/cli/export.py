@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,9 @@ import typer
 from synaptic_pruning.cli import options
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 _WRITTEN = ([".packed"], [".dense"])  # suffixes of the files that this command writes beside those that it reads
 
@@ -32,12 +35,12 @@ Source = Annotated[
 
 def inspect(file: File) -> None:
     """Show sparsity, pruned units and what packing would save, weight by weight."""
-    from synaptic_pruning.export import FileError, inspect_file
+    from synaptic_pruning.export import inspect_file
 
     try:
         typer.echo(str(inspect_file(file)))
-    except FileError as error:
-        options.refuse(str(error))
+    except (ValueError, OSError, MemoryError) as error:
+        options.refuse(str(error) or f"{file}: {type(error).__name__}")
 
 
 def export(
@@ -52,41 +55,73 @@ def export(
         str, typer.Option(help="Shape of an example input, such as 32,30,8: time dense against compact.")
     ] = "",
     onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
+    input_names: Annotated[str, typer.Option(help="Names of the ONNX file's inputs, such as window.")] = "",
+    output_names: Annotated[str, typer.Option(help="Names of its outputs, such as forecast.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
     """Write FILE, or every network of a RUN, with its zeros packed away; time it and write ONNX, given a model."""
-    import torch
-    from safetensors.torch import save_file
-
-    from synaptic_pruning.export import FileError, compact, load, to_onnx
-    from synaptic_pruning.export.packed import read_state, save_state
-
     if (input or onnx) and not (model and input):
         options.refuse("--input and --onnx need both --model and --input.")
+    if (input_names or output_names) and not onnx:
+        options.refuse("--input-names and --output-names are those of an ONNX file; give --onnx.")
     if input and source.is_dir():
         options.refuse("--input times one network; give its FILE, not a folder.")
-    example = torch.randn(_shape(input)) if input else None
-    suffix = "dense.safetensors" if dense else "packed.safetensors"
-    for file, target in _targets(source, out, suffix).items():
-        try:
-            state = read_state(file)
-        except FileError as error:
-            options.refuse(str(error))
+    if dense and values != Precision.float32:
+        options.refuse(f"--values {values} is for packed files; leave out --dense.")
+    shape = _shape(input) if input else None
+    targets = _targets(source, out, "dense.safetensors" if dense else "packed.safetensors")
+    for file, target in targets.items():
         if target.exists() and target.samefile(file):
             options.refuse(f"--out {target} is FILE itself; choose another name.")
-        if dense:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, target)
-        else:
-            save_state(state, target, values.value)
-        before, after = file.stat().st_size, target.stat().st_size
-        typer.echo(f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}")
-    if example is None:
-        return
-    network = _build(model)
-    load(network, target)
-    typer.echo(str(compact(network, example, threads=threads).report))
-    if onnx is not None:
-        typer.echo(f"{to_onnx(network, example, onnx)}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
+        if target.is_dir() or not target.parent.is_dir():
+            options.refuse(f"--out {target} is no file in a folder that exists; choose another name.")
+    network = None if shape is None else _build(model)
+
+    def write_onnx(network: "nn.Module", example: "Tensor") -> list[str]:
+        from synaptic_pruning.export import to_onnx
+
+        if onnx is None:
+            return []
+        names = [options.split(names) or None for names in (input_names, output_names)]
+        to_onnx(network, example, onnx, input_names=names[0], output_names=names[1])
+        return [f"{onnx}: {onnx.stat().st_size} bytes, checked in ONNX Runtime"]
+
+    for file, target in targets.items():
+        try:
+            lines = _export(file, target, values, dense, network, shape, threads, write_onnx)
+        except (ValueError, RuntimeError, ImportError, OSError, MemoryError) as error:
+            options.refuse(str(error) or f"{file}: {type(error).__name__}")
+        typer.echo("\n".join(lines))
+
+
+def _export(
+    file: Path,
+    target: Path,
+    values: Precision,
+    dense: bool,
+    network: "nn.Module | None",
+    shape: list[int] | None,
+    threads: int,
+    write_onnx: "Callable[[nn.Module, Tensor], list[str]]",
+) -> list[str]:
+    """Write one file, and ONNX of it; both come to their place only when all has gone well. Return what to say."""
+    import torch
+
+    from synaptic_pruning.export import compact, load
+    from synaptic_pruning.export.packed import read_state, save_state
+
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        finished = Path(folder, target.name)
+        save_state(read_state(file), finished, values.value, dense)
+        before, after = file.stat().st_size, finished.stat().st_size
+        lines = [f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}"]
+        if network is not None and shape is not None:
+            load(network, finished)
+            example = torch.randn(shape)
+            lines.append(str(compact(network, example, threads=threads).report))
+            lines += write_onnx(network, example)
+        finished.replace(target)
+    return lines
 
 
 def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
@@ -97,7 +132,7 @@ def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
     if not files:
         options.refuse(f"{source} holds no networks/*.safetensors; give a file, or the folder of a comparison.")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        options.prepare(out)
     return {file: (out or file.parent) / f"{file.stem}.{suffix}" for file in files}
 
 

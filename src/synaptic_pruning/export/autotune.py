@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from synaptic_pruning.export.batch import check_inputs, difference, outputs_of, tolerance
 from synaptic_pruning.export.shrinking import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
 from synaptic_pruning.export.sparse import (
     FastAttention,
@@ -23,6 +24,7 @@ from synaptic_pruning.export.timing import time_interleaved, torch_threads
 from synaptic_pruning.export.unfused import Attention, unfuse
 
 _MARGIN = 0.97  # another form is taken only if it needs less than this fraction of the time
+_TOLERANCE = 1e-3  # of the largest output; more than any rounding of float32 in a network
 _MIN_SPARSITY = 0.3  # sparse forms of layers below are not timed
 _COMPOSITES = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
@@ -92,7 +94,8 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     The network is shrunk (see `shrink`). Every layer is timed dense and sparse on what reaches it from
     ``example_input``, and the faster form is kept. Four whole networks are timed at the end: original or shrunk,
     each all dense or with the sparse layers that won. The fastest is returned. Where nothing wins, that is the
-    original.
+    original. What is returned was compared with the original on ``example_input`` and, where the model takes
+    one, at another batch size.
 
     Sparse forms exist for float32 layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM and GRU.
     Attention and transformer blocks are made of them. They compute no gradients and raise RuntimeError when
@@ -122,7 +125,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         raise ValueError(f"model lies on {device} and is to be made fast on a CPU; give model.cpu()")
     inputs = as_arguments(example_input)
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    with torch_threads(threads), torch.no_grad():
+    with torch_threads(threads), torch.no_grad(), torch.autocast("cpu", enabled=False):
         check_runs(original, inputs)
         small = cast(Any, shrink(original, inputs))
         report = CompactReport(shrunk=small.report, threads=threads or torch.get_num_threads())
@@ -139,12 +142,26 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
             if any(row.form == "sparse" for row in rows):
                 forms["sparse" if name == "dense" else "shrunk, sparse"] = faster, rows
         times = time_interleaved({name: _runner(form, inputs) for name, (form, _) in forms.items()}, seconds=1.0)
-    best = min(times, key=lambda name: times[name])
-    report.form = best if times[best] < _MARGIN * times["dense"] else "dense"
+        best = min(times, key=lambda name: times[name])
+        report.form = best if times[best] < _MARGIN * times["dense"] else "dense"
+        if report.form != "dense" and (problem := _difference(original, forms[best][0], inputs)):
+            report.shrunk.notes.append(f"{best} was not taken: {problem}")
+            report.form = "dense"
     report.before, report.after = times["dense"], times[report.form]
     result, report.rows = forms[report.form]
     result.report = report  # type: ignore[assignment]
     return result
+
+
+def _difference(original: nn.Module, faster: nn.Module, inputs: tuple[Any, ...]) -> str:
+    """Return how outputs differ by more than float32 rounds, as a message; empty if they do not."""
+    for where, arguments in check_inputs(original, inputs):
+        for a, b in zip(outputs_of(original, arguments), outputs_of(faster, arguments), strict=True):
+            if a.shape != b.shape:
+                return f"outputs had the shape {list(b.shape)} in place of {list(a.shape)} {where}"
+            if (gap := difference(a, b)) > tolerance(a, _TOLERANCE):
+                return f"outputs differed by {gap:.1e} {where}"
+    return ""
 
 
 def _with_sparse_layers(

@@ -211,4 +211,4 @@ def make_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros(mask.shape, dtype=like.dtype).masked_fill(mask, -math.inf)
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -math.inf)

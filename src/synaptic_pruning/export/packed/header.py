@@ -7,8 +7,10 @@ from typing import Any, BinaryIO
 
 import torch
 
+from synaptic_pruning.export.packed.checksum import checksum_holds, has_checksum
+
 KEY = "synaptic_pruning"
-VERSION = 1
+VERSION = 2  # files of version 1 carry no checksum
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 DTYPES = {
     "BOOL": torch.bool,
@@ -29,13 +31,13 @@ class FileError(ValueError):
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Read and check the header of an open file.
+    """Read and check the header of an open file, its checksum first where it has one.
 
     Returns:
         Entries by name, packed tensors by name, and the position of the first data byte.
 
     Raises:
-        FileError: The header is damaged, or contradicts itself or the file's length.
+        FileError: The checksum differs, or the header is damaged or contradicts itself or the file's length.
     """
     length = os.fstat(file.fileno()).st_size
     first = file.read(8)
@@ -44,13 +46,22 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
         raise FileError(
             f"the file says its header has {size} bytes, but the file has {length}: not a whole safetensors file"
         )
+    sealed = has_checksum(file)
+    if sealed and not checksum_holds(file):
+        raise FileError("the file is damaged: its checksum differs")
+    file.seek(8)
+    text = file.read(size)
+    if text[:1] != b"{" or text.rstrip(b" ")[-1:] != b"}":  # refused before a parser fills memory
+        raise FileError("the file's header is damaged, or this is no safetensors file")
     try:
-        header = json.loads(file.read(size))
+        header = json.loads(text.decode())
         metadata = header.pop("__metadata__", {})
         ours: dict[str, Any] = json.loads(metadata[KEY]) if KEY in metadata else {"version": VERSION, "packed": {}}
         packed = ours["packed"]
-        if ours["version"] != VERSION:
-            raise FileError(f"the file has format version {ours['version']}; this program reads {VERSION}")
+        if ours["version"] not in (1, VERSION):
+            raise FileError(f"the file has format version {ours['version']}; this program reads up to {VERSION}")
+        if KEY in metadata and ours["version"] == VERSION and not sealed:
+            raise FileError("the file is damaged: it should carry a checksum")
         _check(header, packed, length - 8 - size)
     except FileError:
         raise
@@ -63,6 +74,8 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
     position = 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
+        if entry["dtype"] not in DTYPES:
+            raise FileError(f"{name} is of type {entry['dtype']!r}, but this program reads {', '.join(DTYPES)}")
         size = _numel(name, entry["shape"]) * DTYPES[entry["dtype"]].itemsize
         if type(begin) is not int or type(end) is not int or begin != position or end - begin != size:
             raise FileError(f"{name} should have {size} bytes from {position} on, but the file says {begin} to {end}")
@@ -89,4 +102,6 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
 def _numel(name: str, shape: Any) -> int:
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
         raise FileError(f"{name} has the shape {shape!r}; it must be a list of whole numbers")
+    if math.prod(max(n, 1) for n in shape) >= 2**63:
+        raise FileError(f"{name} has the shape {shape!r}, too large for any tensor")
     return math.prod(shape)

@@ -2,15 +2,13 @@
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from synaptic_pruning.export.packed.header import FileError
-from synaptic_pruning.export.packed.packed_file import packed_bytes, read
+from synaptic_pruning.export.packed.packed_file import packed_bytes
+from synaptic_pruning.export.packed.state_file import read_state
 
 _RECURRENT = re.compile(r"(.*\.|^)weight_(ih|hh)_l\d+(_reverse)?$")
 
@@ -94,7 +92,7 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
         FileNotFoundError: There is no such file.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save({"weight": torch.tensor([[1.0, 0.0], [0.0, 0.0]])}, f"{folder}/net.pt")
         ...     row = inspect_file(f"{folder}/net.pt").rows[0]
@@ -126,25 +124,6 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
         sum(t.numel() * t.element_size() for t in state.values()),
         sum(packed_bytes(t) for t in state.values()),
     )
-
-
-def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return every tensor of a safetensors file or a PyTorch state dict by name.
-
-    Nothing in the file is executed.
-
-    Raises:
-        FileError: The file is neither.
-    """
-    if not zipfile.is_zipfile(path):
-        return read(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load lets through whatever its unpickler and zip reader raise
-        raise FileError(f"{path} is not a PyTorch state dict: {str(error).partition(chr(10))[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise FileError(f"{path} must hold a state dict, tensors by name; save model.state_dict()")
-    return state
 
 
 def _gates(state: dict[str, Tensor], name: str) -> int:

@@ -3,7 +3,8 @@
 A tensor ``NAME`` with enough zeros is stored as two tensors. ``NAME::mask`` holds one bit a weight, the first
 weight in the lowest bit of the first byte. ``NAME::values`` holds the weights whose bit is set, in order. Every
 other tensor is stored as it is. The metadata key ``synaptic_pruning`` holds JSON with the format's version and the
-shape and dtype of each packed tensor. Any safetensors reader opens the file.
+shape and dtype of each packed tensor. The key ``crc32`` holds a checksum of the file, verified before anything is
+read. Any safetensors reader opens the file.
 
 The mask is read off the weights: a bit is set if the weight is not 0. No pruner's mask is stored.
 
@@ -21,8 +22,10 @@ from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from synaptic_pruning.core import pack, unpack
+from synaptic_pruning.export.packed.checksum import BLANK, NAME, seal
 from synaptic_pruning.export.packed.header import DTYPES, KEY, VERSION, FileError, read_header
 
 Values = Literal["float32", "float16", "int8"]
@@ -41,8 +44,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
             "int8" keeps 255 levels a tensor: absolute error at most max|w| / 254.
 
     Raises:
-        ValueError: ``values`` is something else, a weight does not fit float16, or int8 is asked for weights
-            that are not finite.
+        ValueError: ``values`` is something else, a weight does not fit float16, int8 is asked for weights
+            that are not finite, or an entry of the state dict is no dense tensor of a known type.
 
     Example:
         >>> import tempfile
@@ -59,28 +62,33 @@ def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float
     save_state(model.state_dict(), path, values)
 
 
-def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: Values = "float32") -> None:
-    """Write tensors by name to a file as `save` does; see there."""
+def save_state(
+    state: Mapping[str, Any], path: str | os.PathLike[str], values: Values = "float32", dense: bool = False
+) -> None:
+    """Write tensors by name to a file as `save` does, or with all their zeros if ``dense``."""
     if values not in ("float32", "float16", "int8"):
         raise ValueError(f'values must be "float32", "float16" or "int8", not {values!r}')
-    header: dict[str, Any] = {}
+    metadata = {NAME: BLANK}
+    header: dict[str, Any] = {"__metadata__": metadata}  # the checksum's place is at the beginning
     packed: dict[str, Any] = {}
     parts: list[Callable[[], Iterable[Tensor]]] = []
     position = 0
 
     def add(name: str, dtype: torch.dtype, shape: list[int]) -> None:
         nonlocal position
+        if name in header:
+            raise ValueError(f"{name} is a name that the packed file needs itself; rename the tensor")
         size = math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [position, position + size]}
         position += size
 
     for name, tensor in state.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype not in _NAMES:
-            raise ValueError(
-                f"{name} must be a tensor of a type safetensors knows, not {getattr(tensor, 'dtype', type(tensor))}"
-            )
+        if reason := why_not_stored(name, tensor):
+            raise ValueError(reason)
+        if tensor.dtype not in _NAMES:
+            raise ValueError(f"{name} is {tensor.dtype}, but a packed file holds {', '.join(map(str, _NAMES))} only")
         alive = _count_alive(tensor)
-        if not _worth_packing(tensor, alive):
+        if dense or not _worth_packing(tensor, alive):
             add(name, tensor.dtype, list(tensor.shape))
             parts.append(lambda tensor=tensor: [tensor.detach().cpu()])  # type: ignore[misc]
             continue
@@ -94,7 +102,7 @@ def save_state(state: Mapping[str, Any], path: str | os.PathLike[str], values: V
         add(f"{name}::values", kept, [alive])
         scale = packed[name].get("scale")
         parts.append(lambda tensor=tensor, kept=kept, scale=scale: _pack(tensor, kept, scale))  # type: ignore[misc]
-    header["__metadata__"] = {KEY: json.dumps({"version": VERSION, "packed": packed})}
+    metadata[KEY] = json.dumps({"version": VERSION, "packed": packed})
     _write(Path(path), header, parts)
 
 
@@ -109,9 +117,10 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        FileError: The file is truncated, its header is too large or wrong, sizes disagree, or a mask does not fit
-            its values; nothing was loaded.
-        ValueError: Names or shapes of ``model`` and file differ; nothing was loaded.
+        FileError: The checksum differs, the file is truncated, its header is too large or wrong, sizes disagree,
+            or a mask does not fit its values; nothing was loaded.
+        ValueError: Names or shapes of ``model`` and file differ, tied tensors of ``model`` differ in the file, or
+            ``model`` lies on the meta device; nothing was loaded.
 
     Example:
         >>> import tempfile
@@ -127,6 +136,9 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
         targets = _targets(model, _shapes(entries, packed))
         for name in packed:  # all masks first, so that a damaged one leaves the model as it was
             _mask(file, begin, name, entries, packed[name])
+        for name, first in _ties(targets).items():
+            if not _same(*(_tensor(file, begin, n, entries, packed) for n in (name, first))):
+                raise ValueError(f"{name} and {first} are tied in the model, but differ in the file; untie them")
         with torch.no_grad():
             for name, target in targets.items():
                 target.copy_(_tensor(file, begin, name, entries, packed))
@@ -158,6 +170,8 @@ def _shapes(entries: dict[str, Any], packed: dict[str, Any]) -> dict[str, tuple[
             shapes[name] = tuple(entry["shape"])
         elif part == "mask":
             shapes[owner] = tuple(packed[owner]["shape"])
+        elif part != "values":
+            shapes[name] = tuple(entry["shape"])
     return shapes
 
 
@@ -175,7 +189,40 @@ def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     for name, shape in shapes.items():
         if state[name].shape != shape:
             raise ValueError(f"{name} has shape {tuple(state[name].shape)} in the model and {shape} in the file")
+        if state[name].is_meta:
+            raise ValueError(f"{name} lies on the meta device; give model.to_empty(device='cpu')")
     return state
+
+
+def _ties(state: dict[str, Tensor]) -> dict[str, str]:
+    """Return, for each tensor that lies where an earlier one lies, the name of the earlier one."""
+    first: dict[Any, str] = {}
+    places = {name: (t.data_ptr(), t.shape, t.stride(), t.dtype) for name, t in state.items() if t.numel()}
+    return {name: first[place] for name, place in places.items() if first.setdefault(place, name) != name}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors hold the same bits, a NaN included."""
+    return a.dtype == b.dtype and a.view(-1).view(torch.uint8).equal(b.view(-1).view(torch.uint8))
+
+
+def why_not_stored(name: object, tensor: object) -> str:
+    """Return why an entry of a state dict cannot be stored, as a sentence; empty if it can, its type permitting."""
+    if not isinstance(name, str) or name == "__metadata__" or any("\ud800" <= sign <= "\udfff" for sign in name):
+        return f"{name!r} is no name for a tensor in a file; give text without surrogates, and not __metadata__"
+    if not isinstance(tensor, Tensor):
+        return f"{name} is no tensor but a {type(tensor).__name__}; leave it out of the state dict"
+    if is_lazy(tensor):
+        return f"{name} has no shape yet; run the model once before"
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"{name} is a {type(tensor).__name__}, spread over devices or wrapped; store the plain tensor"
+    if tensor.is_meta:
+        return f"{name} lies on the meta device and has no values; load them first"
+    if tensor.is_quantized:
+        return f"{name} is quantized ({tensor.dtype}); store name.dequantize()"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"{name} has the layout {tensor.layout}; store it dense, as name.to_dense()"
+    return ""
 
 
 def _count_alive(tensor: Tensor) -> int:
@@ -226,7 +273,7 @@ def _tensor(file: BinaryIO, begin: int, name: str, entries: dict[str, Any], pack
     entry = packed[name]
     dtype, scale = DTYPES[entry["dtype"]], entry.get("scale")
     values = _read(file, begin, entries[f"{name}::values"]).to(dtype)
-    tensor = torch.zeros(math.prod(entry["shape"]), dtype=dtype)
+    tensor = torch.zeros(math.prod(entry["shape"]), dtype=dtype, device="cpu")
     tensor.masked_scatter_(_mask(file, begin, name, entries, entry), values if scale is None else values * scale)
     return tensor.view(entry["shape"])
 
@@ -238,7 +285,9 @@ def _read(file: BinaryIO, begin: int, entry: dict[str, Any]) -> Tensor:
     if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
         raise FileError("the file ended while it was read")
     dtype = DTYPES[entry["dtype"]]
-    flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.zeros(0, dtype=dtype)
+    flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.zeros(0, dtype=dtype, device="cpu")
+    if dtype == torch.bool and bool((flat.view(torch.uint8) > 1).any()):
+        raise FileError("the file is damaged: a truth value is neither 0 nor 1")
     return flat.view(entry["shape"])
 
 
@@ -247,12 +296,13 @@ def _write(path: Path, header: dict[str, Any], parts: list[Callable[[], Iterable
     text += b" " * (-len(text) % 8)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("w+b") as file:
             file.write(len(text).to_bytes(8, "little"))
             file.write(text)
             for part in parts:
                 for tensor in part():
-                    file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+                    file.write(tensor.resolve_neg().contiguous().flatten().view(torch.uint8).numpy().data)
+            seal(file)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from synaptic_pruning.export.batch import check_inputs, difference, outputs_of, tolerance
 from synaptic_pruning.export.shrinking.tracing import UnitTracer
 from synaptic_pruning.export.unfused import unfuse
 
@@ -58,7 +59,8 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     Hidden and recurrent units, channels, attention heads and embedding columns are removed if their value reaches
     no output or is constant. Constant values are folded into the next bias. The model is traced with torch.fx.
     Parts that cannot be traced stay as they are, and the report says which and why. The result is checked against
-    the original on ``example_input`` in float64. If they differ, the original is returned, with a note.
+    the original in float64, on ``example_input`` and, where the model takes one, at another batch size. If they
+    differ, the original is returned, with a note.
 
     Args:
         model: Any module. It is not changed. One on a GPU is traced on the CPU.
@@ -82,11 +84,12 @@ def shrink(model: nn.Module, example_input: Inputs) -> nn.Module:
     report = ShrinkReport()
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     plain = unfuse(copy.deepcopy(original))
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         check_runs(original, inputs)
         changed = _shrink(plain, inputs, "", report)
         small = _restore(original, plain, changed, "")
-        problem = _difference(original, small, inputs) if changed else ""
+        checks = check_inputs(original, inputs) if changed else ()
+        problem = next(filter(None, (_difference(original, small, *check) for check in checks)), "")
     if problem:
         report = ShrinkReport(notes=[f"nothing removed: {problem}"])
         small = original
@@ -208,23 +211,17 @@ def _restore(original: nn.Module, plain: nn.Module, changed: set[str], prefix: s
     return plain
 
 
-def _difference(original: nn.Module, small: nn.Module, inputs: tuple[Any, ...]) -> str:
+def _difference(original: nn.Module, small: nn.Module, where: str, inputs: tuple[Any, ...]) -> str:
     """Return how outputs in float64 differ, as a message; empty if they are equal."""
-    want, got = (_outputs(model, inputs) for model in (original, small))
-    if isinstance(got, str):
-        return got
-    for a, b in zip(want, got, strict=False):
-        if a.shape == b.shape and not torch.allclose(
-            a, b, rtol=0, atol=_TOLERANCE * max(1.0, float(a.abs().max())), equal_nan=True
-        ):
-            return f"outputs differed by {float((a - b).abs().max()):.1e} on the example input"
-    return ""
-
-
-def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     doubled = pytree.tree_map(lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs)
+    want = outputs_of(copy.deepcopy(original).double(), doubled)
     try:
-        result = copy.deepcopy(model).double()(*doubled)
+        got = outputs_of(copy.deepcopy(small).double(), doubled)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        return f"the smaller network does not run on the example input ({str(error).partition(chr(10))[0]})"
-    return [x for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
+        return f"the smaller network does not run {where} ({str(error).partition(chr(10))[0]})"
+    for a, b in zip(want, got, strict=True):
+        if a.shape != b.shape:
+            return f"outputs had the shape {list(b.shape)} in place of {list(a.shape)} {where}"
+        if (gap := difference(a, b)) > tolerance(a, _TOLERANCE):
+            return f"outputs differed by {gap:.1e} {where}"
+    return ""

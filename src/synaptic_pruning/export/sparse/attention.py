@@ -6,7 +6,6 @@ The figures of PatchTST in docs/export.md are with this loop; the gain is not a 
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from synaptic_pruning.export.sparse.base import Inference
@@ -43,7 +42,7 @@ class FastAttention(Attention, Inference):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Return what `Attention.forward` returns."""
-        self.check_inputs(query, key, value)
+        query, key, value = self.accept(query), self.accept(key), self.accept(value)
         if need_weights or query.dim() == 2 or key_padding_mask is not None or attn_mask is not None or is_causal:
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
@@ -52,8 +51,8 @@ class FastAttention(Attention, Inference):
 
         inputs = [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
         layers = (self.query, self.key, self.value)
-        q, k, v = (layer(x).contiguous() for layer, x in zip(layers, inputs, strict=True))
-        mixed = torch.empty(*q.shape[:2], v.shape[2])
+        q, k, v = (self.accept(layer(x)).contiguous() for layer, x in zip(layers, inputs, strict=True))
+        mixed = q.new_empty(*q.shape[:2], v.shape[2])
         arrays: list[Any] = [x.view(-1).numpy() for x in (q, k, v, mixed)]
         widths = (q.shape[2] // self.num_heads, v.shape[2] // self.num_heads)
         sizes = (q.shape[1], k.shape[1], self.num_heads, *widths)

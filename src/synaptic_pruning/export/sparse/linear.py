@@ -34,7 +34,7 @@ class SparseLinear(Inference):
         Raises:
             ValueError: The last dimension of ``x`` has another size.
         """
-        self.check_inputs(x)
+        x = self.accept(x)
         matrix, shape = self.matrix, x.shape
         if shape[-1] != matrix.inputs:
             raise ValueError(f"the last dimension of x must be {matrix.inputs}, not {shape[-1]}")
@@ -94,7 +94,7 @@ class SparseConv(Inference):
         Raises:
             ValueError: ``x`` has other dimensions or another number of channels.
         """
-        self.check_inputs(x)
+        x = self.accept(x)
         channels = self.matrix.inputs // self.kernel
         batched = x.dim() == self.spatial + 2
         if (not batched and x.dim() != self.spatial + 1) or x.shape[-self.spatial - 1] != channels:

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -63,7 +63,7 @@ class SparseMatrix(nn.Module):
         self.register_buffer("starts", torch.cat([counts.new_zeros(1), counts]).to(torch.int32))
         self.register_buffer("columns", columns.to(index))
         self.register_buffer("values", weight[rows, columns])
-        self.register_buffer("bias", torch.zeros(self.outputs) if bias is None else bias.detach().clone())
+        self.register_buffer("bias", weight.new_zeros(self.outputs) if bias is None else bias.detach().clone())
         self._layouts: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,9 +78,10 @@ class SparseMatrix(nn.Module):
         """
         if not kernels_available():
             csr: Tensor = self.cached("csr", self._to_csr)
-            return ((csr @ x.T).T + self.bias).contiguous()
+            with torch.autocast("cpu", enabled=False):
+                return ((csr @ x.T).T + self.bias).contiguous()
         samples = len(x)
-        y = torch.empty(samples, self.outputs)
+        y = x.new_empty(samples, self.outputs)
         if samples < MIN_TILE_SAMPLES:
             self.cached("lookup", self._bind_lookup)(x, y, samples)
         else:
@@ -128,8 +129,8 @@ class SparseMatrix(nn.Module):
 
     def dense(self) -> Tensor:
         """Return the matrix (outputs, inputs) with its zeros."""
-        weight = torch.zeros(self.outputs, self.inputs)
-        rows = torch.repeat_interleave(torch.arange(self.outputs), self.starts.diff())
+        weight = self.values.new_zeros(self.outputs, self.inputs)
+        rows = torch.arange(self.outputs, device=self.values.device).repeat_interleave(self.starts.diff())
         weight[rows, self.columns.long()] = self.values
         return weight
 
@@ -150,7 +151,15 @@ class SparseMatrix(nn.Module):
         size, columns = (self.outputs, self.inputs), self.columns.to(torch.int32)
         with warnings.catch_warnings():  # "sparse CSR support is in beta", once a process
             warnings.simplefilter("ignore", UserWarning)
-            return torch.sparse_csr_tensor(self.starts, columns, self.values, size, check_invariants=True)
+            return torch.sparse_csr_tensor(
+                self.starts,
+                columns,
+                self.values,
+                size,
+                dtype=self.values.dtype,
+                device=self.values.device,
+                check_invariants=True,
+            )
 
 
 @cache
@@ -164,6 +173,8 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no
 def split_over_threads(work: Callable[[int, int], None], samples: int, threads: int) -> None:
     """Run ``work(first, last)`` over all samples, in at most ``threads`` parts of whole tiles at a time.
 
+    The caller's autograd and inference modes hold in every thread. Autocast has no part in it: see `Inference`.
+
     Args:
         work: Function that handles the samples from ``first`` up to but without ``last``.
         samples: Number of samples.
@@ -175,7 +186,17 @@ def split_over_threads(work: Callable[[int, int], None], samples: int, threads: 
         return
     tiles = -(-samples // MIN_TILE_SAMPLES)
     cuts = [min(samples, tiles * part // parts * MIN_TILE_SAMPLES) for part in range(parts + 1)]
-    rest = [_pool().submit(work, *cut) for cut in pairwise(cuts[1:])]
-    work(0, cuts[1])
+    # PyTorch keeps these modes for each thread, and an inference tensor cannot be written outside of its mode.
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def in_modes_of_caller(first: int, last: int) -> None:
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+            work(first, last)
+
+    rest = [_pool().submit(in_modes_of_caller, *cut) for cut in pairwise(cuts[1:])]
+    try:
+        work(0, cuts[1])
+    finally:
+        wait(rest)  # they write to memory of the caller, which it may free after an error
     for part in rest:
         part.result()

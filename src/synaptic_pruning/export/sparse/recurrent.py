@@ -30,13 +30,13 @@ class _Direction(nn.Module):
         if index:  # inputs are the padded units of the layer below
             directions = 2 if layer.bidirectional else 1
             inner = _pad_columns(inner.unflatten(1, (directions, -1))).flatten(1)
-        zeros = torch.zeros(gates * hidden)
+        zeros = weights["weight_ih"].new_zeros(gates * hidden)
         biases = [
             _pad_gates(weights.get(name, zeros)[:, None], gates, wide).squeeze(1) for name in ("bias_ih", "bias_hh")
         ]
         self.inner = SparseMatrix(inner, biases[0])
         self.recurrent = SparseMatrix(_pad_columns(_pad_gates(weights["weight_hh"], gates, wide)), biases[1])
-        projection = torch.zeros(0, wide)
+        projection = inner.new_zeros(0, wide)
         if projected:
             extra = _round_up(projected) - projected
             projection = nn.functional.pad(_pad_columns(weights["weight_hr"]), (0, 0, 0, extra))
@@ -111,10 +111,9 @@ class SparseRecurrent(Inference):
             raise ValueError(
                 f"x must end in {self.input_size} features and have 2 or 3 dimensions, not {tuple(x.shape)}"
             )
-        self.check_inputs(x)
-        x = x.detach()
+        x = self.accept(x).detach()
         x = (x.transpose(0, 1) if self.batch_first else x) if batched else x[:, None]
-        hidden, cell_state = self._start(state, x.shape[1], batched)
+        hidden, cell_state = self._start(state, x, batched)
         y = self._run(x.contiguous(), hidden, cell_state)
         y = y.unflatten(2, (self.directions, -1))[..., : self.output_size].flatten(2)
         last = hidden[..., : self.output_size].contiguous()
@@ -125,18 +124,17 @@ class SparseRecurrent(Inference):
             y = y.transpose(0, 1)
         return y, (last, last_cell) if self.mode == "LSTM" else last
 
-    def _start(self, state: State | None, batch: int, batched: bool) -> tuple[Tensor, Tensor]:
+    def _start(self, state: State | None, x: Tensor, batched: bool) -> tuple[Tensor, Tensor]:
         """Return padded copies of the given or zero state: (layers · directions, batch, units)."""
-        count = len(self.layers)
+        count, batch = len(self.layers), x.shape[1]
         sizes = (self.output_size, self.hidden_size)
-        padded = tuple(torch.zeros(count, batch, _round_up(size)) for size in sizes)
+        padded = tuple(x.new_zeros(count, batch, _round_up(size)) for size in sizes)
         if state is not None:
             given = (state,) if isinstance(state, Tensor) else state
             if len(given) != (2 if self.mode == "LSTM" else 1):
                 raise TypeError(f"state must be (h, c) for an LSTM and h for {self.mode}")
             for target, part, size in zip(padded, given, sizes, strict=False):
-                self.check_inputs(part)
-                part = part if batched else part[:, None]
+                part = self.accept(part) if batched else self.accept(part)[:, None]
                 if part.shape != (count, batch, size):
                     raise ValueError(f"state must have shape {(count, batch, size)}, not {tuple(part.shape)}")
                 target[..., :size] = part.detach()
@@ -149,7 +147,7 @@ class SparseRecurrent(Inference):
         steps, batch, _ = x.shape
         if batch < MIN_TILE_SAMPLES:
             return self._run_lookup(x, hidden, cell_state)
-        out = torch.empty(steps, batch, self.directions * hidden.shape[2])
+        out = x.new_empty(steps, batch, self.directions * hidden.shape[2])
 
         def part(first: int, last: int) -> None:
             while first < last:
@@ -172,7 +170,7 @@ class SparseRecurrent(Inference):
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source = out
-                out = torch.empty(steps, batch, self.directions * width)
+                out = x.new_empty(steps, batch, self.directions * width)
             gates = layer.inner.product(source.view(steps * batch, -1), self.thread_count())
             recurrent_lookup(
                 mode,
@@ -198,7 +196,7 @@ class SparseRecurrent(Inference):
         for index, layer in enumerate(self._directions()):
             if index % self.directions == 0:
                 source = target
-                target = torch.empty(steps, self.directions * width, lanes)
+                target = x.new_empty(steps, self.directions * width, lanes)
             h, c = _lanes_last(hidden[index], lanes), _lanes_last(cell_state[index], lanes)
             recurrent_tile(
                 mode,

@@ -52,7 +52,7 @@ class FastBlock(Inference):
         masked = any(mask is not None and mask is not False for mask in (*masks, *options.values()))
         if masked or x.dim() != 3 or 0 in x.shape:
             return cast(Tensor, self.block(x, *masks, **options))
-        self.check_inputs(x)
+        x = self.accept(x)
         if self._bound is None:
             self._bound = self._bind()
         fixed, batch_first, features, kernel = self._bound
@@ -93,7 +93,8 @@ class FastBlock(Inference):
 
 def _norm_arguments(layer: nn.LayerNorm) -> tuple[Any, ...]:
     """Return epsilon, scale and shift of a layer norm; scale 1 and shift 0 where it has none."""
-    ones, zeros = torch.ones(layer.normalized_shape), torch.zeros(layer.normalized_shape)
+    zeros = torch.zeros(layer.normalized_shape, dtype=torch.float32, device="cpu")
+    ones = torch.ones_like(zeros)
     given = zip((layer.weight, layer.bias), (ones, zeros), strict=True)
     scale, shift = (default if value is None else value.detach() for value, default in given)
     return np.float32(layer.eps), scale.contiguous().numpy(), shift.contiguous().numpy()

@@ -155,7 +155,7 @@ class PatchTSTForecaster(nn.Module):
             history = (history - mean) / deviation
         if self.padding:
             history = torch.cat([history[:, :1].expand(-1, self.padding), history], 1)
-        tokens = self.embedding(history.reshape(len(history), -1, self.patch)) + self.position
+        tokens = self.embedding(history.reshape(history.shape[0], -1, self.patch)) + self.position
         for block in self.blocks:
             tokens = block(tokens)
         forecast: Tensor = self.head(self.dropout(self.norm(tokens).flatten(1)))
