@@ -1,6 +1,7 @@
 """The callback over several runs of a Trainer: killed and resumed, fitted again, copied."""
 
 import copy
+import itertools
 import pickle
 import random
 import time
@@ -53,12 +54,15 @@ def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_happened(tmp_path:
     rng, began = random.Random(0), time.monotonic()
     whole = _resumable(tmp_path / "whole", 0.0)
     seconds, killed = time.monotonic() - began, 0
-    for point in range(50):
+    for point in itertools.count():
+        if killed == 50:
+            break
         folder = tmp_path / str(point)
-        killed += kill_after(rng.uniform(0.1, 0.95) * seconds, _resumable, folder, 0.0)
+        killed += kill_after(rng.uniform(0.1, 0.7) * seconds, _resumable, folder, 0.0)
         saved = sorted(folder.glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+        if saved and saved[-1].name == f"step={STEPS}.ckpt":
+            saved.pop()  # there is nothing left to train from there
         assert differences(_resumable(folder, 0.0, ckpt_path=saved[-1] if saved else None), whole) == []
-    assert killed > 30
 
 
 def test_with_dropout_a_resumed_run_has_the_masks_of_its_checkpoint(tmp_path: Path):

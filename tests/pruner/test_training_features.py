@@ -1,6 +1,7 @@
 """Whatever else a training loop does: clipping, mixed precision, averaging, freezing, compiling, dying."""
 
 import copy
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -252,12 +253,13 @@ def test_killed_at_any_moment_a_loop_goes_on_as_if_nothing_had_happened(tmp_path
     run_until_killed(_resumable, whole, STEPS, "rigl", STEPS - 1)
     seconds, wanted = time.monotonic() - began, _resumable(whole, rule="rigl")
     killed = 0
-    for point in range(50):
+    for point in itertools.count():
+        if killed == 50:
+            break
         folder = tmp_path / str(point)
         folder.mkdir()
         killed += kill_after(rng.uniform(0.05, 0.95) * seconds, _resumable, folder, STEPS, "rigl")
         assert differences(_resumable(folder, rule="rigl"), wanted) == []
-    assert killed > 30
 
 
 @pytest.mark.slow

@@ -129,8 +129,9 @@ class SynapticPruner:
             if state is not None:
                 self.load_state_dict(state)
             else:
-                if masks is None and type(self.rule).initialise is not Rule.initialise:
-                    weights_before = [layer.weight.detach().clone() for layer in self.synapses.layers]
+                if masks is None:
+                    if type(self.rule).initialise is not Rule.initialise:
+                        weights_before = [layer.weight.detach().clone() for layer in self.synapses.layers]
                     self.rule.initialise(self.synapses)
                 elif earlier is not None:
                     self._finished = bool(earlier["finished"])

@@ -10,6 +10,7 @@ from synaptic_pruning.core import PrunableParameter, Synapses, total
 _TRAINED_RATIO = 1.2
 _PRUNED_ZEROS = 0.05  # numbers drawn in half precision hold some
 _FURTHEST_FROM_UNIFORM = 2.5  # Kolmogorov's statistic; uniform numbers exceed it once in a hundred thousand times
+_DEVIATION = 0.02  # of normal weights in transformers
 _SAMPLE = 4096  # weights a layer: enough to see what a few steps of training change
 _ITERATIONS = 20  # of the power method; the directions of training are large enough to be found by then
 
@@ -64,31 +65,39 @@ def _looks_trained(weight: Tensor) -> bool:
 
 
 @torch.no_grad()
-def looks_uniform(layers: Sequence[PrunableParameter]) -> bool:
-    """Return whether the weights look drawn from uniform distributions around zero, as PyTorch's layers start.
+def looks_drawn(layers: Sequence[PrunableParameter]) -> bool:
+    """Return whether the weights look drawn as networks start: uniform in each layer, or normal by 0.02 in all.
 
-    Training leaves no layer uniform, however small it is; other initialisations are not uniform either. Of a sharded
-    layer, this rank's part is looked at.
+    PyTorch's own layers start uniform around zero, those of transformers normal with a deviation of 0.02. Training
+    leaves neither, however small a layer is. Other initialisations are neither too. Of a sharded layer, this rank's part is
+    looked at.
 
-    Source: the test of Kolmogorov and Smirnov on sizes relative to the largest of each layer, all layers together.
+    Source: the test of Kolmogorov and Smirnov on sizes relative to the largest of each layer, all layers together; or
+    relative to that deviation.
 
     Example:
         >>> net = torch.nn.Linear(8, 64)
         >>> layers = Synapses(net).layers
-        >>> fresh = looks_uniform(layers)
+        >>> fresh = looks_drawn(layers)
         >>> _ = net.weight.data.add_(torch.randn(64, 8) / 10)
-        >>> fresh, looks_uniform(layers)
+        >>> fresh, looks_drawn(layers)
         (True, False)
     """
-    sizes = []
-    for layer in layers:
-        flat = layer.weight.detach().reshape(-1)
-        some = flat[:: max(1, flat.numel() // _SAMPLE)].abs().double().cpu()
-        sizes.append(some / some.max() if some.numel() and some.max() > 0 else some)
-    values = torch.cat(sizes).sort().values
-    steps = torch.arange(len(values) + 1, dtype=torch.float64, device="cpu") / max(1, len(values))
-    distance = torch.maximum((values - steps[:-1]).abs(), (values - steps[1:]).abs())
-    return len(values) == 0 or float(distance.max()) * len(values) ** 0.5 <= _FURTHEST_FROM_UNIFORM
+    flats = [layer.weight.detach().reshape(-1) for layer in layers]
+    sizes = [flat[:: max(1, flat.numel() // _SAMPLE)].abs().double().cpu() for flat in flats if flat.numel()]
+    if not sizes:
+        return True
+    every = torch.cat(sizes)
+    uniform = torch.cat([some / some.max().clamp(min=1e-300) for some in sizes])
+    return _fits_uniform(uniform) or _fits_uniform(torch.erf(every / _DEVIATION / 2**0.5))
+
+
+def _fits_uniform(values: Tensor) -> bool:
+    """Return whether numbers look uniform in [0, 1]."""
+    steps = torch.arange(len(values) + 1, dtype=torch.float64, device="cpu") / len(values)
+    ordered = values.sort().values
+    distance = torch.maximum((ordered - steps[:-1]).abs(), (ordered - steps[1:]).abs()).max()
+    return bool(distance * len(values) ** 0.5 <= _FURTHEST_FROM_UNIFORM)
 
 
 def zeros_of_pruning(synapses: Synapses) -> list[int]:

@@ -13,7 +13,7 @@ from synaptic_pruning.core import PrunableParameter, Synapses
 from synaptic_pruning.core.topk import LazyScores, smallest_k
 from synaptic_pruning.rules.allocation import erdos_renyi_kernel
 from synaptic_pruning.rules.base import Rule
-from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, looks_uniform, zeros_of_pruning
+from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, looks_drawn, zeros_of_pruning
 from synaptic_pruning.rules.scores import Piece, layer_scores, random
 
 
@@ -39,7 +39,7 @@ class SET(Rule):
 
     Raises:
         ValueError: A number outside its range; from the pruner, if ``scaled_start`` was asked for on weights that do
-            not look freshly drawn (`find_pretrained`). A warning where they are not uniform (`looks_uniform`).
+            not look freshly drawn (`find_pretrained`). A warning where they may have been trained (`looks_drawn`).
 
     Source: Mocanu et al. (2018); the cosine is from Dettmers & Zettlemoyer (2019); on the scale of sparse initial
     weights, Evci et al. (2022), Gradient Flow in Sparse Neural Networks.
@@ -106,10 +106,10 @@ class SET(Rule):
         """Scale the alive weights of a fresh network, where that was asked for; say so where it may not be fresh."""
         if not self.scaled_start or self._sparse_before:
             return
-        if not looks_uniform(synapses.layers):
+        if not looks_drawn(synapses.layers):
             warnings.warn(
                 f"{type(self).__name__} with scaled_start=True (as by default) prunes {self.sparsity:.0%} of the "
-                "weights at random, and these are not uniform as PyTorch's layers start; if they were trained, give "
+                "weights at random, and these do not look drawn as PyTorch's layers start; if they were trained, give "
                 "rule=ToSparsity(cubic(0.8, begin=0.3, end=0.8)) instead",
                 stacklevel=4,
             )
