@@ -69,8 +69,8 @@ def looks_drawn(layers: Sequence[PrunableParameter]) -> bool:
     """Return whether the weights look drawn as networks start: uniform in each layer, or normal by 0.02 in all.
 
     PyTorch's own layers start uniform around zero, those of transformers normal with a deviation of 0.02. Training
-    leaves neither, however small a layer is. Other initialisations are neither too. Of a sharded layer, this rank's part is
-    looked at.
+    leaves neither, however small a layer is. Other initialisations are neither too. Of a sharded layer, this rank's
+    part is looked at.
 
     Source: the test of Kolmogorov and Smirnov on sizes relative to the largest of each layer, all layers together; or
     relative to that deviation.
