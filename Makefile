@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 OUT ?= comparison
 # Frameworks too heavy for every test run live in an environment of their own.
 HOSTS := .venv-hosts
+VERSIONS := .venv-versions
 
 export OMP_NUM_THREADS := 1
 # Byte code is made of what is imported, when it is: of every file of every package it takes minutes.
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: compare test test-slow test-hosts test-cuda lint bench clean
+.PHONY: compare test test-slow test-hosts test-versions test-cuda lint bench clean
 
 compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
@@ -27,6 +28,13 @@ test-slow: $(READY)
 test-hosts: $(HOSTS)/.ready
 	# Only the files that hold such tests: the others need extras that this environment lacks.
 	$(HOSTS)/bin/pytest -q -m hosts $$(grep -rl --include='test_*.py' 'mark.hosts' tests)
+
+# The lowest and the newest versions that pyproject.toml allows, warnings of theirs included; several GB each.
+test-versions: $(VERSIONS)/lowest-direct/.ready $(VERSIONS)/highest/.ready
+	for each in lowest-direct highest; do \
+		PYTHONPATH=src $(VERSIONS)/$$each/bin/pytest -q -n 2 -W default tests/core tests/pruner tests/rules tests/export \
+			tests/tasks tests/integrations/test_lightning*.py tests/integrations/test_transformers.py || exit 1; \
+	done
 
 # With any Python that has a PyTorch for GPUs, pytest and hypothesis: the environment above has the CPU build.
 test-cuda:
@@ -62,5 +70,13 @@ $(HOSTS)/.ready: pyproject.toml constraints.txt
 		gluonts lightning orjson pytorch-forecasting scikit-base toolz
 	touch $(HOSTS)/.ready
 
+$(VERSIONS)/%/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VERSIONS)/$*
+	$(VERSIONS)/$*/bin/pip install --quiet uv
+	$(VERSIONS)/$*/bin/uv pip install --quiet --python $(VERSIONS)/$*/bin/python --resolution $* \
+		--editable '.[study,export,lightning,hf]' 'autorank>=1.3' 'hypothesis>=6.100' 'lightning>=2.6.6' 'pytest>=8' \
+		'pytest-xdist>=3.6' 'utilsforecast>=0.2.12'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(HOSTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) $(VERSIONS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -195,7 +195,7 @@ def _cast(net: nn.Module) -> None:
 @pytest.mark.parametrize("look", ["an event", "sparsity", "summary", "state_dict", "remove"])
 def test_what_was_written_between_steps_is_zeroed_and_said_once(write: Callable[[nn.Module], None], look: str):
     net, optimizer, pruner = _half_pruned()
-    for step in range(4):
+    for step in range(7):
         _plainly(net, optimizer, step)
     masks = pruner.masks()
 

@@ -293,7 +293,7 @@ class SynapticPruner:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self.steps == 0:
             check_no_weights_loaded(self.synapses)
-        elif self.steps % self.every == 0:
+        elif (self.steps + 1) % self.every == 0:  # a step that may wait for the device anyway
             self._check_zeros()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:

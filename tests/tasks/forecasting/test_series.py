@@ -40,7 +40,7 @@ def test_digest_follows_the_content_and_not_the_name():
     digest = make().digest
     assert make(name="other").digest == digest
     quiet = make()
-    quiet.values.view(np.uint64)[1, 0] |= 1  # another NaN, the same missing value
+    quiet.values.view(np.uint64)[1, 0] |= np.uint64(1)  # another NaN, the same missing value
     assert quiet.digest == digest
     changed = [
         make(values=make().values + np.array([1.0, 0.0])),
