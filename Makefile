@@ -29,11 +29,16 @@ test-hosts: $(HOSTS)/.ready
 	# Only the files that hold such tests: the others need extras that this environment lacks.
 	$(HOSTS)/bin/pytest -q -m hosts $$(grep -rl --include='test_*.py' 'mark.hosts' tests)
 
-# The lowest and the newest versions that pyproject.toml allows, warnings of theirs included; several GB each.
+# The lowest and the newest versions that pyproject.toml allows, their warnings passed over; several GB each.
+# Files that fork run alone: newer PyTorch forks no more once its own threads have begun.
+CHECKED := $(shell ls -d tests/core/*.py tests/pruner/*.py tests/rules/*.py tests/export/*.py tests/tasks/*/*.py) \
+	tests/integrations/test_lightning.py tests/integrations/test_lightning_resume.py tests/integrations/test_transformers.py
+FORKING := $(shell grep -l 'rank_processes\|killed_runs' $(CHECKED))
 test-versions: $(VERSIONS)/lowest-direct/.ready $(VERSIONS)/highest/.ready
 	for each in lowest-direct highest; do \
-		PYTHONPATH=src $(VERSIONS)/$$each/bin/pytest -q -n 2 -W default tests/core tests/pruner tests/rules tests/export \
-			tests/tasks tests/integrations/test_lightning*.py tests/integrations/test_transformers.py || exit 1; \
+		for files in '$(filter-out $(FORKING),$(CHECKED))' $(FORKING); do \
+			PYTHONPATH=src $(VERSIONS)/$$each/bin/pytest -q -W default $$files || exit 1; \
+		done; \
 	done
 
 # With any Python that has a PyTorch for GPUs, pytest and hypothesis: the environment above has the CPU build.
