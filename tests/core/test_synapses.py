@@ -94,7 +94,7 @@ def test_damaged_masks():
         unpack(torch.zeros(1), (3,))
 
 
-def test_codes_of_eight_bits_mean_zero_where_weights_are_dead():
+def test_codes_of_eight_bits_mean_zero_where_weights_are_pruned():
     """As bitsandbytes keeps them (a table beside the codes) and as torchao does (one object with both), by hand."""
     net = nn.Linear(3, 2, bias=False)
     synapses = sp.Synapses(net)

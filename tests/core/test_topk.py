@@ -59,7 +59,7 @@ def test_equals_sorting(tensors, data):
 
 @settings(deadline=None, max_examples=100)
 @given(tensor_lists(), st.data())
-def test_the_dead_take_no_part(tensors, data):
+def test_the_pruned_take_no_part(tensors, data):
     alive = [torch.tensor([data.draw(st.booleans()) for _ in range(t.numel())], dtype=torch.bool) for t in tensors]
     scores = [LazyScores.of(tensor, alive=mask) for tensor, mask in zip(tensors, alive, strict=True)]
     k = data.draw(st.integers(0, sum(int(mask.sum()) for mask in alive)))

@@ -40,10 +40,10 @@ def _sorted(tensors: list[Tensor], alive: list[Tensor], k: int) -> list[Tensor]:
     st.sampled_from([0.0, 0.1, 0.6, 1.0]),
     st.floats(0, 1),
 )
-def test_equals_numpy_and_the_passes(seed, kinds, dtype, dead, part):
+def test_equals_numpy_and_the_passes(seed, kinds, dtype, pruned, part):
     rng = np.random.default_rng(seed)
     tensors = [torch.from_numpy(KINDS[kind](rng, n)).to(dtype) for n, kind in kinds]
-    alive = [torch.from_numpy(rng.random(n) >= dead) for n, _ in kinds]
+    alive = [torch.from_numpy(rng.random(n) >= pruned) for n, _ in kinds]
     scores = [LazyScores.of(t, alive=a) for t, a in zip(tensors, alive, strict=True)]
     k = round(part * sum(int(a.sum()) for a in alive))
     expected = _sorted(tensors, alive, k)

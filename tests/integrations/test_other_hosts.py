@@ -136,7 +136,7 @@ def _values(state: dict[str, Any], place: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["bitsandbytes", "torchao"])
-def test_optimizers_of_eight_bits_forget_the_dead(name: str):
+def test_optimizers_of_eight_bits_forget_the_pruned(name: str):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
     optimizer = _eight_bits(name, net.parameters())
@@ -150,11 +150,11 @@ def test_optimizers_of_eight_bits_forget_the_dead(name: str):
         optimizer.step()
         losses.append(loss.item())
         if pruner.steps == 10:
-            dead = ~pruner.masks()["0.weight"]
+            pruned = ~pruner.masks()["0.weight"]
             state = optimizer.state[net[0].weight]
             for place in (1, 2):
-                assert (_values(state, place)[dead].abs() < 1e-6).all()
-                assert (_values(state, place)[~dead] != 0).any()
+                assert (_values(state, place)[pruned].abs() < 1e-6).all()
+                assert (_values(state, place)[~pruned] != 0).any()
     assert pruner.summary().total.grown > 0
     assert all((net.get_parameter(layer)[~mask] == 0).all() for layer, mask in pruner.masks().items())
     assert losses[-1] < losses[0]

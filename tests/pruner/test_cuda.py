@@ -123,20 +123,20 @@ def test_no_step_waits_for_the_device_but_those_with_an_event(make: Callable[[],
 
 @pytest.mark.parametrize("size", [64, 1100])  # with a gate, and too large for one
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_dead_weights_are_zero_whatever_they_held(size: int, dtype: torch.dtype):
+def test_pruned_weights_are_zero_whatever_they_held(size: int, dtype: torch.dtype):
     net = nn.Linear(size, size, bias=False).to("cuda", dtype)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.9), total_steps=STEPS, every=STEPS)
-    dead = ~pruner.masks()["weight"]
+    pruned = ~pruner.masks()["weight"]
     kept = net.weight.detach().clone()
     net.weight.grad = torch.zeros_like(net.weight)
     with torch.no_grad():
-        net.weight[dead] = torch.tensor([float("nan"), float("inf"), -3.0], device="cuda", dtype=dtype)[
-            torch.arange(int(dead.sum()), device="cuda") % 3
+        net.weight[pruned] = torch.tensor([float("nan"), float("inf"), -3.0], device="cuda", dtype=dtype)[
+            torch.arange(int(pruned.sum()), device="cuda") % 3
         ]
     optimizer.step()
-    assert (net.weight[dead] == 0).all()
-    assert torch.equal(net.weight[~dead], kept[~dead])
+    assert (net.weight[pruned] == 0).all()
+    assert torch.equal(net.weight[~pruned], kept[~pruned])
     assert (pruner.synapses.layers[0].gate is None) == (size == 1100)
 
 

@@ -224,8 +224,8 @@ def _data_parallel(rank: int, world: int, folder: str, sharding: str, rule: str)
             optimizer.zero_grad()
             model(torch.randn(8, 6) * (1 + rank)).square().mean().backward()  # every rank its own data
             if sharding == "ddp":
-                dead, named = pruner.masks(), dict(net.named_parameters())
-                leaked += sum(named[name].grad[~mask].abs().sum() for name, mask in dead.items())
+                kept, named = pruner.masks(), dict(net.named_parameters())
+                leaked += sum(named[name].grad[~mask].abs().sum() for name, mask in kept.items())
             optimizer.step()
         masks = {name: whole(mask) for name, mask in pruner.masks().items()}
         weights = {name: whole(p.detach()) for name, p in net.named_parameters()}
@@ -241,7 +241,7 @@ def test_two_processes_with_their_own_data_end_with_the_same_masks(two: Path, ca
         assert torch.equal(first["masks"][name], second["masks"][name])
         assert torch.equal(first["weights"][name], second["weights"][name])
         assert (first["weights"][name][~first["masks"][name]] == 0).all()
-    # What the ranks exchange has no gradient of a dead weight, but at the events of a rule that grows.
+    # What the ranks exchange has no gradient of a pruned weight, but at the events of a rule that grows.
     assert "rigl" in case or first["leaked"] == second["leaked"] == 0
     gone = sum(int((~mask).sum()) for mask in first["masks"].values())
     assert gone > 30 if case == "ddp disuse" else gone == round(0.8 * 84)

@@ -80,7 +80,7 @@ def test_events_are_every_so_many_steps_and_once_at_the_end(total, every, end, r
     assert pruner.finished == over
 
 
-def test_dead_weights_have_no_influence():
+def test_pruned_weights_have_no_influence():
     """Training the pruned network equals training a network that never had those weights."""
     net, optimizer, pruner = _started(10, rule=sp.ToSparsity(sp.one_shot(0.6, at=0.1)))
     _train(net, optimizer, 1)

@@ -27,7 +27,7 @@ RULES: dict[str, Callable[[], sp.Rule]] = {
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_clipping_sees_no_gradient_of_a_dead_weight(rule: Callable[[], sp.Rule]):
+def test_clipping_sees_no_gradient_of_a_pruned_weight(rule: Callable[[], sp.Rule]):
     net = small_net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     pruner = sp.SynapticPruner(net, optimizer, rule(), total_steps=STEPS, every=3)

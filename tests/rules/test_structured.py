@@ -34,7 +34,7 @@ def test_linear_by_hand():
     assert masks["bias"].tolist() == [True, False, False, True]
 
 
-def test_ties_go_to_the_first_and_the_dead_count():
+def test_ties_go_to_the_first_and_the_pruned_count():
     layer = nn.Linear(2, 5, bias=False)
     layer.weight.data.fill_(1.0)
     synapses, rule = sp.Synapses(layer), sp.Units(sp.linear(0.6, begin=0.0, end=1.0))

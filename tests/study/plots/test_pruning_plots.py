@@ -78,7 +78,7 @@ def test_layers_are_named_with_their_last_sparsity_in_their_order():
 
 
 def test_the_pixels_of_the_layers_are_their_sparsity_through_training():
-    (image,) = read_svg(sparsity_by_layer(entries({"dead": 1.0, "alive": 0.0}))).images
+    (image,) = read_svg(sparsity_by_layer(entries({"pruned": 1.0, "alive": 0.0}))).images
     height, width = image.shape[:2]
     light = image[..., :3].sum(-1)
     row = light[height // 4]
