@@ -137,6 +137,7 @@ def check_sizes(path: Path, model: nn.Module, shape: tuple[int, ...]) -> None:
     assert all(None in sizes for sizes in declared)
 
 
+@pytest.mark.slow
 def test_patchtst_from_one_sample_runs_with_any_number(tmp_path: Path) -> None:
     model = MODELS["patchtst"](channels=2, length=8, horizon=2, width=8, heads=2, blocks=1, feedforward=8).eval()
     check_sizes(to_onnx(model, torch.randn(1, 8, 2), tmp_path / "net.onnx"), model, (8, 2))
