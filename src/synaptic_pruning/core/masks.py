@@ -80,3 +80,17 @@ def unpack(packed: Tensor, shape: Sequence[int]) -> Tensor:
         )
     bits = torch.stack([(packed >> bit) & 1 for bit in range(8)], dim=1)
     return bits.reshape(-1)[:size].reshape(tuple(shape)).bool()
+
+
+def nonzero_pruned(weight: Tensor, alive: Tensor) -> Tensor:
+    """Return True where a weight is not zero although its mask is False.
+
+    Args:
+        weight: Any shape.
+        alive: Bool mask of the same shape, on any device.
+
+    Example:
+        >>> nonzero_pruned(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([False, False, True]))
+        tensor([False,  True, False])
+    """
+    return (weight.detach() != 0) & ~alive.to(weight.device)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from synaptic_pruning.export.batch import check_inputs, difference, outputs_of, tolerance
+from synaptic_pruning.export.batch import check_inputs, describe_difference, outputs_of
 from synaptic_pruning.export.shrinking import Inputs, ShrinkReport, as_arguments, check_runs, device_of, shrink
 from synaptic_pruning.export.sparse import (
     FastAttention,
@@ -156,11 +156,9 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
 def _difference(original: nn.Module, faster: nn.Module, inputs: tuple[Any, ...]) -> str:
     """Return how outputs differ by more than float32 rounds, as a message; empty if they do not."""
     for where, arguments in check_inputs(original, inputs):
-        for a, b in zip(outputs_of(original, arguments), outputs_of(faster, arguments), strict=True):
-            if a.shape != b.shape:
-                return f"outputs had the shape {list(b.shape)} in place of {list(a.shape)} {where}"
-            if (gap := difference(a, b)) > tolerance(a, _TOLERANCE):
-                return f"outputs differed by {gap:.1e} {where}"
+        want, got = outputs_of(original, arguments), outputs_of(faster, arguments)
+        if problem := describe_difference(want, got, _TOLERANCE, where):
+            return problem
     return ""
 
 

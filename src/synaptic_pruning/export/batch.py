@@ -113,6 +113,16 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float(gaps.nan_to_num(torch.inf, torch.inf).max()) if gaps.numel() else 0.0
 
 
+def describe_difference(want: list[Tensor], got: list[Tensor], relative: float, where: str) -> str:
+    """Return how outputs differ by more than `tolerance`, as a message; empty if they do not."""
+    for a, b in zip(want, got, strict=True):
+        if a.shape != b.shape:
+            return f"outputs had the shape {list(b.shape)} in place of {list(a.shape)} {where}"
+        if (gap := difference(a, b)) > tolerance(a, relative):
+            return f"outputs differed by {gap:.1e} {where}"
+    return ""
+
+
 def tolerance(x: Tensor, relative: float) -> float:
     """Return the difference allowed from ``x``; relative to its largest finite number where that exceeds 1."""
     finite = x.detach().double()[x.isfinite()]

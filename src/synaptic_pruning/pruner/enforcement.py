@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from synaptic_pruning.core import PrunableParameter, local, to_integers, zero_pruned_
+from synaptic_pruning.core import PrunableParameter, count_true, local, nonzero_pruned, to_integers, zero_pruned_
 
 _SMALL = 1 << 20
 """Weights up to which a GPU holds the integer mask too: it saves the start of a kernel; a large one costs memory."""
@@ -56,11 +56,8 @@ class MaskEnforcer:
     @torch.no_grad()
     def find_nonzero(self) -> dict[str, int]:
         """Count the pruned weights that are not zero by parameter, where there are any; of shards, those here."""
-        found = {
-            layer.name: int(((layer.weight != 0) & ~layer.alive.to(layer.weight.device)).sum())
-            for layer in self._sparse
-        }
-        return {name: count for name, count in found.items() if count}
+        counts = count_true([nonzero_pruned(layer.weight, layer.alive) for layer in self._sparse])
+        return {layer.name: count for layer, count in zip(self._sparse, counts, strict=True) if count}
 
     @torch.no_grad()
     def mask_gradients(self) -> None:

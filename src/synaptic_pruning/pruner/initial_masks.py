@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from synaptic_pruning.core import Synapses
+from synaptic_pruning.core import Synapses, nonzero_pruned
 from synaptic_pruning.rules import Rule
 
 
@@ -61,4 +61,4 @@ def check_no_weights_loaded(synapses: Synapses) -> None:
 def _nonzero_pruned(synapses: Synapses, masks: list[Tensor]) -> list[int]:
     """Count the weights of each layer that are not zero where these masks are False, over all ranks."""
     pairs = zip(synapses.layers, masks, strict=True)
-    return synapses.count_true([(x.weight.detach() != 0) & ~mask.to(x.weight.device) for x, mask in pairs])[0]
+    return synapses.count_true([nonzero_pruned(layer.weight, mask) for layer, mask in pairs])[0]

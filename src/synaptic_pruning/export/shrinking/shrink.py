@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from synaptic_pruning.export.batch import check_inputs, difference, outputs_of, tolerance
+from synaptic_pruning.export.batch import check_inputs, describe_difference, outputs_of
 from synaptic_pruning.export.shrinking.tracing import UnitTracer
 from synaptic_pruning.export.unfused import unfuse
 
@@ -219,9 +219,4 @@ def _difference(original: nn.Module, small: nn.Module, where: str, inputs: tuple
         got = outputs_of(copy.deepcopy(small).double(), doubled)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         return f"the smaller network does not run {where} ({str(error).partition(chr(10))[0]})"
-    for a, b in zip(want, got, strict=True):
-        if a.shape != b.shape:
-            return f"outputs had the shape {list(b.shape)} in place of {list(a.shape)} {where}"
-        if (gap := difference(a, b)) > tolerance(a, _TOLERANCE):
-            return f"outputs differed by {gap:.1e} {where}"
-    return ""
+    return describe_difference(want, got, _TOLERANCE, where)
