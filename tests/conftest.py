@@ -1,5 +1,6 @@
 import gc
 import threading
+from collections import defaultdict
 
 import pytest
 import torch
@@ -21,6 +22,12 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without their pictures, which take most of the time; for tests of tables and sentences."""
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.draw_panels", lambda *_: defaultdict(list))
 
 
 @pytest.fixture

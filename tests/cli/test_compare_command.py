@@ -179,7 +179,7 @@ def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatc
 def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     out = tmp_path / "out"
     words = ["compare", csv, "--target", "y", "--time", "day", "--out", out, *QUICK]
-    result = synaptic_pruning(*words, timeout=120)
+    result = forked_command(tmp_path, *words)  # make test-slow runs the command itself
     assert result.returncode == 0, result.stderr
     assert "Against “dropout”, synaptic pruning's mean test error (MAE) on wave is" in result.stdout
     table = pd.read_csv(out / "results.csv")

@@ -21,7 +21,7 @@ from synaptic_pruning.study import engine, forecasting
 
 
 @pytest.fixture
-def slow(monkeypatch):
+def slow(monkeypatch, undrawn):
     """Trainings that are slow enough to be caught in flight."""
     monkeypatch.setattr(forecasting, "run_job", slow_training)
 

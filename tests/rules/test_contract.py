@@ -222,7 +222,8 @@ def test_only_real_steps_count(rule, fused):
     assert pruner.steps == 4
 
 
-@rules
+# Quick: one of each kind of what a rule keeps or sees: nothing, activity, gradients, units, regrowth.
+@quick_or_slow(("rule",), {("default",), ("usage",), ("gradient",), ("units",), ("granet",)}, list(RULES))
 def test_compiled_model_and_step(rule):
     torch._dynamo.reset()  # hooks of a network like one compiled before, in another test, would not be seen
     model, loss, optimizer, pruner = _start("mlp", rule, wrap=lambda m: torch.compile(m, backend="eager"))

@@ -2,13 +2,15 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import runpy
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -41,6 +43,7 @@ class Forked:
         warnings.resetwarnings()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
         multiprocessing.forkserver._forkserver.__init__()  # type: ignore[attr-defined, misc]  # one of its own
+        multiprocessing.util.spawnv_passfds = _forked_interpreter
         try:
             run()
         except Exception:
@@ -58,6 +61,21 @@ class Forked:
         self._process.join()
         assert self._process.exitcode is not None
         return CompletedProcess([], self._process.exitcode, self._out.read_text(), self._error.read_text())
+
+
+def _forked_interpreter(path: str, words: Sequence[str], fds: Sequence[int]) -> int:
+    """Run ``python -c code``, by which a fork server begins, in a fork: it needs to import nothing more."""
+    pid = os.fork()
+    if pid:
+        return pid
+    # As in a new interpreter: of what else is open the server would hold the ends that tell it to go.
+    fds = sorted(fds)
+    for low, high in pairwise([2, *fds, os.sysconf("SC_OPEN_MAX")]):
+        os.closerange(low + 1, high)
+    try:
+        exec(words[-1], {})
+    finally:
+        os._exit(0)
 
 
 def forked(run: Callable[[], object], folder: Path) -> CompletedProcess[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.combinations import quick_or_slow
 from synaptic_pruning.tasks.forecasting import DATASETS, DataError, embedded, load
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared")) / "data"
@@ -84,7 +85,8 @@ def test_file_and_table_agree_with_the_entry(name):
     assert CUT.get(name, (said, said)) == (said, entry.rows)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+# Two million rows take longer than all the others.
+@quick_or_slow(("name",), {(name,) for name in DATASETS} - {("household-minute",)}, list(DATASETS))
 def test_loads(name):
     entry, series = DATASETS[name], loaded(name)
     assert (series.name, series.target, series.season) == (name, entry.target, entry.season)
@@ -126,11 +128,6 @@ def test_fixes_that_the_sources_need():
 
     household = loaded("household-hourly")
     assert np.isnan(household.values).all(axis=1).sum() == np.isnan(household.values[:, 0]).sum() == 421
-    minute = loaded("household-minute")
-    assert np.isnan(minute.values[:, 0]).sum() == 3_775
-    hour = minute.values[36 : 36 + 60, 0]  # from 18:00 of the first day, day before month
-    assert str(minute.times[36]) == "2006-12-16T18:00:00.000000000"
-    np.testing.assert_allclose(household.values[1, 0], hour.sum())
 
     weather = loaded("weather")
     assert np.isnan(weather.values).sum() == 1 + 30 + 50
@@ -154,6 +151,15 @@ def test_inputs_never_give_the_target_away():
                 i for i in range(1, values.shape[1]) if np.array_equal(values[:, 0], values[:, i], equal_nan=True)
             ]
             assert not copies, name
+
+
+@pytest.mark.slow
+def test_fixes_that_the_minutes_of_the_household_need():
+    minute = loaded("household-minute")
+    assert np.isnan(minute.values[:, 0]).sum() == 3_775
+    hour = minute.values[36 : 36 + 60, 0]  # from 18:00 of the first day, day before month
+    assert str(minute.times[36]) == "2006-12-16T18:00:00.000000000"
+    np.testing.assert_allclose(loaded("household-hourly").values[1, 0], hour.sum())
 
 
 def test_panel_is_the_members_that_are_always_there():
