@@ -101,7 +101,7 @@ def test_killed_at_fifty_moments_a_study_loses_at_most_what_was_in_flight(tmp_pa
         while len(finished(folder)) < len(CELLS):
             before, kept = executions(folder), finished(folder)
             parent = Forked(lambda folder=folder: run(CELLS, DATA, folder, Processes(2, square)), folder)
-            time.sleep(rng.uniform(0.5, 9.0))  # a fork server takes seconds to begin
+            time.sleep(rng.uniform(0.05, 1.5))
             os.killpg(parent.pid, signal.SIGKILL)
             kills += parent.ended().returncode == -signal.SIGKILL
             in_flight += 2
