@@ -4,12 +4,14 @@ from synaptic_pruning.tasks.errors import DataError
 from synaptic_pruning.tasks.forecasting.batched_training import train_together
 from synaptic_pruning.tasks.forecasting.batches import predict
 from synaptic_pruning.tasks.forecasting.data import (
+    COVARIATES,
     DATASETS,
     Array,
     Entry,
     Series,
     Times,
     embedded,
+    engineer,
     find_entry,
     load,
     read_csv,
@@ -25,6 +27,7 @@ from synaptic_pruning.tasks.forecasting.metrics import (
 from synaptic_pruning.tasks.forecasting.models import (
     MODELS,
     LSTMForecaster,
+    MLPForecaster,
     PatchTSTForecaster,
     RNNForecaster,
     build_model,
@@ -35,6 +38,7 @@ from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, 
 from synaptic_pruning.tasks.training import Attach
 
 __all__ = [
+    "COVARIATES",
     "DATASETS",
     "MODELS",
     "Array",
@@ -44,6 +48,7 @@ __all__ = [
     "ForecastingTask",
     "LSTMForecaster",
     "LearningRate",
+    "MLPForecaster",
     "PatchTSTForecaster",
     "RNNForecaster",
     "Series",
@@ -55,6 +60,7 @@ __all__ = [
     "build_model",
     "denominators",
     "embedded",
+    "engineer",
     "find_entry",
     "load",
     "make_leaking_task",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.tasks.forecasting.models import RNNForecaster
+from synaptic_pruning.tasks.forecasting.models.recurrent import masked_inputs
 from synaptic_pruning.tasks.forecasting.training import Run, Settings, Training
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
 from synaptic_pruning.tasks.training import Attach
@@ -32,7 +33,7 @@ def train_together(
     or its patience is over, leaves the others alone.
 
     Args:
-        models: One-layer networks of the same size.
+        models: One-layer networks of the same size, with locked dropout or without.
         task: The task of all.
         settings: How all of them are trained.
         seeds: The seed of each network, as for `train`.
@@ -90,6 +91,7 @@ class _Stack:
             raise ValueError("models are not RNNs of one layer and one size; train them one by one.")
         self._models = models
         self._rates = [model.dropout.p for model in models]
+        self._locked = [model.locked.p if model.locked else 0.0 for model in models]
         # The stream that `train` leaves to the dropout of a network of this seed.
         self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._stacked: dict[str, Tensor] = {}
@@ -104,15 +106,22 @@ class _Stack:
         """Return forecasts (networks, batch, horizon) of inputs (networks, batch, window, channels), in training."""
         of = self._stacked
         count, batch, length, channels = inputs.shape
+        if any(self._locked):
+            masked = masked_inputs(channels)
+            like = inputs.new_empty(batch, masked + of["recurrent.weight_hh_l0"].shape[-1])
+            masks = torch.stack([self._kept(place, rate, like) for place, rate in enumerate(self._locked)])
+            inputs = inputs * masks[:, :, None, :masked] if masked else inputs
         bias = (of["recurrent.bias_ih_l0"] + of["recurrent.bias_hh_l0"])[:, None]
         into, onwards = of["recurrent.weight_ih_l0"].transpose(1, 2), of["recurrent.weight_hh_l0"].transpose(1, 2)
         projected = torch.baddbmm(bias, inputs.reshape(count, batch * length, channels), into)
         first, *later = projected.view(count, batch, length, -1).unbind(2)
         hidden = first.tanh()
         for step in later:
+            if any(self._locked):
+                hidden = hidden * masks[..., masked:]
             hidden = torch.baddbmm(step, hidden, onwards).tanh()
         if any(self._rates):
-            hidden = hidden * torch.stack([self._kept(place, hidden[place]) for place in range(count)])
+            hidden = hidden * torch.stack([self._kept(*own, hidden[0]) for own in enumerate(self._rates)])
         return torch.baddbmm(of["head.bias"][:, None], hidden, of["head.weight"].transpose(1, 2))
 
     def backward(self, loss: Tensor, places: Sequence[int]) -> None:
@@ -131,8 +140,7 @@ class _Stack:
             for parameter in model.parameters():
                 parameter.data, parameter.grad = parameter.data.clone(), None
 
-    def _kept(self, place: int, like: Tensor) -> Tensor:
-        rate = self._rates[place]
+    def _kept(self, place: int, rate: float, like: Tensor) -> Tensor:
         if rate == 0:
             return torch.ones_like(like)
         return torch.empty_like(like).bernoulli_(1 - rate, generator=self._streams[place]).div_(1 - rate)
