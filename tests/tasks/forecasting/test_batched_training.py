@@ -23,13 +23,13 @@ RULES = {
 }
 
 
-def _task(missing: bool = False):
+def _task(missing: bool = False, channels: int = 1):
     rows = 200
-    values = np.sin(np.arange(rows) / 3)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(rows, 1))
+    values = np.sin(np.arange(rows) / 3)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(rows, channels))
     if missing:
         values[40:44] = np.nan
     times = np.arange(rows).astype("datetime64[h]").astype("datetime64[ns]")
-    task = make_task(Series("wave", "y", ("y",), times, values, 1), length=6, horizon=2)
+    task = make_task(Series("wave", "y", ("y", "z")[:channels], times, values, 1), length=6, horizon=2)
     double = {
         name: replace(part, inputs=part.inputs.double(), targets=part.targets.double(), last=part.last.double())
         for name, part in (("train", task.train), ("validation", task.validation))
@@ -37,9 +37,10 @@ def _task(missing: bool = False):
     return replace(task, **double)
 
 
-def _model(seed: int, dropout: float = 0.0, hidden: int = 16):
+def _model(seed: int, dropout: float = 0.0, hidden: int = 16, **options):
     torch.manual_seed(seed)
-    return RNNForecaster(channels=1, length=6, horizon=2, dropout=dropout, hidden=hidden).double()
+    sizes = {"channels": 1, "length": 6, "horizon": 2, "hidden": hidden} | options
+    return RNNForecaster(dropout=dropout, **sizes).double()
 
 
 def _attach(rule, model, optimizer, steps):
@@ -51,17 +52,28 @@ def _attached(name: str, seed: int):
     return None if rule is None else partial(_attach, rule)
 
 
-@pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize(("rule", "dropout"), [("none", 0.0), ("none", 0.3), ("magnitude", 0.0), ("growing", 0.0)])
-def test_each_is_what_it_would_be_alone(rule, dropout, missing):
-    task, settings = _task(missing), {"epochs": 4, "batch_size": 16, "learning_rate": 5e-3, "schedule": "cosine"}
+LOCKED = {"dropout": 0.3, "locked": True}
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "missing"),
+    [
+        *((rule, {}, missing) for rule in RULES for missing in (False, True)),
+        *(("none", {"dropout": 0.3}, missing) for missing in (False, True)),
+        ("none", LOCKED, True),
+        ("none", LOCKED | {"channels": 2}, False),
+    ],
+)
+def test_each_is_what_it_would_be_alone(rule, options, missing):
+    task = _task(missing, options.get("channels", 1))
+    settings = {"epochs": 4, "batch_size": 16, "learning_rate": 5e-3, "schedule": "cosine"}
     settings["weight_decay"] = 1e-3
-    alone = [_model(seed, dropout) for seed in SEEDS]
+    alone = [_model(seed, **options) for seed in SEEDS]
     apart = [
         train(model, task, seed=seed, attach=_attached(rule, seed), **settings)
         for model, seed in zip(alone, SEEDS, strict=True)
     ]
-    beside = [_model(seed, dropout) for seed in SEEDS]
+    beside = [_model(seed, **options) for seed in SEEDS]
     attach = [_attached(rule, seed) for seed in SEEDS]
     together = train_together(beside, task, Settings(**settings), seeds=SEEDS, attach=attach)
     for one, other, model, twin in zip(apart, together, alone, beside, strict=True):

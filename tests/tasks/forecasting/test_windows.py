@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synaptic_pruning.tasks.forecasting import (
+    MODELS,
     DataError,
     Series,
     build_model,
+    engineer,
     make_task,
+    persistence,
     predict,
     train,
     windows,
@@ -191,7 +194,7 @@ def leaks(model_name):
     return not all(one.tobytes() == other.tobytes() for one, other in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("model_name", ["rnn", "lstm", "patchtst"])
+@pytest.mark.parametrize("model_name", MODELS)
 def test_values_after_the_cut_move_nothing_before_it(model_name):
     assert not leaks(model_name)
 
@@ -220,3 +223,38 @@ def test_values_after_the_first_cut_move_nothing_in_training():
     assert tasks[0].scaler.mean.tobytes() == tasks[1].scaler.mean.tobytes()
     assert tasks[0].train.inputs.numpy().tobytes() == tasks[1].train.inputs.numpy().tobytes()
     assert tasks[0].train.targets.numpy().tobytes() == tasks[1].train.targets.numpy().tobytes()
+
+
+@pytest.mark.parametrize("cut", [84, 96])  # the first row of the validation part, of the test part
+def test_engineered_inputs_see_nothing_beyond_a_cut(cut):
+    data = series(missing=0.05, season=7)
+    one, other = (make_task(engineer(data), length=6, horizon=2) for data in (data, rewritten(data, cut)))
+    assert one.train.inputs.shape[-1] > 140
+    assert one.unit == other.unit
+    assert one.scaler.mean.tobytes() == other.scaler.mean.tobytes()
+    assert one.scaler.scale.tobytes() == other.scaler.scale.tobytes()
+    seen = [(one.train, other.train)]
+    if cut == 96:
+        seen.append((one.validation, other.validation))
+        assert torch.equal(one.test.inputs[0], other.test.inputs[0])
+    for part, its in seen:
+        assert part.inputs.numpy().tobytes() == its.inputs.numpy().tobytes()
+        assert part.targets.numpy().tobytes() == its.targets.numpy().tobytes()
+    assert not torch.equal(one.test.inputs[1:], other.test.inputs[1:])
+    assert all(part.inputs.isfinite().all() for part in parts(one))
+
+
+@pytest.mark.parametrize("model_name", MODELS)
+def test_a_horizon_of_a_season_for_every_model(model_name):
+    rows = np.arange(300)
+    hours = Series("hours", "y", ("y",), rows, np.sin(rows * np.pi / 12)[:, None] + rows[:, None] / 100, season=24)
+    task = make_task(engineer(hours), length=24, horizon=hours.season)
+    model = build_model(model_name, channels=task.test.inputs.shape[-1], length=24, horizon=24, unit=task.unit)
+    run = train(model, task, epochs=4, seed=0)
+    forecasts = task.to_units(predict(model, task.test), task.test)
+    assert run.status == "ok"
+    assert forecasts.shape == task.truth(task.test).shape == (len(task.test), 24)
+    # The truth of an origin is the next 24 rows, in order.
+    np.testing.assert_array_equal(task.truth(task.test)[0], hours.values[task.test.origins[0] + 1 :][:24, 0])
+    standing_still = np.abs(persistence(task, task.test) - task.truth(task.test)).mean()
+    assert np.abs(forecasts - task.truth(task.test)).mean() < standing_still

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.tasks.forecasting.models import RNNForecaster
-from synaptic_pruning.tasks.forecasting.models.recurrent import masked_inputs
 from synaptic_pruning.tasks.forecasting.training import Run, Settings, Training
 from synaptic_pruning.tasks.forecasting.windows import ForecastingTask
 from synaptic_pruning.tasks.training import Attach
@@ -107,7 +106,7 @@ class _Stack:
         of = self._stacked
         count, batch, length, channels = inputs.shape
         if any(self._locked):
-            masked = masked_inputs(channels)
+            masked = self._models[0].masked_inputs
             like = inputs.new_empty(batch, masked + of["recurrent.weight_hh_l0"].shape[-1])
             masks = torch.stack([self._kept(place, rate, like) for place, rate in enumerate(self._locked)])
             inputs = inputs * masks[:, :, None, :masked] if masked else inputs

@@ -52,6 +52,7 @@ class _Recurrent(nn.Module):
         self.recurrent = self.cell(channels, hidden, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.locked = nn.Dropout(dropout) if locked else None
+        self.masked_inputs = channels if channels > 1 else 0
         self.head = nn.Linear(hidden, horizon)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -64,9 +65,8 @@ class _Recurrent(nn.Module):
         return forecast
 
     def _last_state_under_masks(self, inputs: Tensor, dropout: nn.Dropout) -> Tensor:
-        batch, _, channels = inputs.shape
-        masked = masked_inputs(channels)
-        masks = dropout(inputs.new_ones(batch, masked + self.recurrent.hidden_size))
+        masked = self.masked_inputs
+        masks = dropout(inputs.new_ones(len(inputs), masked + self.recurrent.hidden_size))
         if masked:
             inputs = inputs * masks[:, None, :masked]
         kept, weights = masks[:, masked:], self.recurrent.all_weights[0]
@@ -79,16 +79,6 @@ class _Recurrent(nn.Module):
     def _step(row: Tensor, state: Tensor, cell_state: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return state and cell state, each of shape (batch, hidden), after one more row."""
         raise NotImplementedError
-
-
-def masked_inputs(channels: int) -> int:
-    """Return how many input channels locked dropout masks: all of several, none where there is one.
-
-    Example:
-        >>> masked_inputs(1), masked_inputs(3)
-        (0, 3)
-    """
-    return channels if channels > 1 else 0
 
 
 class RNNForecaster(_Recurrent):
