@@ -22,7 +22,7 @@ def engineer(series: Series) -> Series:
     """Return the series with engineered inputs as further channels: about 75 for each column, and the calendar.
 
     The target stays channel 0, as it is. The first `COVARIATES` other columns are kept and treated like the target;
-    further ones are left out. So there are 74 to about 320 channels, named after what they are:
+    further ones are left out. So there are 74 to 310 channels, named after what they are:
 
     - ``y lag 3``: the value three rows before; up to 14 rows, 24, 48, and a season (and one row less) before.
     - ``y difference 3``: the value minus the one three rows before; steps 1 and those of the windows.
@@ -33,9 +33,10 @@ def engineer(series: Series) -> Series:
     - ``hour sine``, ``weekday cosine``, ``year sine``: the place in the day, week and year, where times are dates.
       A cycle is there if steps are shorter than half of it and the series lasts at least two.
 
-    A season of 1, or above 400 rows, is replaced by 96 rows; so is one that is a window already. Row t depends on
-    values of rows up to t alone; which cycles there are depends on the times alone. A missing value counts as the
-    last observed one of its column, as it does in windows. A feature is NaN until there is enough history for it.
+    A season of 1, or above 400 rows, is replaced by 96 rows; one that is a window already gets a window of 96 rows
+    beside it. Row t depends on values of rows up to t alone; which cycles there are depends on the times alone. A
+    missing value counts as the last observed one of its column, as it does in windows. A feature is NaN until there
+    is enough history for it.
 
     Args:
         series: Series to extend; name, times, season and reading stay.

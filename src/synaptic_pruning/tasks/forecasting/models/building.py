@@ -48,8 +48,9 @@ def build_model(
         unit: Unit of the task's targets; only models with instance normalisation need it.
         keep: Wanted share of the default network's weights, above 0, biases not counted. Below 1, build the widest
             network with at most so many; above 1, the narrowest with at least so many.
-        locked: Variational dropout for ``rnn`` and ``lstm``: ``dropout`` acts on inputs and recurrent connections as
-            well, with one mask for all time steps of a sequence. See `RNNForecaster` and `LSTMForecaster`.
+        locked: Variational dropout for ``rnn`` and ``lstm`` (Gal & Ghahramani, 2016): ``dropout`` acts on the input
+            channels and on the recurrent connections as well, with one mask for all time steps of a sequence. A single
+            channel is not masked, for that would blank the window. Rules that watch activity do not see such a layer.
 
     Raises:
         ValueError: The name is unknown, a size or rate is out of range, or ``locked`` has nothing to lock.

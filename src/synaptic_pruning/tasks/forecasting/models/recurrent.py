@@ -17,7 +17,7 @@ class _Recurrent(nn.Module):
     A single channel gets no mask on its input, for that would blank the whole window; the state's mask stays.
     While the masks act, the layer runs step by step instead of in PyTorch's fused kernel, which cannot take them: an
     LSTM step takes up to 1.6 times as long. Forward hooks on the layer are not called then, so rules that watch
-    activity do not see it.
+    activity do not see it, and say so.
 
     Args:
         channels: Channels of the inputs.
@@ -82,7 +82,7 @@ class _Recurrent(nn.Module):
 
 
 class RNNForecaster(_Recurrent):
-    """An Elman network (tanh).
+    """An Elman network (tanh); `build_model` names its arguments.
 
     Example:
         >>> RNNForecaster(channels=3, length=7, horizon=2)(torch.zeros(5, 7, 3)).shape
@@ -97,7 +97,7 @@ class RNNForecaster(_Recurrent):
 
 
 class LSTMForecaster(_Recurrent):
-    """A long short-term memory network.
+    """A long short-term memory network; `build_model` names its arguments.
 
     Example:
         >>> LSTMForecaster(channels=1, length=7, horizon=1, hidden=8)(torch.zeros(5, 7, 1)).shape
