@@ -44,13 +44,19 @@ FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
 rules = pytest.mark.parametrize("rule", RULES)
 
 
-def _start(network: str, rule: str, optimizer: str = "adam", wrap: Callable[[nn.Module], nn.Module] = lambda m: m):
+def _start(
+    network: str,
+    rule: str,
+    optimizer: str = "adam",
+    wrap: Callable[[nn.Module], nn.Module] = lambda m: m,
+    compensate: float = 1,
+):
     torch.manual_seed(3)
     model, loss = NETWORKS[network]()
     model = wrap(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     opt = OPTIMIZERS[optimizer](trained)
-    pruner = sp.SynapticPruner(model, opt, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+    pruner = sp.SynapticPruner(model, opt, RULES[rule][0](), total_steps=STEPS, every=EVERY, compensate=compensate)
     return model, loss, opt, pruner
 
 
@@ -115,6 +121,27 @@ def test_every_rule_network_and_optimizer(rule, network, optimizer):
     assert list(model.state_dict()) == keys
     assert [id(p) for p in model.parameters()] == identities
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+ONCE = set(zip(RULES, itertools.cycle(NETWORKS), itertools.cycle(OPTIMIZERS), strict=False))
+
+
+@quick_or_slow(("rule", "network", "optimizer"), ONCE, *FACTORS)
+def test_compensated_training_is_one_with_rates_set_by_hand(rule, network, optimizer):
+    model, loss, opt, pruner = _start(network, rule, optimizer, compensate=2)
+    by_hand, same_loss, its_opt, its_pruner = _start(network, rule, optimizer)
+    base = opt.param_groups[0]["lr"]
+    for _ in range(STEPS):
+        _step(model, loss, opt)
+        assert opt.param_groups[0]["lr"] is base
+        _check_pruned(model, opt, pruner)
+        masks = its_pruner.masks().values()
+        alive, total = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+        its_opt.param_groups[0]["lr"] = base * min(total / alive, 2)
+        _step(by_hand, same_loss, its_opt)
+    assert pruner.finished
+    ours, theirs = ({**net.state_dict(), **p.masks()} for net, p in ((model, pruner), (by_hand, its_pruner)))
+    assert all(value.isfinite().all() and torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @contextmanager
