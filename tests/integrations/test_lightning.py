@@ -36,6 +36,26 @@ def test_one_line_attaches_it(namespace: Any):
     assert find_pruner(trainer).steps == find_pruner(trainer).total_steps == STEPS
 
 
+def test_rates_follow_the_density_within_steps_and_no_callback_sees_it():
+    stepped: list[float] = []
+    seen: list[float] = []
+
+    class Rates(pytorch_lightning.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            trainer.optimizers[0].register_step_pre_hook(lambda o, *_: stepped.append(o.param_groups[0]["lr"]))
+
+        def on_before_zero_grad(self, trainer: Any, module: Any, optimizer: Any) -> None:
+            seen.append(optimizer.param_groups[0]["lr"])  # within the closure, as in a training_step
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    rule = sp.ToSparsity(sp.one_shot(0.5, at=0.5))
+    fit(copy.deepcopy(SynapticPruning(rule, compensate=4)), Rates())
+    assert stepped == [0.01] * (STEPS // 2) + [0.02] * (STEPS // 2)
+    assert set(seen) == {0.01}
+
+
 @pytest.mark.parametrize("namespace", NAMESPACES.values(), ids=NAMESPACES)
 def test_a_step_enters_no_hook_that_does_nothing(namespace: Any):
     entered, called = [], []

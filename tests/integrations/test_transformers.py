@@ -262,3 +262,26 @@ def test_a_rule_of_ones_own(tmp_path: Path):
     trainer = _trainer(tmp_path, pruning)
     trainer.train()
     assert _zeros(trainer.model, pruning) == 0.5
+
+
+def test_rates_follow_the_density_within_steps_and_no_log_shows_it(tmp_path: Path):
+    stepped: list[float] = []
+    seen: list[float] = []
+
+    class Rates(TrainerCallback):
+        def on_train_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
+            plain = getattr(optimizer, "optimizer", optimizer)
+            plain.register_step_pre_hook(lambda o, *_: stepped.append(o.param_groups[0]["lr"]))
+
+        def on_pre_optimizer_step(self, *_: Any, optimizer: Any, **__: Any) -> None:
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    pruning = SynapticPruning(sp.ToSparsity(sp.one_shot(0.5, at=0.5)), every=1, compensate=4)
+    trainer = _trainer(tmp_path, pruning, Rates())
+    trainer.train()
+    assert seen == pytest.approx([0.01 * (1 - step / STEPS) for step in range(STEPS)])  # the Trainer's own schedule
+    assert pruning.pruner is not None
+    alive, total = pruning.pruner.synapses.count, pruning.pruner.synapses.total
+    factors = [1] * (STEPS // 2) + [total / alive] * (STEPS // 2)
+    assert stepped == [rate * factor for rate, factor in zip(seen, factors, strict=True)]
+    assert total / alive == pytest.approx(2, rel=0.01)

@@ -37,6 +37,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "granet": (lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7), lambda p, n: round(CUBIC(p) * n)),
     "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
     "units": (lambda: sp.Units(CUBIC), None),
+    "inputs": (lambda: sp.Inputs(CUBIC), None),
     "default": (sp.default_rule, lambda p, n: round(0.8 * n)),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
@@ -44,13 +45,19 @@ FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
 rules = pytest.mark.parametrize("rule", RULES)
 
 
-def _start(network: str, rule: str, optimizer: str = "adam", wrap: Callable[[nn.Module], nn.Module] = lambda m: m):
+def _start(
+    network: str,
+    rule: str,
+    optimizer: str = "adam",
+    wrap: Callable[[nn.Module], nn.Module] = lambda m: m,
+    compensate: float = 1,
+):
     torch.manual_seed(3)
     model, loss = NETWORKS[network]()
     model = wrap(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     opt = OPTIMIZERS[optimizer](trained)
-    pruner = sp.SynapticPruner(model, opt, RULES[rule][0](), total_steps=STEPS, every=EVERY)
+    pruner = sp.SynapticPruner(model, opt, RULES[rule][0](), total_steps=STEPS, every=EVERY, compensate=compensate)
     return model, loss, opt, pruner
 
 
@@ -93,7 +100,7 @@ def _train_checked(model, loss, optimizer, pruner, rule: str) -> None:
             assert pruned == expected(step / STEPS, total)
         before = masks
     assert pruner.finished
-    assert pruner.sparsity() > 0.4
+    assert pruner.sparsity() > (0.0 if rule == "inputs" else 0.4)  # which leaves all layers but one alone
     assert pruner.summary().to_dict()["total"]["sparsity"] == pruner.sparsity()
 
 
@@ -115,6 +122,27 @@ def test_every_rule_network_and_optimizer(rule, network, optimizer):
     assert list(model.state_dict()) == keys
     assert [id(p) for p in model.parameters()] == identities
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+ONCE = set(zip(RULES, itertools.cycle(NETWORKS), itertools.cycle(OPTIMIZERS), strict=False))
+
+
+@quick_or_slow(("rule", "network", "optimizer"), ONCE, *FACTORS)
+def test_compensated_training_is_one_with_rates_set_by_hand(rule, network, optimizer):
+    model, loss, opt, pruner = _start(network, rule, optimizer, compensate=2)
+    by_hand, same_loss, its_opt, its_pruner = _start(network, rule, optimizer)
+    base = opt.param_groups[0]["lr"]
+    for _ in range(STEPS):
+        _step(model, loss, opt)
+        assert opt.param_groups[0]["lr"] is base
+        _check_pruned(model, opt, pruner)
+        masks = its_pruner.masks().values()
+        alive, total = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+        its_opt.param_groups[0]["lr"] = base * min(total / alive, 2)
+        _step(by_hand, same_loss, its_opt)
+    assert pruner.finished
+    ours, theirs = ({**net.state_dict(), **p.masks()} for net, p in ((model, pruner), (by_hand, its_pruner)))
+    assert all(value.isfinite().all() and torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class SynapticPruning(Callback):
         rule: What is pruned and when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
         every: As for `SynapticPruner`.
+        compensate: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
         exclude: As for `SynapticPruner`.
 
@@ -60,12 +61,14 @@ class SynapticPruning(Callback):
         *,
         total_steps: int | None = None,
         every: int | None = None,
+        compensate: float = 1.0,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
     ) -> None:
         self.rule = rule
         self.total_steps = total_steps
         self.every = every
+        self.compensate = compensate
         self.include = include
         self.exclude = exclude
         self.pruner: SynapticPruner | None = None
@@ -113,6 +116,7 @@ class SynapticPruning(Callback):
             copy.deepcopy(self.rule),  # a rule with a memory serves one training
             total_steps=_length(trainer) if self.total_steps is None else self.total_steps,
             every=self.every,
+            compensate=self.compensate,
             include=self.include,
             exclude=self.exclude,
             state=state if self._resuming else None,

@@ -28,6 +28,7 @@ class SynapticPruning(TrainerCallback):
     Args:
         rule: What is pruned and when; default `default_rule`, for fresh networks.
         every: As for `SynapticPruner`.
+        compensate: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
         exclude: As for `SynapticPruner`.
         resume_from: The checkpoint folder of a resumed training, where it is not ``checkpoint-<step>`` in the Trainer's
@@ -52,12 +53,14 @@ class SynapticPruning(TrainerCallback):
         rule: Rule | None = None,
         *,
         every: int | None = None,
+        compensate: float = 1.0,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         resume_from: str | os.PathLike[str] | None = None,
     ) -> None:
         self.rule = rule
         self.every = every
+        self.compensate = compensate
         self.include = include
         self.exclude = exclude
         self.resume_from = resume_from
@@ -87,6 +90,7 @@ class SynapticPruning(TrainerCallback):
             copy.deepcopy(self.rule),  # a rule with a memory serves one training
             total_steps=state.max_steps,
             every=self.every,
+            compensate=self.compensate,
             include=self.include,
             exclude=self.exclude,
             state=resumed,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.core import History, Summary, Synapses, unwrap
+from synaptic_pruning.pruner.compensation import Compensation, check_limit
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
 from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks, restore_rule
 from synaptic_pruning.pruner.optimizer_state import reset_pruned_state
@@ -56,6 +57,11 @@ class SynapticPruner:
         rule: What is pruned and when; default `default_rule`, for fresh networks.
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one fiftieth of training.
+        compensate: Largest factor of the learning rates, at least 1. While a step runs, those of all parameter groups
+            are multiplied by ``min(1 / density, compensate)``, the density being the part of the prunable weights that
+            is alive. So what stays learns faster. Outside of steps, and in closures, rates are as you and your
+            scheduler set them. Decay that is multiplied by the rate (``AdamW``) grows with it. One pruner of an
+            optimizer may do so.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
         state: What `state_dict` returned, to *resume this training*; the same as `load_state_dict` right after.
@@ -64,8 +70,9 @@ class SynapticPruner:
 
     Raises:
         ValueError: An argument out of range, nothing to prune, a prunable parameter that the optimizer lacks or that
-            another pruner holds, a state that does not fit, or a rule for fresh networks on weights that have learnt
-            something; nothing was changed. At the first step: weights were loaded after the pruner had pruned some.
+            another pruner holds, rates to compensate that are missing or that another pruner compensates, a state that
+            does not fit, or a rule for fresh networks on weights that have learnt something; nothing was changed. At
+            the first step: weights were loaded after the pruner had pruned some.
 
     Attributes:
         steps: Real optimizer steps seen so far.
@@ -90,6 +97,7 @@ class SynapticPruner:
         *,
         total_steps: int,
         every: int | None = None,
+        compensate: float = 1.0,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         state: Mapping[str, Any] | None = None,
@@ -98,6 +106,7 @@ class SynapticPruner:
         _check_steps("total_steps", total_steps, "the number of optimizer steps you will take, epochs × batches")
         if every is not None:
             _check_steps("every", every, "the number of optimizer steps between events")
+        check_limit(compensate)
         self.rule = default_rule() if rule is None else rule
         self.synapses = Synapses(model, include, exclude, biases=self.rule.biases)
         if self.synapses.sharded and not self.rule.shardable:
@@ -115,6 +124,7 @@ class SynapticPruner:
         masks = None if earlier is None else earlier_masks(self.synapses, earlier)
         self._missing = MissingSteps(type(self.optimizer).__name__)
         self._steps = OptimizerSteps(self.optimizer, self._before_step, self._after_step)
+        self._compensation = Compensation(self.optimizers, self.synapses, compensate)
         claim(self.synapses.layers, self)
         rule_before = dict(vars(self.rule))
         weights_before: list[Tensor] = []
@@ -123,6 +133,7 @@ class SynapticPruner:
                 check_start(self.rule, self.synapses)
             initial = self.rule.attach(model, self.synapses)
             self._steps.attach()
+            self._compensation.attach()
             if state is None:
                 self.synapses.set_masks(initial if masks is None else masks)
             self.history = History(self.synapses, grows=self.rule.grows)
@@ -286,6 +297,7 @@ class SynapticPruner:
     def _let_go(self) -> None:
         """Leave the optimizer, the model's hooks and the parameters to others."""
         self._steps.remove()
+        self._compensation.remove()
         self._missing.stop()
         self._enforcer.stop_at_backward()
         release(self.synapses.layers, self)
@@ -298,13 +310,17 @@ class SynapticPruner:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._on_gradients()
+            self._compensation.begin()
             return None
 
         def then() -> Any:
+            self._compensation.end()
             loss = closure()
             self._on_gradients()
+            self._compensation.begin()
             return loss
 
+        self._compensation.begin()  # LBFGS reads its rate before it calls the closure
         return args[:1], {**kwargs, "closure": then}
 
     def on_other_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -336,6 +352,7 @@ class SynapticPruner:
         self._enforcer.mask_remaining_gradients()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._compensation.end()
         if self.synapses.layers[0].parameter.is_cuda and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 "optimizer.step() is being captured in a CUDA graph, which would replay it without the pruner; leave "
@@ -405,6 +422,7 @@ class SynapticPruner:
     def _apply_masks(self) -> None:
         """Put new masks in force."""
         self._enforcer.refresh()
+        self._compensation.refresh()
         self._zero_pruned()
 
     def _zero_pruned(self) -> None:

@@ -1,4 +1,4 @@
-"""Structured pruning: whole hidden units, channels and attention heads, so that layers get narrower."""
+"""Units: prune whole hidden units, channels and attention heads, so that layers get narrower."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,47 +10,9 @@ from torch import Tensor, nn
 from synaptic_pruning.core import Synapses, find_parameter, is_input_first, unwrap
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
+from synaptic_pruning.rules.structured.banks import Bank, UnitPart, rows_of
 
 _ATTENTION_OUTPUT = nn.modules.linear.NonDynamicallyQuantizableLinear  # its rows are as many as the inputs
-
-
-@dataclass
-class UnitPart:
-    """Where in one parameter the units of a bank are.
-
-    Attributes:
-        parameter: Its name in the module.
-        axis: The axis the units lie along.
-        places: Positions along that axis, (units, positions a unit).
-        scored: Whether these are weights into the unit, of which the score is made, and not its bias or weights out.
-    """
-
-    parameter: str
-    axis: int
-    places: Tensor
-    scored: bool
-
-
-@dataclass
-class _Bank:
-    """Units that compete with each other, and the masks (by place in the synapses) they lie in."""
-
-    name: str
-    parts: list[tuple[int, UnitPart]]
-
-    def norms(self, synapses: Synapses) -> Tensor:
-        """Euclidean norm of the alive weights into each unit, NaN for a unit that has none."""
-        squares = alive = torch.zeros((), dtype=torch.float32, device="cpu")
-        for place, part in self.parts:
-            if part.scored:
-                layer = synapses.layers[place]
-                weight = layer.weight.detach()
-                weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-                squares = squares + _sums(weight.square().where(layer.alive, 0), part)
-                alive = alive + _sums(layer.alive.float(), part)
-        if squares.isnan().any():
-            raise ValueError(f"a weight of {self.name} is NaN; lower the learning rate or clip gradients")
-        return squares.sqrt().where(alive > 0, torch.nan)
 
 
 @dataclass
@@ -85,7 +47,7 @@ class Units(Rule):
     biases: ClassVar[bool] = True
 
     schedule: Schedule
-    _banks: list[_Bank] = field(default_factory=list, init=False, repr=False)
+    _banks: list[Bank] = field(default_factory=list, init=False, repr=False)
 
     @property
     def end(self) -> float:
@@ -101,7 +63,7 @@ class Units(Rule):
                 found = [(places.get(id(find_parameter(module, s.parameter))), s) for s in parts]
                 if all(place is not None for place, part in found if part.scored):
                     name = synapses.layers[next(place for place, _ in found if place is not None)].name
-                    self._banks.append(_Bank(name, [(place, s) for place, s in found if place is not None]))
+                    self._banks.append(Bank(name, [(place, s) for place, s in found if place is not None]))
         if not self._banks:
             raise ValueError(
                 "the model has no units to prune: every Linear, Conv, RNN and attention layer is excluded or frozen"
@@ -113,13 +75,7 @@ class Units(Rule):
         target = self.schedule(progress)
         masks = [layer.alive.clone() for layer in synapses.layers]
         for bank in self._banks:
-            norms = bank.norms(synapses)
-            count = norms.numel()
-            pruned = int(norms.isnan().sum())
-            wanted = min(round(target * count), count - 1) - pruned
-            weakest = norms.nan_to_num(nan=torch.inf).argsort(stable=True)[: max(0, wanted)]
-            for place, part in bank.parts:
-                masks[place].index_fill_(part.axis, part.places.to(weakest.device)[weakest].flatten(), False)
+            bank.prune(bank.weakest(synapses, target), masks)
         return masks
 
 
@@ -132,7 +88,7 @@ def banks(module: nn.Module) -> Iterator[list[UnitPart]]:
     if isinstance(module, nn.RNNBase):
         yield from _recurrent(module)
     elif isinstance(module, nn.RNNCellBase):
-        yield [*_inputs(module, ""), UnitPart("weight_hh", 1, _rows(module.hidden_size), False)]
+        yield [*_inputs(module, ""), UnitPart("weight_hh", 1, rows_of(module.hidden_size), False)]
     elif isinstance(module, nn.MultiheadAttention):
         yield _attention(module)
     elif isinstance(module, nn.modules.conv._ConvTransposeNd):
@@ -147,14 +103,14 @@ def banks(module: nn.Module) -> Iterator[list[UnitPart]]:
 
 
 def _outputs(module: Any, axis: int) -> list[UnitPart]:
-    rows = _rows(module.weight.shape[axis])
+    rows = rows_of(module.weight.shape[axis])
     bias = [] if module.bias is None else [UnitPart("bias", 0, rows, False)]
     return [UnitPart("weight", axis, rows, True), *bias]
 
 
 def _inputs(module: nn.RNNBase | nn.RNNCellBase, suffix: str) -> list[UnitPart]:
     """What goes into the gates of a recurrent layer."""
-    rows = _rows(module.hidden_size, len(module.get_parameter(f"weight_ih{suffix}")) // module.hidden_size)
+    rows = rows_of(module.hidden_size, len(module.get_parameter(f"weight_ih{suffix}")) // module.hidden_size)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     here = [name for name in names if getattr(module, name + suffix, None) is not None]
     return [UnitPart(name + suffix, 0, rows, name.startswith("weight")) for name in here]
@@ -167,12 +123,12 @@ def _recurrent(module: nn.RNNBase) -> Iterator[list[UnitPart]]:
             suffix = f"_l{index}{reverse}"
             parts = _inputs(module, suffix)
             if module.proj_size:
-                parts.append(UnitPart(f"weight_hr{suffix}", 1, _rows(hidden), False))
+                parts.append(UnitPart(f"weight_hr{suffix}", 1, rows_of(hidden), False))
             else:
-                parts.append(UnitPart(f"weight_hh{suffix}", 1, _rows(hidden), False))
+                parts.append(UnitPart(f"weight_hh{suffix}", 1, rows_of(hidden), False))
                 if index + 1 < module.num_layers:
                     for other in ("", "_reverse")[:directions]:
-                        columns = _rows(hidden) + direction * hidden
+                        columns = rows_of(hidden) + direction * hidden
                         parts.append(UnitPart(f"weight_ih_l{index + 1}{other}", 1, columns, False))
             yield parts
 
@@ -188,14 +144,3 @@ def _attention(module: nn.MultiheadAttention) -> list[UnitPart]:
     if module.in_proj_bias is not None:
         parts.append(UnitPart("in_proj_bias", 0, three, False))
     return [*parts, UnitPart("out_proj.weight", 1, head, False)]
-
-
-def _rows(units: int, gates: int = 1) -> Tensor:
-    """Row numbers of each unit, one in every gate: (units, gates)."""
-    return torch.arange(gates * units, device="cpu").view(gates, units).T
-
-
-def _sums(values: Tensor, part: UnitPart) -> Tensor:
-    """Sum over everything that belongs to each unit."""
-    flat = values.movedim(part.axis, 0).flatten(1).sum(1) if values.dim() > 1 else values
-    return flat[part.places.to(values.device)].sum(1)
