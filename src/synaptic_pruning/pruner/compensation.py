@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -52,7 +51,7 @@ class Compensation:
         self._optimizers, self._synapses, self._limit = optimizers, synapses, float(limit)
         self._factor = 1.0
         self._numbers: list[tuple[dict[str, Any], Any, Any]] = []
-        self._tensors: list[tuple[Tensor, Tensor]] = []
+        self._tensors: list[tuple[Tensor, Tensor, Tensor]] = []
         self._guards: list[Callable[[], None]] = []
         self._told = False
         if self._limit > 1 and not any(group.get("lr") is not None for group in self._groups()):
@@ -100,10 +99,10 @@ class Compensation:
         for group in self._groups():
             rate = group.get("lr")
             if isinstance(rate, Tensor):
-                if all(rate is not known for known, _ in self._tensors):
-                    with torch.no_grad():
-                        self._tensors.append((rate, rate.clone()))
-                        rate.mul_(self._factor)
+                if all(rate is not known for known, _, _ in self._tensors):
+                    value = rate.detach()  # the same memory, for one that autograd follows may not be written
+                    self._tensors.append((rate, value, value.clone()))
+                    value.mul_(self._factor)
             elif rate is not None:
                 group["lr"] = rate * self._factor
                 self._numbers.append((group, rate, group["lr"]))
@@ -114,9 +113,8 @@ class Compensation:
             if group["lr"] is not raised:
                 self._tell_of_writes()
             group["lr"] = rate
-        for tensor, saved in self._tensors:
-            with torch.no_grad():
-                tensor.copy_(saved)
+        for _, value, saved in self._tensors:
+            value.copy_(saved)
         self._numbers.clear()
         self._tensors.clear()
 

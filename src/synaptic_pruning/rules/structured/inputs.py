@@ -33,7 +33,7 @@ class Inputs(Rule):
             features, or a weight is NaN.
 
     Example:
-        >>> import synaptic_pruning as sp
+        >>> import torch, synaptic_pruning as sp
         >>> net = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1))
         >>> optimizer, rule = torch.optim.Adam(net.parameters()), sp.Inputs(sp.one_shot(0.6, at=0.5))
         >>> pruner = sp.SynapticPruner(net, optimizer, rule, total_steps=4)
