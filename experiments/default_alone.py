@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from synaptic_pruning.study.forecasting import stored_name
 from synaptic_pruning.study.statistics import block_means
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -28,7 +27,7 @@ def gather(folders: list[str]) -> pd.DataFrame:
         for path in sorted((folder / "cells").glob("*.json")):
             record = json.loads(path.read_text())
             cell, regime = record["cell"], record["cell"]["regime"]
-            if regime["recipe"] == stored_name("set") and cell["seed"] in seeds:
+            if regime["recipe"] == "growing" and cell["seed"] in seeds:
                 place = folder.name, cell["dataset"], cell["model"], regime["sparsity"], cell["seed"]
                 rows.append((*place, record["answers"]["0"]["mae"]))
     return pd.DataFrame(rows, columns=["study", "dataset", "model", "sparsity", "seed", "mae"])

@@ -63,7 +63,7 @@ def refused(result, *fragments, code=2):
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["--arms", "none,dropuot"], ["--arms", "'dropuot'", "none, dropout, mc-dropout, synaptic"]),
+        (["--arms", "none,dropuot"], ["--arms", "'dropuot'", "none, dropout, mc-dropout, locked-dropout, synaptic"]),
         (["--models", "gru"], ["--models", "'gru'", "rnn, lstm, patchtst"]),
         (["--models", ","], ["--models", "empty"]),
         (["--lengths", "7,x"], ["--lengths", "'x'"]),
@@ -184,6 +184,12 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     assert "Against “dropout”, synaptic pruning's mean test error (MAE) on wave is" in result.stdout
     table = pd.read_csv(out / "results.csv")
     assert list(table.columns) == COLUMNS
+    beside = table[table["model"].isna()]
+    assert list(beside["arm"]) == ["persistence", "seasonal naive", "ridge"]
+    assert beside["mae"].between(0, 2).all()
+    options = pd.read_csv(out / "options.csv")
+    assert options.groupby(["option", "algorithm"], dropna=False).ngroups == 3 * 3  # none, dropout, pruned; three rates
+    table = table[table["model"].notna()]
     assert list(table["arm"]) == ["none", "dropout", "mc-dropout", "synaptic"]
     assert (table["status"] == "ok").all()
     assert table["mae"].between(0, 2).all()

@@ -167,7 +167,10 @@ def test_failed_runs_are_counted_with_their_reasons(tmp_path):
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (["run", "absent.toml", "--out", "{out}"], "there is no spec 'absent.toml'; give a file, or one of full"),
+        (
+            ["run", "absent.toml", "--out", "{out}"],
+            "there is no spec 'absent.toml'; give a file, or one of paper",
+        ),
         (["run", "{bad}", "--out", "{out}"], "arm 'nome' is unknown"),
         (["run", "{far}", "--out", "{out}"], "too short"),
         (["run", "{good}", "--out", "{good}/below"], "Not a directory"),

@@ -12,14 +12,13 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PRESETS = ROOT / "src" / "synaptic_pruning" / "study" / "presets"
 PUBLISHED = {
-    "standard": PRESETS / "standard.toml",
+    "standard": RESULTS / "standard.toml",
     "unseen": RESULTS / "unseen.toml",
     "confirmation": RESULTS / "confirmation.toml",
     "controls-all": RESULTS / "controls-all.toml",
     "controls": RESULTS / "controls.toml",
-    "smoke": PRESETS / "smoke.toml",
+    "smoke": RESULTS / "smoke.toml",
 }
 
 

@@ -11,8 +11,8 @@ from synaptic_pruning.study import forecasting as series
 from synaptic_pruning.study.engine import stable_repr
 
 RAMP = Ramp(0.2, 0.6)
-CONTROLS = {"none", "dropout", "mc-dropout", "narrow", "weight-decay", "identical", "broken"}
-ENSEMBLES = {"synaptic-ensemble", "narrow-ensemble"}
+CONTROLS = {"none", "dropout", "mc-dropout", "locked-dropout", "narrow", "identical", "broken"}
+ENSEMBLES = {name for name, arm in series.ARMS.items() if arm.ensemble}
 
 
 def rule_of(name: str, ramp: Ramp = RAMP, sparsity: float = 0.8, seed: int = 3) -> sp.Rule:
@@ -24,11 +24,15 @@ def test_the_default_is_the_rule_that_users_get():
 
 
 def test_arms_are_named_after_their_algorithms_in_both_tasks():
-    named = dict.fromkeys(CONTROLS, "") | {name: name for name in ALGORITHMS} | {"synaptic": DEFAULT}
+    named = (
+        dict.fromkeys(CONTROLS, "")
+        | {name: name for name in ALGORITHMS}
+        | dict.fromkeys(("synaptic", "synaptic-dropout", "wide"), DEFAULT)
+    )
     grid = series.Grid(sparsity=(0.8,))
     for name, arm in series.ARMS.items():
         if name not in ENSEMBLES:
-            assert {regime.algorithm for regime in arm.candidates(grid)} == {named[name]}
+            assert {option.algorithm for option in arm.options(grid)} == {named[name]}
     for name, arm in images.ARMS.items():
         assert arm.algorithm == named[name]
     assert {"synaptic", "set", "magnitude", "disuse", "rigl", "random-ramp"} <= set(images.ARMS)
@@ -38,8 +42,8 @@ def test_arms_are_named_after_their_algorithms_in_both_tasks():
 @pytest.mark.parametrize("name", [name for name, arm in images.ARMS.items() if arm.prunes])
 def test_a_name_means_the_same_rule_for_series_and_images_but_for_the_ramp(name):
     arm = series.ARMS[name]
-    (regime,) = arm.candidates(series.Grid(sparsity=(0.8,)))
-    of_series, of_images = regime.rule(seed=3), images.ARMS[name].rule(0.8, 3)
+    (option,) = arm.options(series.Grid(sparsity=(0.8,)))
+    of_series, of_images = option.rule(seed=3), images.ARMS[name].rule(0.8, 3)
     assert type(of_series) is type(of_images)
     if isinstance(of_series, sp.ToSparsity):  # the ramp alone is the task's
         assert of_series.schedule.final == of_images.schedule.final == 0.8

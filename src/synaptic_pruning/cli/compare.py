@@ -54,7 +54,7 @@ def compare(
     arms: Annotated[str, typer.Option(help="What to compare.")] = "none,dropout,mc-dropout,synaptic",
     lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
     horizon: Annotated[int, typer.Option(min=1, help="Rows to forecast together.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks per combination, with seeds 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Networks of every chosen option.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
     separator: Annotated[str, typer.Option(help="Character between cells.")] = ",",
@@ -71,17 +71,19 @@ def compare(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    from synaptic_pruning.study.forecasting import ARMS, Plan
+    from synaptic_pruning.study.forecasting import ARMS, Grid, Plan
     from synaptic_pruning.tasks.forecasting import MODELS, DataError
 
     plan = Plan(
         models=options.names("--models", models, MODELS),
         arms=options.names("--arms", arms, ARMS),
         lengths=options.lengths(lengths),
-        horizon=horizon,
-        seeds=tuple(range(seeds)),
+        horizons=(horizon,),
+        seeds=seeds,
         epochs=epochs,
         predict=predict.value,
+        grid=Grid(rate=(1.0, 3.0, 10.0), options=3),
+        baselines=("persistence", "seasonal naive", "ridge"),
     )
     options.prepare(out)
     command = [data, *options.written(target=target, time=time, models=models, arms=arms, lengths=lengths)]

@@ -11,7 +11,7 @@ import typer
 from synaptic_pruning.cli import options
 
 if TYPE_CHECKING:
-    from synaptic_pruning.study.engine import About
+    from synaptic_pruning.study.engine import About, Job
     from synaptic_pruning.study.forecasting import Spec
     from synaptic_pruning.tasks.forecasting import Series
 
@@ -79,12 +79,20 @@ def run_command(
 def status_command(folder: Folder, data_dir: Data = None) -> None:
     """Say how many cells of the study in DIR are done, running, failed and left."""
     from synaptic_pruning.study.engine import in_flight, is_final, read_record
-    from synaptic_pruning.study.forecasting import expand
+    from synaptic_pruning.study.forecasting import cases, chosen_options, expand, expand_baselines, expand_chosen
 
     spec, series = _stored(folder, data_dir)
+    plan = spec.plan()
+    compared = cases(plan, series)
+    chosen = chosen_options(plan, compared, folder / "cells")
+    cells: list[Job] = [
+        *expand(plan, compared),
+        *expand_baselines(plan, compared),
+        *expand_chosen(plan, compared, chosen),
+    ]
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for cell in expand(spec.plan(), series):
+    for cell in cells:
         record = read_record(folder / "cells", cell)
         if record is not None and is_final(record):
             counts["done" if record["status"] == "ok" else "failed"] += 1
@@ -93,7 +101,9 @@ def status_command(folder: Folder, data_dir: Data = None) -> None:
         if record is not None and record["status"] != "ok":
             reasons[record["status"]] += 1
     done = ", ".join(f"{counts[kind]} {kind}" for kind in ("done", "running", "failed", "left"))
-    typer.echo(f"{spec.title}: {sum(counts.values())} cells, {done}.")
+    open_choices = len(plan.arms) * len(compared) - len(chosen)
+    later = f"; {open_choices} of {len(plan.arms) * len(compared)} choices are open" if open_choices else ""
+    typer.echo(f"{spec.title}: {sum(counts.values())} cells, {done}{later}.")
     for reason, count in reasons.most_common():
         typer.echo(f"{count} × {reason}")
 
@@ -125,7 +135,7 @@ def _stored(folder: Path, data_dir: Path | None) -> "tuple[Spec, list[Series]]":
 def _about(spec: "Spec", path: Path, command: str) -> "About":
     from synaptic_pruning.study.engine import About
 
-    return About(command, spec.title, spec.blocks(), spec.development, path.read_text("utf-8"))
+    return About(command, spec.title, spec.blocks(), spec.domain_of(), spec.development, path.read_text("utf-8"))
 
 
 def _command(spec: str, out: Path) -> str:

@@ -41,11 +41,13 @@ class Algorithm:
         rule: Makes a fresh rule of a final sparsity, the seed of the training and the ramp of the task.
         meaning: What it does, in words; "{ramp}" stands for the ramp of the task.
         sparsity: Final sparsity that belongs to the algorithm, 0 where it is an outcome; None where a study chooses it.
+        compensate: Largest factor on the learning rate while weights go; see `synaptic_pruning.SynapticPruner`.
     """
 
     rule: Callable[[float, int, Ramp], sp.Rule]
     meaning: str
     sparsity: float | None = None
+    compensate: float = 1.0
 
     def describe(self, ramp: Ramp) -> str:
         """Say what the algorithm does in a task.

@@ -40,7 +40,7 @@ def told_training(job: Cell | Team, series: Series, folder: Path) -> dict:
 
 def diverging_training(cell: Cell, series: Series, folder: Path) -> dict:
     """On "slow" dropout diverges, is killed and runs out of memory, seed by seed; the rest is real."""
-    if cell.dataset == "slow" and cell.regime.dropout:
+    if cell.dataset == "slow" and cell.option.dropout:
         if cell.seed == 1:  # a real divergence
             return run_cell(replace(cell, learning_rate=1e30, batch_size=8), series, folder) | {"hash": cell.hash}
         if cell.seed == 2:  # as the kernel does when memory runs out
@@ -54,7 +54,7 @@ def diverging_training(cell: Cell, series: Series, folder: Path) -> dict:
 def failing_team(job: Cell | Team, series: Series, folder: Path) -> dict:
     """A team is killed, but for that of dropout, which raises; single cells are real."""
     if isinstance(job, Team):
-        if job.cells[0].regime.dropout:
+        if job.cells[0].option.dropout:
             raise RuntimeError("no luck")
         os.kill(os.getpid(), signal.SIGKILL)
     return run_job(job, series, folder)

@@ -12,6 +12,7 @@ arms = ["none", "dropout"]
 lengths = [4]
 seeds = 4
 steps = 6
+baselines = []
 """
 CELLS = 8  # of this spec
 

@@ -16,7 +16,7 @@ WAVES = [
     Series(name, "y", ("y",), np.arange(80), np.sin(np.arange(80.0) / pace)[:, None], season=1)
     for name, pace in (("slow", 9.0), ("fast", 2.0))
 ]
-PLAN = Plan(("rnn",), ("none", "dropout"), lengths=(4,), horizon=1, seeds=(0, 1, 2, 3), epochs=1)
+PLAN = Plan(("rnn",), ("none", "dropout"), lengths=(4,), horizons=(1,), seeds=4, epochs=1, baselines=())
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -18,22 +18,23 @@ import pandas as pd
 import ray
 from ray.cluster_utils import Cluster
 
+from helpers.planned import planned
 from helpers.processes.study_runs import SPEC as EIGHT_CELLS
 from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.ray_cluster import RayCluster
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.forecasting.cells import Cell
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.run import read_forecasts, run_cell
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 pytestmark = [pytest.mark.hosts, pytest.mark.filterwarnings("ignore")]
 
 TIDES = Series("tides", "y", ("y",), np.arange(90), np.sin(np.arange(90.0))[:, None], season=12)
-DATA = {"tides": TIDES}
-PLAN = Plan(("rnn",), ("none", "synaptic"), lengths=(3,), horizon=1, seeds=tuple(range(4)), epochs=3)
-CELLS = expand(PLAN, [TIDES])
+DATA = {"tides: multivariate": TIDES}
+PLAN = Plan(("rnn",), ("none", "synaptic"), lengths=(3,), horizons=(1,), seeds=4, epochs=3)
+CELLS = planned(PLAN, [TIDES])
 TRACES = "TEST_STUDY_RAY_TRACES"
 SPEC = EIGHT_CELLS.replace("seeds = 4", "seeds = 2")
 

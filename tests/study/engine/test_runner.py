@@ -14,20 +14,23 @@ import pytest
 import torch
 
 import synaptic_pruning as sp
+from helpers.planned import planned
 from helpers.processes.cell_work import failing_square, square, told_training
 from helpers.processes.forked import Forked
 from helpers.processes.study_runs import wait_until
+from synaptic_pruning.study.algorithms import ALGORITHMS
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run
-from synaptic_pruning.study.forecasting.arms import ARMS, Grid, Regime, members
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.arms import ARMS, members
+from synaptic_pruning.study.forecasting.options import Grid, Option
+from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 TIDES = Series("tides", "y", ("y",), np.arange(40), np.sin(np.arange(40.0))[:, None], season=12)
-DATA = {"tides": TIDES}
-PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizon=1, seeds=tuple(range(6)), epochs=1)
-CELLS = expand(PLAN, [TIDES])
+DATA = {"tides: multivariate": TIDES}
+PLAN = Plan(models=("rnn",), arms=("none",), lengths=(3,), horizons=(1,), seeds=6, epochs=1)
+CELLS = planned(PLAN, [TIDES])
 
 
 def executions(folder: Path) -> dict[int, int]:
@@ -50,9 +53,9 @@ def test_every_cell_runs_once_and_in_order(expected):
 
 @pytest.mark.parametrize(("protocol", "together"), [("rigorous", False), ("paper", False), ("rigorous", True)])
 def test_the_process_of_a_cell_imports_nothing_that_the_fork_server_could_have(tmp_path, protocol, together):
-    settings = {"arms": ("vos2025",), "seeds": (0, 1), "epochs": 5, "protocol": protocol, "together": together}
+    settings = {"arms": ("vos2025",), "seeds": 2, "epochs": 5, "protocol": protocol, "together": together}
     executor = Processes(1, told_training)
-    record, _ = run(expand(Plan(**{**PLAN.__dict__, **settings}), [TIDES]), DATA, tmp_path, executor)
+    record, _ = run(planned(Plan(**{**PLAN.__dict__, **settings}), [TIDES]), DATA, tmp_path, executor)
     assert record["status"] == "ok"
     # Another process of the same server, whose task needs no import.
     told = tmp_path / "told"
@@ -148,14 +151,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 
 
 def test_the_hash_follows_content_and_nothing_else():
-    (cell, *_), (same, *_) = expand(PLAN, [TIDES]), expand(PLAN, [TIDES])
+    (cell, *_), (same, *_) = planned(PLAN, [TIDES]), planned(PLAN, [TIDES])
     assert cell.hash == same.hash
     other = Series("tides", "y", ("y",), TIDES.times, TIDES.values + 1, season=12)
     changes = [
-        expand(PLAN, [other])[0],
-        expand(Plan(**{**PLAN.__dict__, "epochs": 2}), [TIDES])[0],
-        expand(Plan(**{**PLAN.__dict__, "arms": ("dropout",)}), [TIDES])[0],
-        expand(Plan(**{**PLAN.__dict__, "predict": "level"}), [TIDES])[0],
+        planned(PLAN, [other])[0],
+        planned(Plan(**{**PLAN.__dict__, "epochs": 2}), [TIDES])[0],
+        planned(Plan(**{**PLAN.__dict__, "arms": ("dropout",)}), [TIDES])[0],
+        planned(Plan(**{**PLAN.__dict__, "predict": "level"}), [TIDES])[0],
     ]
     assert len({cell.hash, *(changed.hash for changed in changes)}) == 5
 
@@ -166,27 +169,29 @@ def test_the_hash_is_the_same_in_another_process(other_interpreter):
     assert other_interpreter.answer(code) == CELLS[0].hash
 
 
-def test_arms_of_one_regime_share_a_training():
-    plan = Plan(**{**PLAN.__dict__, "arms": tuple(ARMS), "seeds": (0,), "grid": Grid(sparsity=(0.5, 0.9))})
-    cells = expand(plan, [TIDES])
+def test_arms_of_one_option_share_a_training():
+    grid = Grid(sparsity=(0.5, 0.9), weight_decay=(0, 1), options=2, dropout=(0.3, 0.5))
+    arms = tuple(
+        name for name in ARMS if not ARMS[name].ensemble and name not in ("locked-dropout", "synaptic-dropout")
+    )
+    plan = Plan(**{**PLAN.__dict__, "arms": arms, "seeds": 1, "grid": grid})
+    cells = planned(plan, [TIDES])
     assert len({cell.hash for cell in cells}) == len(cells)
-    assert [(cell.regime, cell.passes) for cell in cells if cell.regime.dropout == 0.3] == [
-        (Regime(dropout=0.3), (0, 50))
+    assert [(cell.option, cell.passes) for cell in cells if cell.option.dropout == 0.3] == [
+        (Option(dropout=0.3), (0, 50))
     ]
-    kinds = [(cell.regime.algorithm, cell.regime.sparsity) for cell in cells if not cell.regime.dropout]
-    matched = ("magnitude", "one-shot", "random", "random-ramp", "rigl", "granet")
-    pruned = [(algorithm, sparsity) for algorithm in matched for sparsity in (0.5, 0.9)]
-    pruned += [("disuse", 0), ("survival", 0)]  # whose sparsity is an outcome
-    # These serve the ensembles too, which take two at 50 % and ten at 90 %.
-    for algorithm in ("set", ""):
-        pruned += [(algorithm, 0.5)] * 2 + [(algorithm, 0.9)] * 10
-    # None, weight decay and identical remove nothing.
-    assert sorted(kinds) == sorted([*pruned, ("", 0), ("", 0), ("", 0), ("vos2025", 0.7)])
+    kinds = [(cell.option.algorithm, cell.option.share, cell.option.keep) for cell in cells if not cell.option.dropout]
+    own = {"disuse": 0, "survival": 0, "vos2025": 0.7}  # of the first two the sparsity is an outcome
+    pruned = [(name, 1 - s, 1) for name in ALGORITHMS for s in ((own[name],) * 2 if name in own else (0.5, 0.9))]
+    wide = [("set", (1 / (1 - s)) * (1 - s), 1 / (1 - s)) for s in (0.5, 0.9)]
+    narrow = [("", 1 - s, 1 - s) for s in (0.5, 0.9)]
+    # None and identical remove nothing, with and without weight decay.
+    assert sorted(kinds) == sorted([*pruned, *wide, *narrow, *[("", 1, 1)] * 4])
 
 
 def test_random_masks_start_as_those_do_that_they_are_the_control_of_and_stay():
     grid = Grid(sparsity=(0.5, 0.8))
-    for pruned, control in zip(ARMS["set"].candidates(grid), ARMS["random"].candidates(grid), strict=True):
+    for pruned, control in zip(ARMS["set"].settings(grid), ARMS["random"].settings(grid), strict=True):
         ours, theirs = pruned.rule(seed=2), control.rule(seed=2)
         assert (theirs.sparsity, theirs.seed, theirs.scaled_start) == (ours.sparsity, ours.seed, ours.scaled_start)
         starts = []
@@ -208,6 +213,7 @@ def test_members_of_an_ensemble_have_no_more_weights_than_one_dense_network():
     for tenths in range(1, 1000):
         sparsity = tenths / 1000
         kept = Fraction(1000 - tenths, 1000)
-        assert members(sparsity) * kept <= 1 < (members(sparsity) + 1) * kept
-    candidates = ARMS["synaptic-ensemble"].candidates
-    assert [one.sparsity for one in candidates(Grid(sparsity=(0.4, 0.5, 0.8)))] == [0.5, 0.8]
+        count = members(Option(algorithm="set", sparsity=sparsity))
+        assert count * kept <= 1 < (count + 1) * kept
+    settings = ARMS["synaptic-ensemble"].settings
+    assert [one.sparsity for one in settings(Grid(sparsity=(0.4, 0.5, 0.8)))] == [0.5, 0.8]

@@ -1,11 +1,14 @@
 """Specs: a good one becomes a plan, a bad one a sentence with the entry, the value and the fix."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.forecasting.arms import ARMS, Grid
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from helpers.planned import planned
+from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.forecasting.options import Grid
+from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.spec import presets, read_spec
 from synaptic_pruning.tasks.forecasting.data.series import DataError
 
@@ -17,16 +20,24 @@ rows = 120
 models = ["lstm", "rnn"]
 arms = ["none", "synaptic"]
 lengths = [3, 7]
-horizon = 2
+horizons = [2]
+regimes = ["univariate", "features"]
 seeds = 4
 steps = 50
+patience = 5
+baselines = ["ridge"]
 learning_rate = { rnn = 1e-2, lstm = 3e-3 }
 schedule = "cosine"
 
 [grid]
-dropout = [0.1, 0.3]
+rate = [1, 3]
+dropout = [0, 0.3]
 sparsity = [0.5, 0.9]
-weight_decay = [1e-4, 1e-2]
+weight_decay = [0, 1e-2]
+options = 3
+
+[domains]
+sky = ["sunspots"]
 """
 SHORT = 'title = "t"\ndatasets = ["sunspots"]\nmodels = ["rnn"]\nsteps = 5\n'
 
@@ -47,25 +58,67 @@ def test_a_spec_becomes_a_plan(write):
         models=("lstm", "rnn"),
         arms=("none", "synaptic"),
         lengths=(3, 7),
-        horizon=2,
-        seeds=(0, 1, 2, 3),
+        horizons=(2,),
+        seeds=4,
         epochs=0,
+        regimes=("univariate", "features"),
         steps=50,
+        patience=5,
+        baselines=("ridge",),
         learning_rates={"rnn": 1e-2, "lstm": 3e-3},
         schedule="cosine",
-        grid=Grid(dropout=(0.1, 0.3), sparsity=(0.5, 0.9), weight_decay=(1e-4, 1e-2)),
+        grid=Grid(rate=(1, 3), dropout=(0, 0.3), sparsity=(0.5, 0.9), weight_decay=(0, 1e-2), options=3),
     )
     assert [(one.name, one.values.shape) for one in spec.series()] == [("sunspots", (120, 1)), ("elnino", (120, 1))]
     assert spec.blocks() == {"sunspots": "sunspots", "elnino": "elnino"}
-    # data set × model × length × seed × (none + two sparsities), each model at its own rate, sparse ones at twice
-    cells = expand(spec.plan(), spec.series())
-    assert len(cells) == 2 * 2 * 2 * 4 * 3
-    rates = {(cell.model, cell.regime.sparsity, cell.learning_rate) for cell in cells}
-    assert rates == {(m, s, lr * (2 if s else 1)) for m, lr in (("rnn", 1e-2), ("lstm", 3e-3)) for s in (0, 0.5, 0.9)}
+    assert spec.domain_of() == {"sunspots": "sky"}
+    # data set × regime × model × length × (none + pruned) × options, each model at its own rate
+    cells = planned(spec.plan(), spec.series())
+    assert len(cells) == 2 * 2 * 2 * 2 * 2 * 3
+    rates = {(cell.model, cell.option.sparsity, round(cell.learning_rate, 6)) for cell in cells}
+    assert rates == {
+        (model, sparsity, round(rate * factor, 6))
+        for model, rate in (("rnn", 1e-2), ("lstm", 3e-3))
+        for sparsity, factor in ((0, 1), (0, 3), (0.5, 1), (0.9, 3), (0.9, 1))
+    }
+
+
+def test_files_of_ones_own_are_data_sets(write, tmp_path, monkeypatch):
+    days = pd.date_range("2024-01-01", periods=80)
+    table = pd.DataFrame(
+        {"day": days, "load": np.arange(80) % 7, "heat": np.arange(80.0), "x": 1 / (1 + np.arange(80))}
+    )
+    (tmp_path / "data").mkdir()
+    table.to_csv(tmp_path / "data" / "grid.v2.csv.gz", index=False)
+    path = write(
+        SHORT.replace('datasets = ["sunspots"]', 'regimes = ["multivariate"]')
+        + """
+[[files]]
+path = "grid.v2.csv.gz"
+target = "load"
+source = "utility"
+domain = "energy"
+inputs = ["heat"]
+[[files]]
+path = "data/grid.v2.csv.gz"
+name = "heat"
+target = "heat"
+"""
+    )
+    spec = read_spec(path)
+    monkeypatch.chdir(tmp_path)
+    one, other = spec.series(tmp_path / "data")
+    assert (one.name, one.columns, one.season) == ("grid", ("load", "heat"), 7)
+    assert (other.name, other.columns) == ("heat", ("heat", "load", "x"))
+    assert spec.names == ("grid", "heat")
+    assert spec.blocks() == {"grid": "utility", "heat": "heat"}
+    assert spec.domain_of() == {"grid": "energy"}
+    with pytest.raises(DataError, match=r"grid\.v2"):
+        spec.series()  # the first is neither there nor in the working directory
 
 
 def test_what_users_get_by_default_is_what_the_studies_train():
-    assert [regime.rule() for regime in ARMS["synaptic"].candidates(Grid())] == [sp.default_rule()]
+    assert [option.rule() for option in ARMS["synaptic"].options(Grid())] == [sp.default_rule()]
 
 
 def test_what_is_left_out_has_a_default(write):
@@ -81,17 +134,26 @@ BAD = {
         "datasets: data set 'bitcion' is unknown; did you mean 'bitcoin'",
     ),
     "arm": (SHORT + 'arms = ["none", "nome"]', "arms: arm 'nome' is unknown; choose from none, dropout, mc-dropout"),
-    "model": (SHORT.replace("rnn", "gru"), "models.0: should be 'rnn', 'lstm' or 'patchtst' (given: 'gru')."),
-    "grids": (
-        SHORT + "[grid]\ndropout = [0.1, 0.2]",
-        "grid: the grids have 2 dropout rates, 1 sparsities and 1 weight",
+    "model": (SHORT.replace("rnn", "gru"), "models.0: should be 'rnn', 'lstm', 'patchtst' or 'mlp' (given: 'gru')."),
+    "budgets": (
+        SHORT + "[grid]\nrate = [1, 3]\noptions = 4\ndropout = [0, 0.1]\nsparsity = [0.5, 0.8]",
+        "grid.options is 4, but arm 'none' has 2 combinations of learning rate and its own settings; add rates or",
     ),
-    "no grid": (SHORT + "[grid]\ndropout = []\nsparsity = []\nweight_decay = []", "grid: the grids have 0 dropout"),
+    "no grid": (SHORT + "[grid]\ndropout = []", "grid.dropout: "),
+    "baseline": (SHORT + 'baselines = ["arima"]', "baselines: baseline 'arima' is unknown; choose from persistence"),
+    "recurrent": (
+        SHORT.replace('"rnn"', '"rnn", "mlp"') + 'arms = ["locked-dropout"]',
+        "arm 'locked-dropout' exists for rnn and lstm alone, not for 'mlp'.",
+    ),
+    "horizon": (SHORT + 'horizons = ["year"]', "horizons.0"),
+    "file": (SHORT + '[[files]]\npath = "a.csv"\ntarget = "y"\nseperator = ";"', "files.0.seperator is no entry; did"),
+    "names": (SHORT + '[[files]]\npath = "sunspots.csv"\ntarget = "y"', "'sunspots' stands there 2 times"),
+    "domain": (SHORT + '[domains]\nsea = ["tides"]', "sea names 'tides', which is not in datasets; add it there too."),
     "grid range": (
         SHORT + "[grid]\nsparsity = [1.5]",
-        "grid: 1.5 is out of range; dropout rates and sparsities lie in",
+        "grid: 1.5 is out of range; dropout rates lie in [0, 1), sparsities in (0, 1)",
     ),
-    "grid sign": (SHORT + "[grid]\nweight_decay = [0]", "grid: 0 is out of range"),
+    "grid sign": (SHORT + "[grid]\nweight_decay = [-1]", "grid: -1 is out of range"),
     "grid twice": (
         SHORT + "[grid]\ndropout = [0.1, 0.1]\nsparsity = [0.5, 0.7]\nweight_decay = [1e-4, 1e-3]",
         "grid: 0.1 stands there 2 times; name it once.",
@@ -102,21 +164,24 @@ BAD = {
     "no ensemble": (
         SHORT + 'arms = ["synaptic-ensemble"]\n[grid]\nsparsity = [0.4]',
         "grid.sparsity goes up to 0.4, and several networks that sparse have more weights than one dense network; for "
-        "an ensemble add a sparsity of at least 0.5.",
+        "'synaptic-ensemble' add a sparsity of at least 0.5.",
     ),
     "extra": (SHORT + 'arsm = ["none"]', "arsm is no entry; did you mean arms?"),
     "extra in grid": (SHORT + "[grid]\nsparsities = [0.5]", "grid.sparsities is no entry; did you mean sparsity?"),
-    "extra and far": (SHORT + "qqq = 1", "qqq is no entry; there are title, datasets, development, rows"),
+    "extra and far": (SHORT + "qqq = 1", "qqq is no entry; there are title, datasets, files, development"),
     "missing": (SHORT.replace('title = "t"', ""), "title is missing; add it."),
     "twice": (SHORT.replace('"sunspots"', '"co2", "co2"'), "datasets: 'co2' stands there 2 times; name it once."),
     "arm twice": (SHORT + 'arms = ["none", "none"]', "arms: 'none' stands there 2 times; name it once."),
-    "no data": (SHORT.replace('"sunspots"', ""), "datasets: "),
+    "no data": (SHORT.replace('"sunspots"', ""), "there are no datasets and no files; name at least one."),
     "length": (SHORT + "lengths = [0]", "lengths.0: should be greater than or equal to 1 (given: 0)."),
     "text": (SHORT + 'seeds = "many"', "seeds: should be a valid integer (given: 'many')."),
     "truth": (SHORT + "seeds = true", "seeds: should be a valid integer (given: True)."),
     "rows": (SHORT + "rows = 10", "rows: should be greater than or equal to 50 (given: 10)."),
     "rate": (SHORT + "learning_rate = 0", "learning_rate: should be greater than 0 (given: 0)."),
-    "rate of no model": (SHORT + "[learning_rate]\ngru = 1e-3", "learning_rate.gru: should be 'rnn', 'lstm' or"),
+    "rate of no model": (
+        SHORT + "[learning_rate]\ngru = 1e-3",
+        "learning_rate.gru: should be 'rnn', 'lstm', 'patchtst' or",
+    ),
     "rate of a model": (
         SHORT + "[learning_rate]\nlstm = 1e-3",
         "learning_rate has no entry for 'rnn'; give one number",
@@ -170,13 +235,13 @@ def test_every_spec_that_ships_can_be_read(name):
     plan = spec.plan()
     assert plan.seeds
     assert set(plan.arms) <= set(ARMS)
-    assert set(spec.blocks()) == set(spec.datasets)
+    assert set(spec.blocks()) == set(spec.names)
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_hash_of_a_cell_is_the_same_in_another_process(arm, write, hashes_elsewhere):
     path = write(SHORT + f'arms = ["{arm}"]')
-    assert [cell.hash for cell in expand(read_spec(path).plan(), read_spec(path).series())] == hashes_elsewhere[arm]
+    assert [cell.hash for cell in planned(read_spec(path).plan(), read_spec(path).series())] == hashes_elsewhere[arm]
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +249,12 @@ def hashes_elsewhere(other_interpreter):
     """The hashes of every arm's cells, by a process that has never seen this one; all at once, to be quick."""
     code = f"""
 from synaptic_pruning.study.forecasting.spec import Spec
-from synaptic_pruning.study.forecasting.plan import expand
+from helpers.planned import planned
 from synaptic_pruning.study.forecasting.arms import ARMS
 import tomllib
 answer = dict()
 for arm in ARMS:
     spec = Spec.model_validate(tomllib.loads({SHORT!r}) | dict(arms=[arm]))
-    answer[arm] = [cell.hash for cell in expand(spec.plan(), spec.series())]
+    answer[arm] = [cell.hash for cell in planned(spec.plan(), spec.series())]
 """
     return other_interpreter.answer(code)

@@ -22,6 +22,7 @@ def runs(datasets=("a", EVIL), models=("rnn", "lstm"), arms=ARMS, mae=None):
         [
             {
                 "dataset": d,
+                "regime": "features",
                 "model": m,
                 "arm": a,
                 "length": n,

@@ -12,8 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import tensor
 
+from helpers.planned import planned
 from synaptic_pruning.study.engine import About, write_table
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import Dataset, render
 from synaptic_pruning.study.forecasting.results import COLUMNS, best_records, keep_best_networks, to_table
 from synaptic_pruning.study.plots import training
@@ -26,8 +27,8 @@ PLAN = Plan(
     models=("rnn", "lstm"),
     arms=("none", "dropout", "mc-dropout", "synaptic"),
     lengths=(3, 5),
-    horizon=1,
-    seeds=(0, 1),
+    horizons=(1,),
+    seeds=2,
     epochs=4,
 )
 
@@ -40,19 +41,20 @@ def make_records(names, plan=PLAN):
     """Records as the runner returns them, with numbers drawn by a fixed seed."""
     rng = np.random.default_rng(0)
     records = []
-    for cell in expand(plan, [series(name) for name in names]):
-        sparsity = 0.9 if cell.regime.prunes else 0.0
-        names_here = [name for name in plan.arms if cell.regime in plan.candidates(name)]
+    for cell in planned(plan, [series(name) for name in names]):
+        sparsity = 0.9 if cell.option.prunes else 0.0
+        names_here = [name for name in plan.arms if cell.option in plan.options(name)]
         errors = rng.uniform(0.5, 1.0, 4)
         records.append(
             {
                 "cell": {**cell.to_dict(), "arms": [{"name": name} for name in names_here]},
-                "setting": cell.regime.setting,
+                "option": cell.option.text,
                 "hash": cell.hash,
                 "status": "ok",
                 "versions": {"python": "3", "synaptic_pruning": "0", "torch": "2"},
                 "train_seconds": rng.uniform(1, 2),
                 "best_epoch": int(np.argmin(errors)) + 1,
+                "most_epochs": 4,
                 "history": [
                     {"epoch": n + 1, "train_loss": 1.0, "validation_mae": e, "sparsity": sparsity, "seconds": 0.1}
                     for n, e in enumerate(errors)
@@ -70,6 +72,7 @@ def make_records(names, plan=PLAN):
                         "skill": 1 - mae,
                         "predict_seconds": 0.01,
                         "validation_mae": min(errors),
+                        "validation_rmse": min(errors),
                     }
                     for name in names_here
                     for mae in [rng.uniform(0.5, 1.2)]
@@ -88,7 +91,7 @@ def make_records(names, plan=PLAN):
 
 def page(records, names, plan=PLAN, about=ABOUT):
     datasets = [Dataset(name, name, 40, 1, 12, "0" * 64) for name in names]
-    return render(to_table(records), records, plan=plan, datasets=datasets, about=about)
+    return render(to_table(records, {}, {}), records, plan=plan, datasets=datasets, about=about)
 
 
 class Page(HTMLParser):
@@ -172,18 +175,17 @@ def test_it_says_what_was_asked(html, names):
         "no outcome can be significant with N = 2 data sets",
         "cannot be significant with N=2 data sets",
         "Where synaptic pruning lost",
-        "seasonal naive",
         "Friedman",
         "synaptic-pruning compare --out x",
         "64 runs from 48 trainings",
-        "learning rate 0.001 (rnn), 0.001 (lstm), 2 times that for synaptic, schedule constant",
+        "AdamW, learning rate 0.001 (rnn), 0.001 (lstm), schedule constant",
     ):
         assert needed in text
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_study_says_where_it_came_from(names):
-    about = About("synaptic-pruning study run x", "A <b>study</b>", {EVIL: "co2"}, ("co2",), f"title = '{EVIL}'")
+    about = About("synaptic-pruning study run x", "A <b>study</b>", {EVIL: "co2"}, {}, ("co2",), f"title = '{EVIL}'")
     html = page(make_records(names), names, about=about)
     text = " ".join(Page(html).text.split())
     assert "A <b>study</b>" in text
@@ -222,7 +224,7 @@ def test_the_checks_take_no_part_in_the_ranking(names):
 
 
 def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table():
-    plan = replace(PLAN, models=("rnn",), lengths=(3,), seeds=tuple(range(32)))
+    plan = replace(PLAN, models=("rnn",), lengths=(3,), seeds=32)
     names = [f"series number {n}" for n in range(8)]
     parsed = Page(page(make_records(names, plan), names, plan))
     for picture in ("weights", "forecasts"):
@@ -243,7 +245,7 @@ def test_a_failed_run_is_told_with_its_reason(names):
     records[0] = {
         "cell": cell,
         "hash": records[0]["hash"],
-        "setting": "",
+        "option": "",
         "arms": {},
         "status": f"failed: ValueError: {EVIL}",
     }
@@ -256,7 +258,7 @@ def test_a_failed_run_is_told_with_its_reason(names):
 
 def test_when_everything_failed_the_page_still_says_so(names):
     records = [
-        {"cell": r["cell"], "hash": r["hash"], "setting": "", "arms": {}, "status": "failed: x"}
+        {"cell": r["cell"], "hash": r["hash"], "option": "", "arms": {}, "status": "failed: x"}
         for r in make_records(names)
     ]
     text = Page(page(records, names)).text
@@ -265,7 +267,7 @@ def test_when_everything_failed_the_page_still_says_so(names):
 
 
 def test_one_data_set_one_model_two_arms():
-    plan = Plan(models=("rnn",), arms=("dropout", "synaptic"), lengths=(3,), horizon=1, seeds=(0,), epochs=4)
+    plan = Plan(models=("rnn",), arms=("dropout", "synaptic"), lengths=(3,), horizons=(1,), seeds=1, epochs=4)
     text = Page(page(make_records(["co2"], plan), ["co2"], plan)).text
     assert "no significance is claimed" in text
     assert "needs two data sets and three arms" in text
@@ -273,7 +275,7 @@ def test_one_data_set_one_model_two_arms():
 
 def test_the_table_has_one_row_a_run_and_survives_the_disk(tmp_path, names):
     records = make_records(names)
-    table = to_table(records)
+    table = to_table(records, {}, {})
     assert list(table.columns) == COLUMNS
     assert len(table) == 2 * 2 * 2 * 2 * 4
     row = table[(table["arm"] == "mc-dropout")].iloc[0]
@@ -302,7 +304,7 @@ def test_the_best_network_is_chosen_on_validation_data(tmp_path, names):
     }
     keep_best_networks(records, tmp_path, tmp_path / "networks")
     for model, number in smallest.items():
-        assert best_records(records)["a/b", model] is records[number]
+        assert best_records(records)["a/b", model, 1] is records[number]
         kept = load_file(tmp_path / "networks" / f"a%2Fb-{model}.safetensors")
         assert kept["w"].item() == number
 
@@ -310,7 +312,7 @@ def test_the_best_network_is_chosen_on_validation_data(tmp_path, names):
 def test_training_curves_are_relative_to_the_best_epoch_of_the_first_arm():
     records = make_records(["co2"])
     curves = training._curves(records)
-    group, reference = ("co2", "rnn", 3), 0.0
+    group, reference = ("co2", "multivariate", "rnn", 3, 1), 0.0
     bests = [
         min(e["validation_mae"] for e in r["history"])
         for r in records

@@ -9,7 +9,7 @@ from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report.by_series import by_series
 from synaptic_pruning.study.forecasting.report.evidence import checks, parts
 from synaptic_pruning.study.forecasting.report.panels import MOST_SHOWN, choose_datasets
-from synaptic_pruning.study.forecasting.report.tables import costs, settings
+from synaptic_pruning.study.forecasting.report.tables import baseline_skill, costs, errors, options, unfinished
 
 DEVELOPMENT = tuple(f"d{n}" for n in range(8))
 
@@ -19,6 +19,7 @@ def runs(ratios, datasets=16, models=("rnn", "lstm"), seeds=(0, 1)):
     rows = [
         {
             "dataset": f"d{n}",
+            "regime": "features",
             "model": model,
             "arm": arm,
             "length": 6,
@@ -88,7 +89,7 @@ def test_a_failed_control_leaves_the_rest_alone():
     assert ["Null check" in check.text for check in checks(table, {})] == [True]
 
 
-def test_settings_are_counted_once_a_data_set_model_and_length():
+def test_options_are_counted_once_a_data_set_model_and_length():
     rows = [
         (dataset, model, length, seed, "sparsity 0.8" if dataset == "b" else "sparsity 0.67")
         for dataset in "abc"
@@ -96,13 +97,42 @@ def test_settings_are_counted_once_a_data_set_model_and_length():
         for length in (6, 12)
         for seed in range(5)
     ]
-    table = pd.DataFrame(rows, columns=["dataset", "model", "length", "seed", "setting"]).assign(arm="synaptic")
-    plain = table.assign(arm="none", setting="")
-    assert settings(pd.concat([plain, table])) == [
-        {"arm": "synaptic", "setting": "sparsity 0.67", "counts": {"rnn": 4, "lstm": 4}, "total": 8},
-        {"arm": "synaptic", "setting": "sparsity 0.8", "counts": {"rnn": 2, "lstm": 2}, "total": 4},
+    table = pd.DataFrame(rows, columns=["dataset", "model", "length", "seed", "option"]).assign(
+        arm="synaptic", regime="features", horizon=1
+    )
+    plain = table.assign(arm="none", option="")
+    assert options(pd.concat([plain, table])) == [
+        {"arm": "none", "option": "", "counts": {"rnn": 6, "lstm": 6}, "total": 12},
+        {"arm": "synaptic", "option": "sparsity 0.67", "counts": {"rnn": 4, "lstm": 4}, "total": 8},
+        {"arm": "synaptic", "option": "sparsity 0.8", "counts": {"rnn": 2, "lstm": 2}, "total": 4},
     ]
-    assert settings(plain) == []
+
+
+def test_what_baselines_score_and_whom_they_beat():
+    # "none" has errors 10 ** n, "synaptic" 0.9 of that; a baseline at 0.95 beats the one everywhere, the other nowhere.
+    table = runs({"synaptic": 0.9}, datasets=4).assign(validation_mae=lambda t: t["mae"])
+    beside = table[(table["arm"] == "none") & (table["model"] == "rnn") & (table["seed"] == 0)]
+    beside = beside.assign(arm="ridge", model="", mae=0.95 * beside["mae"], skill=[0.1, 0.2, 0.3, 0.6])
+    (row,) = baseline_skill(table, beside, {"d0": "one", "d1": "one"})
+    assert row["name"] == "ridge"
+    assert row["skill"] == pytest.approx((0.15 + 0.3 + 0.6) / 3)  # one value a source
+    assert row["lost"] == {"none": {"sum": 3, "size": 3}, "synaptic": {"sum": 0, "size": 3}}
+    found = errors(table, beside)
+    assert [(one["dataset"], one["model"]) for one in found[:2]] == [("d0", "rnn"), ("d0", "lstm")]
+    assert found[0]["maes"] == pytest.approx({"ridge": 0.95, "none": 1.0, "synaptic": 0.9})
+    assert found[0]["best"] == pytest.approx(0.9)
+    assert found[0]["skills"]["ridge"] == 0.1
+
+
+def test_runs_that_might_have_gone_on_learning_are_counted():
+    table = runs({"synaptic": 0.9}, datasets=4, models=("rnn",))
+    late = (table["arm"] == "none") & ((table["dataset"] == "d0") | ((table["dataset"] == "d1") & (table["seed"] == 0)))
+    table = table.assign(best_epoch=np.where(late, 19, 18), most_epochs=20)
+    table.loc[0, "status"] = "failed: x"  # seed 0 of "none" on d0
+    assert unfinished(table) == [
+        {"arm": "synaptic", "share": 0.0, "series": []},
+        {"arm": "none", "share": pytest.approx(2 / 7), "series": ["d0"]},  # as its first run is left out
+    ]
 
 
 def test_costs_are_relative_to_the_first_arm_on_the_same_data():
@@ -124,20 +154,29 @@ def test_six_data_sets_are_shown_from_the_best_to_the_worst():
 
 def test_the_series_are_tested_on_the_mean_forecast_over_seeds(tmp_path):
     rng = np.random.default_rng(0)
-    plan = Plan(models=("rnn",), arms=("none", "dropout", "synaptic"), lengths=(6,), horizon=2, seeds=(0, 1), epochs=1)
+    plan = Plan(models=("rnn",), arms=("none", "dropout", "synaptic"), lengths=(6,), horizons=(2,), seeds=2, epochs=1)
     stored, rows = {}, []
     for dataset, noise in {"better": 0.1, "alike": 1.0, "worse": 3.0}.items():
         truth = rng.normal(size=(500, 2))
         truth[7] = np.nan
         truth[9, 1] = np.nan
         for arm, size in {"none": 1.0, "synaptic": noise}.items():
-            for seed in plan.seeds:
+            for seed in range(plan.seeds):
                 name = f"{dataset}-{arm}-{seed}"
                 stored[name] = truth + size * rng.normal(size=truth.shape)
                 np.savez(tmp_path / f"{name}.npz", **{"test": truth, "test 0": stored[name]})
-                rows.append({"dataset": dataset, "model": "rnn", "arm": arm, "length": 6, "config_hash": name})
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "model": "rnn",
+                        "arm": arm,
+                        "length": 6,
+                        "config_hash": name,
+                    }
+                )
         stored[dataset] = truth
-    (found,) = by_series(pd.DataFrame(rows), plan, tmp_path, "synaptic", ("none", "dropout"))
+    table = pd.DataFrame(rows).assign(horizon=2, regime="features")
+    (found,) = by_series(table, plan, tmp_path, "synaptic", ("none", "dropout"))
     assert (found.other, found.model, found.better, found.worse) == ("none", "rnn", 1, 1)
     assert list(found.tests) == ["better", "alike", "worse"]
     for dataset, test in found.tests.items():

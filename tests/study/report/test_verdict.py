@@ -23,6 +23,7 @@ def runs(factors, datasets=12, models=("rnn", "lstm"), arms=ARMS, seeds=2):
                         rows.append(
                             {
                                 "dataset": f"d{number}",
+                                "regime": "features",
                                 "model": model,
                                 "arm": arm,
                                 "length": length,

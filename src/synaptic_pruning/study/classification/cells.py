@@ -10,6 +10,7 @@ import synaptic_pruning as sp
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.engine import (
     Record,
+    code_digest,
     content_hash,
     hashed_versions,
     peak_memory_mb,
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
     from synaptic_pruning.tasks.classification import ClassificationTask
 
 
+_CODE = (
+    "core",
+    "rules",
+    "pruner",
+    "dropout.py",
+    "tasks/training.py",
+    "tasks/classification",
+    "study/algorithms.py",
+    "study/classification/arms.py",
+    "study/classification/cells.py",
+)
+"""What a training and its scores come from: results of other code are not taken for those of this one."""
+
+
 class ImageSettings(TypedDict):
     """An `ImageCell` as records and hashes hold it.
 
@@ -32,6 +47,7 @@ class ImageSettings(TypedDict):
         rule: `repr` of the rule.
         dropout: Probability of the dropout layers while training.
         versions: Versions of this library and of PyTorch.
+        code: Digest of the code that trains it.
     """
 
     dataset: str
@@ -46,6 +62,7 @@ class ImageSettings(TypedDict):
     rule: str
     dropout: float
     versions: dict[str, str]
+    code: str
 
 
 class Streaks(TypedDict):
@@ -91,7 +108,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class ImageCell:
-    """One training. Its `hash` covers settings, rule, data, and the versions of this library and of PyTorch.
+    """One training. Its `hash` covers settings, rule, data, code, and the versions of this library and of PyTorch.
 
     Attributes:
         arm: A name of `ARMS`.
@@ -115,7 +132,12 @@ class ImageCell:
     def to_dict(self) -> ImageSettings:
         """Return the content that the hash covers, as plain values."""
         own = {"rule": stable_repr(self.rule()), "dropout": ARMS[self.arm].dropout, "versions": hashed_versions()}
-        return cast(ImageSettings, asdict(self) | own)
+        return cast(ImageSettings, asdict(self) | own | {"code": code_digest(*_CODE)})
+
+    @property
+    def data(self) -> str:
+        """Name of its data set."""
+        return self.dataset
 
     @cached_property
     def hash(self) -> str:

@@ -3,6 +3,7 @@
 from synaptic_pruning.study.engine.atomic_write import write_atomically, write_table
 from synaptic_pruning.study.engine.local import Processes, Work
 from synaptic_pruning.study.engine.provenance import (
+    code_digest,
     content_hash,
     hashed_versions,
     peak_memory_mb,
@@ -39,6 +40,7 @@ __all__ = [
     "TeamRecord",
     "Work",
     "cells_of",
+    "code_digest",
     "content_hash",
     "failure",
     "group",

@@ -38,9 +38,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         raise
 
 
-def write_table(table: "pd.DataFrame", folder: Path) -> None:
-    """Write a study's table of runs to `results.parquet` and `results.csv`, each whole or not at all."""
+def write_table(table: "pd.DataFrame", folder: Path, name: str = "results") -> None:
+    """Write a study's table to `<name>.parquet` and `<name>.csv`, each whole or not at all."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_atomically(folder / "results.parquet", buffer.getvalue())
-    write_atomically(folder / "results.csv", table.to_csv(index=False))
+    write_atomically(folder / f"{name}.parquet", buffer.getvalue())
+    write_atomically(folder / f"{name}.csv", table.to_csv(index=False))

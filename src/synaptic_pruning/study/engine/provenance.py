@@ -1,5 +1,6 @@
 """Say what a result comes from and cost: content hash, versions, saved network, memory."""
 
+import ast
 import hashlib
 import json
 import platform
@@ -53,6 +54,41 @@ def versions() -> dict[str, str]:
 def hashed_versions() -> dict[str, str]:
     """Return those of `versions` that the hash of a cell covers."""
     return {name: versions()[name] for name in ("synaptic_pruning", "torch")}
+
+
+@cache
+def code_digest(*places: str) -> str:
+    """Return sixteen hexadecimal digits of the SHA-256 of this library's code at some places.
+
+    Comments, docstrings and the layout of the text do not count.
+
+    Args:
+        places: Files and folders below the package.
+
+    Example:
+        >>> code_digest("rules") == code_digest("rules/base.py")
+        False
+    """
+    root = Path(sp.__file__).parent
+    found = hashlib.sha256()
+    for place in places:
+        for file in sorted((root / place).rglob("*.py")) if (root / place).is_dir() else [root / place]:
+            found.update(f"{file.relative_to(root).as_posix()} {bare_code(file.read_text('utf-8'))}".encode())
+    return found.hexdigest()[:16]
+
+
+def bare_code(source: str) -> str:
+    """Return what code says, without comments, docstrings and layout.
+
+    Example:
+        >>> bare_code("x = 1  # one") == bare_code("x  =  1")
+        True
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def save_network(model: "nn.Module", cell: Job, folder: Path) -> None:

@@ -58,8 +58,8 @@ class Job(Protocol):
     """What the runner and the executors know of a cell, whatever its task."""
 
     @property
-    def dataset(self) -> str:
-        """Name of its data."""
+    def data(self) -> str:
+        """Name of what it is trained on."""
 
     @property
     def hash(self) -> str:
@@ -80,9 +80,9 @@ class Team:
     cells: tuple[Job, ...]
 
     @property
-    def dataset(self) -> str:
-        """Name of their data."""
-        return self.cells[0].dataset
+    def data(self) -> str:
+        """Name of what they are trained on."""
+        return self.cells[0].data
 
     @property
     def hash(self) -> str:

@@ -53,7 +53,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
 
     Args:
         cells: Cells to run.
-        data: Data sets by `Job.dataset`.
+        data: Data sets by `Job.data`.
         folder: Existing folder of the records, one `<hash>.json` a cell.
         executor: Place where they run.
 
@@ -98,7 +98,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
                         elsewhere.append(others)
                     if mine:
                         job = mine[0] if len(mine) == 1 else Team(tuple(mine))
-                        running[executor.start(job, data[job.dataset], folder)] = job
+                        running[executor.start(job, data[job.data], folder)] = job
                 if running:
                     for done in executor.wait(running, folder):
                         for cell in cells_of(running.pop(done)):

@@ -3,15 +3,23 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from synaptic_pruning.study.forecasting.arms import ARMS, Arm, Grid, Regime, members, stored_name
+from synaptic_pruning.study.forecasting.arms import ARMS, Arm, members
 from synaptic_pruning.study.forecasting.cells import Answer, Cell, CellRecord, CellSettings
-from synaptic_pruning.study.forecasting.plan import Plan, expand
+from synaptic_pruning.study.forecasting.options import Grid, Option, draw
+from synaptic_pruning.study.forecasting.plan import (
+    Case,
+    Plan,
+    cases,
+    expand,
+    expand_baselines,
+    expand_chosen,
+    in_regime,
+)
 from synaptic_pruning.study.forecasting.run import forecast, make_cell_task, read_forecasts, run_cell, run_job
 
 if TYPE_CHECKING:
-    from synaptic_pruning.study.forecasting.compare import compare_series, write_results
-    from synaptic_pruning.study.forecasting.export_benchmark import Exported, exported
-    from synaptic_pruning.study.forecasting.results import COLUMNS, RunRecord, select, to_table
+    from synaptic_pruning.study.forecasting.compare import chosen_options, compare_series, write_results
+    from synaptic_pruning.study.forecasting.results import COLUMNS, RunRecord, choose, select, to_table
     from synaptic_pruning.study.forecasting.spec import Spec, presets, read_spec
 
 __all__ = [
@@ -19,19 +27,25 @@ __all__ = [
     "COLUMNS",
     "Answer",
     "Arm",
+    "Case",
     "Cell",
     "CellRecord",
     "CellSettings",
-    "Exported",
     "Grid",
+    "Option",
     "Plan",
-    "Regime",
     "RunRecord",
     "Spec",
+    "cases",
+    "choose",
+    "chosen_options",
     "compare_series",
+    "draw",
     "expand",
-    "exported",
+    "expand_baselines",
+    "expand_chosen",
     "forecast",
+    "in_regime",
     "make_cell_task",
     "members",
     "presets",
@@ -40,18 +54,17 @@ __all__ = [
     "run_cell",
     "run_job",
     "select",
-    "stored_name",
     "to_table",
     "write_results",
 ]
 
 _LAZY = {
     "COLUMNS": "results",
-    "Exported": "export_benchmark",
     "RunRecord": "results",
     "Spec": "spec",
+    "choose": "results",
+    "chosen_options": "compare",
     "compare_series": "compare",
-    "exported": "export_benchmark",
     "presets": "spec",
     "read_spec": "spec",
     "select": "results",

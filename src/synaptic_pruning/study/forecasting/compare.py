@@ -1,34 +1,57 @@
-"""Compare arms on series: run the cells of a plan, write tables, networks and the report."""
+"""Compare arms on series: run the two stages of a plan, write tables, forecasts, networks and the report."""
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.engine import (
     About,
     Executor,
+    Job,
     failure,
     read_record,
     run,
     write_atomically,
     write_table,
 )
-from synaptic_pruning.study.forecasting.cells import CellRecord
-from synaptic_pruning.study.forecasting.export_benchmark import exported
-from synaptic_pruning.study.forecasting.plan import Plan, expand, no_ensemble
-from synaptic_pruning.study.forecasting.report import Dataset, statistics, write_report
-from synaptic_pruning.study.forecasting.results import keep_best_networks, select, to_table
+from synaptic_pruning.study.forecasting.cells import BaselineRecord, Cell, CellRecord, data_name
+from synaptic_pruning.study.forecasting.plan import (
+    Case,
+    Plan,
+    cases,
+    expand,
+    expand_baselines,
+    expand_chosen,
+    in_regime,
+    unequal,
+)
+from synaptic_pruning.study.forecasting.report import Dataset, exported, statistics, write_report
+from synaptic_pruning.study.forecasting.results import (
+    Chosen,
+    choose,
+    gather_forecasts,
+    keep_best_networks,
+    only_options,
+    select,
+    to_baseline_table,
+    to_options_table,
+    to_table,
+)
 from synaptic_pruning.study.forecasting.run import make_cell_task
 from synaptic_pruning.tasks.forecasting import DataError, Series
+
+Compared = Sequence[tuple[Case, Series]]
 
 
 def compare_series(
     series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor, about: About
 ) -> pd.DataFrame:
-    """Run a plan on data sets and leave report, tables, statistics, networks and records in `out`.
+    """Run a plan on data sets and leave report, tables, forecasts, networks and records in `out`.
 
     Cells that `out` already holds are not run again, so a stopped comparison continues and a larger one adds to it.
 
@@ -43,40 +66,68 @@ def compare_series(
         The table of runs (`results.to_table`), failed ones included.
 
     Raises:
-        DataError: A series does not carry these windows and horizon, or an ensemble cannot be put together from
-            these sparsities; raised before any training.
+        DataError: A series does not carry these windows and horizons, or an arm has fewer options or models than the
+            others; raised before any training.
         KeyboardInterrupt: After the running cells were stopped; finished ones are kept.
     """
-    if reason := no_ensemble(plan.arms, plan.grid):
+    if reason := unequal(plan.arms, plan.models, plan.grid):
         raise DataError(f"{reason}, or leave that arm out.")
-    cells = expand(plan, series)
-    by_name = {one.name: one for one in series}
-    for cell in cells:
-        if cell.model == plan.models[0] and cell.seed == plan.seeds[0]:
-            make_cell_task(cell, by_name[cell.dataset])
+    compared = cases(plan, series)
+    data = _data(plan, series)
+    baselines = expand_baselines(plan, compared)
+    for cell in baselines or expand_chosen(plan, compared, only_options(plan, [case for case, _ in compared])):
+        if cell.data in data:
+            make_cell_task(cell, data[cell.data])
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
-    run(cells, by_name, kept, executor)
+    first: list[Job] = [*expand(plan, compared), *baselines]
+    run(first, data, kept, executor)
+    run(expand_chosen(plan, compared, chosen_options(plan, compared, kept)), data, kept, executor)
     return write_results(series, plan, out, about=about)
 
 
+def chosen_options(plan: Plan, compared: Compared, kept: Path) -> Chosen:
+    """Return the options that the arms took, as far as the records of the first stage tell.
+
+    Args:
+        plan: The plan.
+        compared: What is compared, of `plan.cases`.
+        kept: Folder of the records.
+    """
+    if not plan.tunes:
+        return only_options(plan, [case for case, _ in compared])
+    cells = expand(plan, compared)
+    return choose(cells, [read_record(kept, cell) for cell in cells], plan)
+
+
 def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: About) -> pd.DataFrame:
-    """Write the tables, the best networks and the report from the records that `out` holds; nothing is trained.
+    """Write the tables, the forecasts, the best networks and the report from the records that `out` holds.
+
+    Nothing is trained.
 
     Returns:
         The table of runs; cells without a record count as failed.
     """
-    cells, kept = expand(plan, series), out / "cells"
-    by_name = {one.name: one for one in series}
-    read = [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells]
-    trained = cast(list[CellRecord], read)
-    records = select(cells, trained, plan, kept)
-    table = to_table(records)
-    write_table(table, out)
+    compared, kept = cases(plan, series), out / "cells"
+    data = _data(plan, series)
+    chosen = chosen_options(plan, compared, kept)
+    tried, cells = expand(plan, compared), expand_chosen(plan, compared, chosen)
+    trained = _records(cells, kept)
+    records = select(cells, trained, chosen, plan, kept)
+    table = to_table(records, about.blocks, about.domains)
+    baselines = expand_baselines(plan, compared)
+    beside = to_baseline_table(
+        cast(list[BaselineRecord], [read_record(kept, c) or failure(c, "failed: not run yet") for c in baselines]),
+        about.blocks,
+        about.domains,
+    )
+    write_table(pd.concat([table, beside], ignore_index=True) if len(beside) else table, out)
+    if tried:
+        write_table(to_options_table(tried, _records(tried, kept)), out, "options")
+    _write_forecasts(gather_forecasts(records, plan, kept), out / "forecasts.npz")
     write_atomically(out / "statistics.json", json.dumps(statistics(table, about), indent=1))
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading) for s in series]
-    small = exported(cells, trained, by_name, kept)
     write_report(
         out / "report.html",
         table,
@@ -84,8 +135,24 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
         plan=plan,
         datasets=datasets,
         about=about,
-        exported=small,
-        trainings=len(cells),
+        baselines=beside,
+        exported=exported(cells, trained, data, kept),
+        trainings=len({cell.hash for cell in (*tried, *cells)}),
         cells=kept,
     )
     return table
+
+
+def _data(plan: Plan, series: Sequence[Series]) -> dict[str, Series]:
+    """Return what the cells are trained on, by `Cell.data`."""
+    return {data_name(one.name, regime): in_regime(one, regime) for one in series for regime in plan.regimes}
+
+
+def _records(cells: Sequence[Cell], kept: Path) -> list[CellRecord]:
+    return cast(list[CellRecord], [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells])
+
+
+def _write_forecasts(found: Mapping[str, "np.ndarray"], path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **found)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import synaptic_pruning as sp
+from synaptic_pruning.study.algorithms import ALGORITHMS
 from synaptic_pruning.study.engine import (
     Job,
     Outcome,
@@ -18,7 +19,7 @@ from synaptic_pruning.study.engine import (
     versions,
     write_atomically,
 )
-from synaptic_pruning.study.forecasting.cells import Answer, Cell, CellRecord
+from synaptic_pruning.study.forecasting.cells import Answer, BaselineCell, BaselineRecord, Cell, CellRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def run_job(job: Job, series: "Series", folder: Path) -> Outcome:
-    """Run a cell, or side by side the cells of a team; see `run_cell`."""
+    """Run a cell, a baseline, or side by side the cells of a team; see `run_cell` and `run_baseline`."""
+    if isinstance(job, BaselineCell):
+        return run_baseline(job, series, folder)
     if not isinstance(job, Team):
         return run_cell(cast(Cell, job), series, folder)
     from synaptic_pruning.tasks.forecasting import train_together
@@ -72,7 +75,27 @@ def run_cell(cell: Cell, series: "Series", folder: Path) -> CellRecord:
     return evaluate(cell, model, task, training, folder)
 
 
-def make_cell_task(cell: Cell, series: "Series") -> "ForecastingTask":
+def run_baseline(cell: BaselineCell, series: "Series", folder: Path) -> BaselineRecord:
+    """Fit one baseline, score its forecasts, and return the record; the forecasts go to `folder`."""
+    from synaptic_pruning.tasks.forecasting import baseline_forecasts
+
+    task = make_cell_task(cell, series)
+    started = perf_counter()
+    found = baseline_forecasts(task, [cell.baseline])[cell.baseline]
+    seconds = perf_counter() - started
+    forecasts = {"test 0": found["test"], "validation 0": found["validation"]}
+    _keep_forecasts(folder / f"{cell.hash}.npz", task, forecasts)
+    return {
+        "cell": cell.to_dict(),
+        "hash": cell.hash,
+        "status": "ok",
+        "versions": versions(),
+        "train_seconds": seconds,
+        "scores": _scores(task, found["test"], found["validation"], 0.0),
+    }
+
+
+def make_cell_task(cell: Cell | BaselineCell, series: "Series") -> "ForecastingTask":
     """Return the windows of a cell; the test origins are those of the longest window, whatever the cell's length."""
     from synaptic_pruning.tasks.forecasting import make_leaking_task, make_task
 
@@ -89,16 +112,16 @@ def build_network(cell: Cell, task: "ForecastingTask") -> "nn.Module":
     from synaptic_pruning.tasks.forecasting import build_model
 
     torch.manual_seed(cell.stream)
-    regime = cell.regime
     return build_model(
         cell.model,
         channels=task.test.inputs.shape[-1],
         length=cell.length,
         horizon=cell.horizon,
-        dropout=regime.dropout,
+        dropout=cell.option.dropout,
+        locked=cell.option.locked,
         predict=task.predict,
         unit=task.unit,
-        keep=1.0 if regime.prunes else 1 - regime.sparsity,
+        keep=cell.option.keep,
     )
 
 
@@ -111,7 +134,8 @@ def training_settings(cell: Cell, task: "ForecastingTask") -> "Settings":
         epochs=max(1, round(cell.steps / per_epoch)) if cell.steps else cell.epochs,
         learning_rate=cell.learning_rate,
         batch_size=cell.batch_size,
-        weight_decay=cell.regime.weight_decay,
+        patience=cell.patience or None,
+        weight_decay=cell.option.weight_decay,
         schedule=cell.schedule,
         keep="last" if cell.protocol == "paper" else "best",
     )
@@ -119,13 +143,15 @@ def training_settings(cell: Cell, task: "ForecastingTask") -> "Settings":
 
 def pruner_factory(cell: Cell) -> "Attach | None":
     """Return what puts the pruner of a cell on a network, None where nothing is pruned."""
-    rule = cell.regime.rule(cell.seed)
-    return None if rule is None else partial(_prune, rule)
+    rule = cell.option.rule(cell.seed)
+    if rule is None:
+        return None
+    return partial(_prune, rule, ALGORITHMS[cell.option.algorithm].compensate)
 
 
 def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: "Training", folder: Path) -> CellRecord:
     """Score the forecasts of a trained network and return the record; weights and forecasts go to `folder`."""
-    from synaptic_pruning.tasks.forecasting import denominators, mean_absolute_error, persistence, score, seasonal_naive
+    from synaptic_pruning.tasks.forecasting import denominators
 
     record: CellRecord = {
         "cell": cell.to_dict(),
@@ -135,6 +161,7 @@ def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: 
         "train_seconds": training.train_seconds,
         "validation_seconds": training.validation_seconds,
         "steps": training.steps,
+        "most_epochs": training_settings(cell, task).epochs,
         "best_epoch": training.best_epoch,
         "history": training.history,
         "layers": {name: [round(value, 4) for value in values] for name, values in training.layers.items()},
@@ -153,23 +180,22 @@ def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: 
         tested = forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, cell.stream)
         seconds = perf_counter() - started
         validated = forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, cell.stream)
-        own = {
-            **score(task, tested),
-            "validation_mae": mean_absolute_error(task.truth(task.validation), validated),
-            "predict_seconds": seconds,
-        }
-        answers[str(passes)] = cast(Answer, own)
+        answers[str(passes)] = _scores(task, tested, validated, seconds)
     record["answers"] = answers
     if not all(math.isfinite(answer["mae"]) for answer in answers.values()):
         record["status"] = "nan-forecast: a forecast of the test windows is not finite; lower the learning rate."
     _keep_forecasts(folder / f"{cell.hash}.npz", task, forecasts)
     record["divided_by"] = denominators(task)
-    record["baselines"] = {
-        "persistence": score(task, persistence(task, task.test)),
-        "seasonal naive": score(task, seasonal_naive(task, task.test)),
-    }
     record["peak_memory_mb"] = peak_memory_mb()
     return record
+
+
+def _scores(task: "ForecastingTask", tested: "np.ndarray", validated: "np.ndarray", seconds: float) -> Answer:
+    from synaptic_pruning.tasks.forecasting import denominators, score, scores
+
+    before = scores(task.truth(task.validation), validated, denominators(task))
+    validation = {f"validation_{name}": before[name] for name in ("mae", "rmse")}
+    return cast(Answer, {**score(task, tested), **validation, "predict_seconds": seconds})
 
 
 def forecast(model: "nn.Module", task: "ForecastingTask", windows: "Windows", passes: int, seed: int) -> "np.ndarray":
@@ -206,5 +232,7 @@ def _keep_forecasts(path: Path, task: "ForecastingTask", forecasts: "Mapping[str
     write_atomically(path, buffer.getvalue())
 
 
-def _prune(rule: sp.Rule, model: "nn.Module", optimizer: "Optimizer", total_steps: int) -> sp.SynapticPruner:
-    return sp.SynapticPruner(model, optimizer, rule, total_steps=total_steps)
+def _prune(
+    rule: sp.Rule, compensate: float, model: "nn.Module", optimizer: "Optimizer", total_steps: int
+) -> sp.SynapticPruner:
+    return sp.SynapticPruner(model, optimizer, rule, total_steps=total_steps, compensate=compensate)

@@ -2,17 +2,24 @@
 
 import difflib
 import tomllib
+from collections.abc import Collection
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from synaptic_pruning.study.forecasting.arms import ARMS, Grid
-from synaptic_pruning.study.forecasting.plan import Plan, no_ensemble
-from synaptic_pruning.tasks.forecasting import DataError, Series, embedded, find_entry
+from synaptic_pruning.study.forecasting.arms import ARMS
+from synaptic_pruning.study.forecasting.cells import Regime
+from synaptic_pruning.study.forecasting.options import Grid
+from synaptic_pruning.study.forecasting.plan import Plan, unequal
+from synaptic_pruning.tasks.forecasting import BASELINES, DataError, Series, embedded, find_entry
 
-Model = Literal["rnn", "lstm", "patchtst"]
+if TYPE_CHECKING:
+    from synaptic_pruning.tasks.forecasting.data import Inputs
+
+Model = Literal["rnn", "lstm", "patchtst", "mlp"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _EMBEDDED = ("co2", "sunspots", "elnino")
@@ -31,34 +38,94 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class GridSpec(_Strict):
-    """What arms choose from on validation data; see `arms.Grid`. All grids must be equally long: equal tuning budgets.
+    """The space that options are drawn from, and how many every arm gets; see `options.Grid`.
 
     Attributes:
-        dropout: Rates in (0, 1).
+        rate: Factors on the learning rate, above 0.
+        dropout: Rates in [0, 1).
         sparsity: Final sparsities in (0, 1).
-        weight_decay: Factors above 0.
+        weight_decay: At least 0.
+        options: Number of options of every arm.
     """
 
-    dropout: tuple[float, ...] = Grid.dropout
-    sparsity: tuple[float, ...] = Grid.sparsity
-    weight_decay: tuple[float, ...] = Grid.weight_decay
+    rate: tuple[Positive, ...] = Field(default=Grid.rate, min_length=1)
+    dropout: tuple[float, ...] = Field(default=Grid.dropout, min_length=1)
+    sparsity: tuple[float, ...] = Field(default=Grid.sparsity, min_length=1)
+    weight_decay: tuple[float, ...] = Field(default=Grid.weight_decay, min_length=1)
+    options: Count = Grid.options
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not len(self.dropout) == len(self.sparsity) == len(self.weight_decay) >= 1:
-            raise ValueError(
-                f"the grids have {len(self.dropout)} dropout rates, {len(self.sparsity)} sparsities and "
-                f"{len(self.weight_decay)} weight decays; give each equally many, so that tuning budgets are equal"
-            )
-        for values in (self.dropout, self.sparsity, self.weight_decay):
+        for values in (self.rate, self.dropout, self.sparsity, self.weight_decay):
             _once(values)
-        outside = [value for value in (*self.dropout, *self.sparsity) if not 0 < value < 1]
-        outside += [value for value in self.weight_decay if value <= 0]
+        outside = [value for value in self.dropout if not 0 <= value < 1]
+        outside += [value for value in self.sparsity if not 0 < value < 1]
+        outside += [value for value in self.weight_decay if value < 0]
         if outside:
             raise ValueError(
-                f"{outside[0]:g} is out of range; dropout rates and sparsities lie in (0, 1), weight decays above 0"
+                f"{outside[0]:g} is out of range; dropout rates lie in [0, 1), sparsities in (0, 1), weight decays are "
+                "at least 0"
             )
         return self
+
+
+class FileSpec(_Strict):
+    """A CSV file of one's own among the data sets; see `read_csv` for how it is read.
+
+    Attributes:
+        path: The file, from the data folder, else from the working directory.
+        target: The column to forecast.
+        name: What the results call it; by default the name of the file without its endings.
+        source: Files of one source count once in a statistic; by default the name.
+        domain: Its field, such as "energy", for results without each domain.
+        inputs: Columns beside the target that networks may see; by default all.
+    """
+
+    path: str
+    target: str
+    name: str = ""
+    source: str = ""
+    domain: str = ""
+    inputs: tuple[str, ...] | None = None
+    time: str | None = None
+    date_format: str | None = None
+    separator: str = ","
+    decimal: str | None = None
+    thousands: str | None = None
+    missing: tuple[str | float, ...] = ()
+    gaps: Literal["error", "fill", "ignore"] = "error"
+    season: Count | None = None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.name or Path(self.path).name.partition(".")[0]
+
+    def read(self, data_dir: Path | None) -> Series:
+        """Return the series.
+
+        Raises:
+            DataError: The file cannot be read, or is a long one with several series.
+        """
+        from synaptic_pruning.tasks.forecasting import read_csv
+
+        path = Path(self.path) if data_dir is None or not (data_dir / self.path).exists() else data_dir / self.path
+        found = read_csv(
+            path,
+            self.target,
+            time=self.time,
+            date_format=self.date_format,
+            separator=self.separator,
+            decimal=self.decimal,
+            thousands=self.thousands,
+            missing=self.missing,
+            gaps=self.gaps,
+            season=self.season,
+            columns=None if self.inputs is None else [self.target, *self.inputs],
+        )
+        if len(found) > 1:
+            raise DataError(f"{path} holds {len(found)} series; give each a file of its own.")
+        return replace(found[0], name=self.dataset)
 
 
 class Spec(_Strict):
@@ -67,38 +134,49 @@ class Spec(_Strict):
     Attributes:
         title: Heading of the report.
         datasets: Names of the registry (`synaptic-pruning datasets list`), or co2, sunspots, elnino from statsmodels.
+        files: CSV files of one's own.
         development: Data sets that recipes were chosen on; the report judges the others apart.
+        domains: Data sets by their domain.
         rows: Number of rows of every data set that are used, the first ones; None uses all.
         skip_rows: Number of rows left out before those, such as the ones on which recipes were chosen.
+        regimes: What networks see: "univariate" the target alone, "features" what is engineered from all columns,
+            "multivariate" the columns themselves.
         models: Forecasters.
         arms: What is compared.
+        baselines: Forecasters without training that are scored beside.
         lengths: Window lengths in rows.
-        horizon: Rows that are forecast together.
-        seeds: Networks of every kind, with seeds 0, 1, ...; an ensemble trains more where it has more members.
-        steps: Optimizer steps of every training, rounded to whole epochs; or give `epochs`.
-        epochs: Passes over the training windows; or give `steps`.
-        learning_rate: Adam's for dense networks, one for all models or one a model; see `Regime.rate`.
+        horizons: Rows that are forecast together, or "season".
+        seeds: Networks of every chosen option, with fresh seeds.
+        steps: Most optimizer steps of every training, rounded to whole epochs; or give `epochs`.
+        epochs: Most passes over the training windows; or give `steps`.
+        patience: Epochs without a smaller validation error after which training ends; 0 goes on to the end.
+        learning_rate: AdamW's, one for all models or one a model; options multiply it.
         batch_size: Windows a step.
         predict: "delta", the change from the last observed value, or "level".
         schedule: How the learning rate goes.
         protocol: "rigorous", or "paper" with all leaks of the released code.
-        grid: What the arms choose from.
-        together: Whether the seeds of a setting are trained side by side in one process where that is faster (RNNs);
+        grid: The space of options.
+        together: Whether the seeds of an option are trained side by side in one process where that is faster (RNNs);
             time and memory are then no training's own.
     """
 
     title: str
-    datasets: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[str, ...] = ()
+    files: tuple[FileSpec, ...] = ()
     development: tuple[str, ...] = ()
+    domains: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rows: int | None = Field(default=None, ge=50, strict=True)
     skip_rows: int = Field(default=0, ge=0, strict=True)
+    regimes: tuple[Regime, ...] = Field(default=("univariate",), min_length=1)
     models: tuple[Model, ...] = Field(default=("rnn", "lstm", "patchtst"), min_length=1)
     arms: tuple[str, ...] = Field(default=("none", "dropout", "mc-dropout", "synaptic"), min_length=1)
+    baselines: tuple[str, ...] = ("persistence", "seasonal naive", "ridge")
     lengths: tuple[Count, ...] = Field(default=(24,), min_length=1)
-    horizon: Count = 1
+    horizons: tuple[Count | Literal["season"], ...] = Field(default=(1,), min_length=1)
     seeds: Count = 3
     steps: int = Field(default=0, ge=0, strict=True)
     epochs: int = Field(default=0, ge=0, strict=True)
+    patience: int = Field(default=0, ge=0, strict=True)
     learning_rate: Positive | dict[Model, Positive] = 1e-3
     batch_size: Count = 64
     predict: Literal["delta", "level"] = "delta"
@@ -107,7 +185,7 @@ class Spec(_Strict):
     grid: GridSpec = GridSpec()
     together: bool = Field(default=False, strict=True)
 
-    @field_validator("datasets", "development", "models", "arms", "lengths")
+    @field_validator("datasets", "development", "regimes", "models", "arms", "baselines", "lengths", "horizons")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return _once(values)
@@ -123,25 +201,36 @@ class Spec(_Strict):
     @field_validator("arms")
     @classmethod
     def _arms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in ARMS]
-        if unknown:
-            raise ValueError(f"arm {unknown[0]!r} is unknown; choose from {', '.join(ARMS)}")
-        return names
+        return _among("arm", names, ARMS)
+
+    @field_validator("baselines")
+    @classmethod
+    def _baselines(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _among("baseline", names, BASELINES)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if not self.names:
+            raise ValueError("there are no datasets and no files; name at least one")
+        _once(self.names)
         if (self.steps == 0) == (self.epochs == 0):
             raise ValueError(f"steps is {self.steps} and epochs is {self.epochs}; give one of them, at least 1")
-        if reason := no_ensemble(self.arms, Grid(**self.grid.model_dump())):
+        if reason := unequal(self.arms, self.models, Grid(**self.grid.model_dump())):
             raise ValueError(reason)
-        absent = [name for name in self.development if name not in self.datasets]
-        if absent:
-            raise ValueError(f"development names {absent[0]!r}, which is not in datasets; add it there too")
+        for entry, names in {"development": self.development, **self.domains}.items():
+            absent = [name for name in names if name not in self.names]
+            if absent:
+                raise ValueError(f"{entry} names {absent[0]!r}, which is not in datasets; add it there too")
         rates = self.learning_rate
         without = [model for model in self.models if isinstance(rates, dict) and model not in rates]
         if without:
             raise ValueError(f"learning_rate has no entry for {without[0]!r}; give one number, or one for every model")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all data sets."""
+        return (*self.datasets, *(file.dataset for file in self.files))
 
     def plan(self) -> Plan:
         """Return what to run."""
@@ -150,17 +239,20 @@ class Spec(_Strict):
             models=self.models,
             arms=self.arms,
             lengths=self.lengths,
-            horizon=self.horizon,
-            seeds=tuple(range(self.seeds)),
+            horizons=self.horizons,
+            seeds=self.seeds,
             epochs=self.epochs,
+            regimes=self.regimes,
             predict=self.predict,
             learning_rates={m: rates[m] if isinstance(rates, dict) else rates for m in self.models},
             batch_size=self.batch_size,
             steps=self.steps,
+            patience=self.patience,
             schedule=self.schedule,
             protocol=self.protocol,
             grid=Grid(**self.grid.model_dump()),
             together=self.together,
+            baselines=self.baselines,
         )
 
     def series(self, data_dir: Path | None = None) -> list[Series]:
@@ -173,12 +265,30 @@ class Spec(_Strict):
 
         own = {one.name: one for one in embedded()}
         last = None if self.rows is None else self.skip_rows + self.rows
-        wholes = (own[name] if name in own else load(name, data_dir=data_dir, rows=last) for name in self.datasets)
+        inputs: Inputs = "target" if self.regimes == ("univariate",) else "all"
+        wholes = [
+            own[name] if name in own else load(name, data_dir=data_dir, rows=last, inputs=inputs)
+            for name in self.datasets
+        ]
+        wholes += [file.read(data_dir) for file in self.files]
         return [_rows(whole, self.skip_rows, last) for whole in wholes]
 
     def blocks(self) -> dict[str, str]:
-        """Return the block of every data set; those of one source count once."""
-        return {name: name if name in _EMBEDDED else find_entry(name).block for name in self.datasets}
+        """Return the source of every data set; those of one source count once."""
+        registered = {name: name if name in _EMBEDDED else find_entry(name).block for name in self.datasets}
+        return registered | {file.dataset: file.source or file.dataset for file in self.files}
+
+    def domain_of(self) -> dict[str, str]:
+        """Return the domain of every data set that has one."""
+        named = {name: domain for domain, names in self.domains.items() for name in names}
+        return named | {file.dataset: file.domain for file in self.files if file.domain}
+
+
+def _among(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{what} {unknown[0]!r} is unknown; choose from {', '.join(known)}")
+    return names
 
 
 def _rows(series: Series, first: int, last: int | None) -> Series:
@@ -186,7 +296,7 @@ def _rows(series: Series, first: int, last: int | None) -> Series:
     times, values = series.times[first:last], series.values[first:last]
     if len(times) < 2:
         raise DataError(f"skip_rows={first} leaves {len(times)} rows of {series.name!r}; skip fewer, or leave it out.")
-    return Series(series.name, series.target, series.columns, times, values, series.season)
+    return replace(series, times=times, values=values)
 
 
 def presets() -> dict[str, Path]:
@@ -225,7 +335,8 @@ def _sentence(error: ValidationError) -> str:
     parts = [str(part) for part in first["loc"]]
     place = ".".join(part for part in parts if "float" not in part and part != "[key]" and not part.startswith("dict["))
     if first["type"] == "extra_forbidden":
-        known = GridSpec.model_fields if parts[0] == "grid" and len(parts) > 1 else Spec.model_fields
+        inner: dict[str, type[BaseModel]] = {"grid": GridSpec, "files": FileSpec}
+        known = (inner.get(parts[0], Spec) if len(parts) > 1 else Spec).model_fields
         close = difflib.get_close_matches(parts[-1], known, n=1)
         return f"{place} is no entry; " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}.")
     if first["type"] == "missing":

@@ -35,7 +35,6 @@ _LINES = {
     "random": ("#945aff", "--"),
     "random-ramp": ("#945aff", "-"),
     "narrow": ("#942900", "-"),
-    "weight-decay": ("#29009c", "--"),
     "identical": ("#663355", "-"),
     "broken": ("#420052", ":"),
     "magnitude": ("#ef8421", "-"),
@@ -43,6 +42,12 @@ _LINES = {
     "granet": ("#ad50ba", ":"),
     "disuse": ("#6b08d6", "-"),
     "survival": ("#29009c", ":"),
+    "locked-dropout": ("#c2570c", "-"),
+    "synaptic-dropout": ("#0b7a75", ":"),
+    "wide": ("#29009c", "-"),
+    "dense-ensemble-x2": ("#b59494", "--"),
+    "dense-ensemble-x3": ("#b59494", ":"),
+    "dense-ensemble-x5": ("#663355", "--"),
 }
 COLOURS = {arm: colour for arm, (colour, _) in _LINES.items()}
 """Colours of the arms."""

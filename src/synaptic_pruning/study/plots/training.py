@@ -53,7 +53,7 @@ def _curves(records: Sequence[Record[Any]]) -> pd.DataFrame:
     """Return one row per epoch of every run; arms that share a training appear as the first of them."""
     rows = [
         {
-            "group": (cell["dataset"], cell["model"], cell["length"]),
+            "group": (cell["dataset"], cell["regime"], cell["model"], cell["length"], cell["horizon"]),
             "model": cell["model"],
             "arm": cell["arms"][0]["name"],
             "seed": cell["seed"],

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-_GROUP = ["dataset", "model", "length", "horizon"]
-_RUN = [*_GROUP, "seed"]
+_GROUP = ["dataset", "regime", "model", "length", "horizon"]
+"""What errors are averaged within; a table without one of these columns has one value of it."""
 
 
 def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -31,9 +31,13 @@ def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         (2, 2)
     """
     well = results[results["status"] == "ok"]
-    complete = well.groupby(_RUN)["arm"].transform("nunique") == results["arm"].nunique()
+    complete = well.groupby([*_group(results), "seed"])["arm"].transform("nunique") == results["arm"].nunique()
     kept = well[complete]
     return kept, len(results) - len(kept)
+
+
+def _group(results: pd.DataFrame) -> list[str]:
+    return [name for name in _GROUP if name in results]
 
 
 def block_means(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -63,7 +67,7 @@ def block_means(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[st
         {'station': {'none': 14.142136, 'synaptic': 14.142136}}
     """
     arms = list(dict.fromkeys(results["arm"]))
-    by_group = results.pivot_table(index=_GROUP, columns="arm", values=metric, aggfunc="mean", sort=False)
+    by_group = results.pivot_table(index=_group(results), columns="arm", values=metric, aggfunc="mean", sort=False)
     by_group = by_group.reindex(columns=arms).astype(float)
     if by_group.isna().any(axis=None):
         arm = next(name for name in arms if by_group[name].isna().any())

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from synaptic_pruning.tasks.forecasting.batches import Batches, predict
@@ -93,7 +93,7 @@ def train(
     schedule: LearningRate = "constant",
     keep: Literal["best", "last"] = "best",
 ) -> Training:
-    """Train with Adam on the mean squared error; leave the best weights in, in eval mode.
+    """Train with AdamW on the mean squared error; leave the best weights in, in eval mode.
 
     A loss or weight that is no longer finite ends training and is told in ``status``, not raised.
 
@@ -102,12 +102,12 @@ def train(
         task: Its data; the test part is not touched.
         epochs: Passes over the training windows, at least 1.
         seed: Fixes data order, by a generator of its own, and dropout; the caller's random state is left as it was.
-        learning_rate: Adam's, at its highest.
+        learning_rate: AdamW's, at its highest.
         batch_size: Windows a step, at least 1.
         patience: Epochs without a smaller validation MAE after which training ends, at least 1; None goes on.
         attach: ``attach(model, optimizer, total_steps)`` puts a pruner on. Until its ramp is finished no epoch may be
             the best and ``patience`` does not count, so that what is evaluated has its final sparsity.
-        weight_decay: Adam's.
+        weight_decay: AdamW's; without any it is Adam.
         schedule: ``"cosine"`` lets the learning rate rise over the first 5 % of training and fall to zero along half a
             cosine.
         keep: ``"best"`` leaves the weights of the smallest validation MAE in the model, ``"last"`` the last ones.
@@ -144,7 +144,7 @@ class Run:
         self.model, self.batches = model, Batches(task.train, settings.batch_size, seed)
         self._task = task
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = Adam(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self._optimizer = AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         steps = settings.epochs * len(self.batches)
         self._rate = LambdaLR(self._optimizer, lambda step: rate_at(settings.schedule, (step + 0.5) / steps))
         self._pruner = attach(model, self._optimizer, steps) if attach else None

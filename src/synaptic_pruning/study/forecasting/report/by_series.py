@@ -43,7 +43,8 @@ class OverSeries:
 def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Sequence[str]) -> list[OverSeries]:
     """Compute Diebold and Mariano's test on every series.
 
-    The losses are absolute errors of the mean forecast over seeds, averaged over window lengths.
+    The losses are absolute errors of the mean forecast over seeds, averaged over window lengths. Only the first regime
+    and horizon of a study are tested, so that a series counts once.
 
     Args:
         runs: Paired runs (`paired`).
@@ -52,7 +53,8 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
         arm: The arm to judge.
         others: Arms to compare with; those without runs are left out.
     """
-    present = set(runs["arm"])
+    runs = runs[(runs["regime"] == runs["regime"].iloc[0]) & (runs["horizon"] == runs["horizon"].iloc[0])]
+    horizon, present = int(runs["horizon"].iloc[0]), set(runs["arm"])
     losses = {
         name: {
             (str(dataset), str(model)): _losses(part, plan.passes(name), folder)
@@ -69,9 +71,9 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
                 {
                     dataset: (own, losses[other][dataset, of])
                     for (dataset, of), own in losses[arm].items()
-                    if of == model and len(own) >= max(_FEWEST, plan.horizon + 1)
+                    if of == model and len(own) >= max(_FEWEST, horizon + 1)
                 },
-                plan.horizon,
+                horizon,
             ),
         )
         for other in others

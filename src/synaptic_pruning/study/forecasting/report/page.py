@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from synaptic_pruning.study.engine import About, versions, write_atomically
-from synaptic_pruning.study.forecasting.export_benchmark import BATCHES, Exported
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import tables
 from synaptic_pruning.study.forecasting.report.by_series import by_series
 from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
+from synaptic_pruning.study.forecasting.report.export_benchmark import BATCHES, Exported
 from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels
 from synaptic_pruning.study.forecasting.report.verdict import (
     ARM,
@@ -66,6 +66,7 @@ def write_report(
     plan: Plan,
     datasets: Sequence[Dataset],
     about: About,
+    baselines: pd.DataFrame | None = None,
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
     cells: Path | None = None,
@@ -79,6 +80,7 @@ def write_report(
         plan: Plan of the study.
         datasets: Data sets that the cells ran on.
         about: Header of the report.
+        baselines: Table of the baselines, `results.to_baseline_table`.
         exported: Size and latency of the pruned networks once exported.
         trainings: Number of networks trained, those that no arm chose included; by default the number of records.
         cells: Folder with the networks and forecasts of the cells; None leaves out what needs them.
@@ -89,6 +91,7 @@ def write_report(
         plan=plan,
         datasets=datasets,
         about=about,
+        baselines=baselines,
         exported=exported,
         trainings=trainings,
         cells=cells,
@@ -103,6 +106,7 @@ def render(
     plan: Plan,
     datasets: Sequence[Dataset],
     about: About,
+    baselines: pd.DataFrame | None = None,
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
     cells: Path | None = None,
@@ -122,6 +126,7 @@ def render(
     runs, left_out = paired(contestants(results))
     failed = results[results["status"] != "ok"]
     used = set(runs["dataset"])
+    beside = results.iloc[:0] if baselines is None else baselines
     script = environment.get_template("sort.js").render()
     return environment.get_template("report.html.jinja").render(
         about=about,
@@ -140,8 +145,9 @@ def render(
         checks=checks(results, about.blocks),
         persistence=lost_to_persistence(runs),
         paper=plan.protocol == "paper",
-        **(_evidence(runs, records, plan, about, datasets, cells) if len(runs) else {"arms": []}),
-        settings=[row for row in tables.settings(results) if len(plan.candidates(row["arm"])) > 1],
+        **(_evidence(runs, records, beside, plan, about, datasets, cells) if len(runs) else {"arms": []}),
+        options=tables.options(results) if plan.tunes else [],
+        unfinished=tables.unfinished(results),
         margin=MARGIN,
         legend=[{"name": n, "colour": colour(n), "dash": DASHES[n]} for n in plan.arms if n not in CHECKS],
         markers=dict(zip(plan.models, ("●", "■", "▲", "◆", "▼"), strict=False)),
@@ -158,6 +164,7 @@ def render(
 def _evidence(
     runs: pd.DataFrame,
     records: Sequence[RunRecord],
+    baselines: pd.DataFrame,
     plan: Plan,
     about: About,
     datasets: Sequence[Dataset],
@@ -172,8 +179,10 @@ def _evidence(
     lost = losses(runs)
     return {
         "arms": tables.arms(runs, table, about.blocks),
-        "errors": tables.errors(runs, records),
-        "baselines": tables.BASELINES,
+        "errors": tables.errors(runs, baselines),
+        "arm_names": list(dict.fromkeys(map(str, runs["arm"]))),
+        "baselines": list(dict.fromkeys(baselines["arm"])),
+        "baseline_skill": tables.baseline_skill(runs, baselines, about.blocks),
         "judged": [found for name in JUDGED if (found := parts(runs, name, about.blocks, about.development))],
         "friedman": friedman_tests(runs, about.blocks),
         "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
@@ -182,7 +191,7 @@ def _evidence(
         "figures": draw_panels(runs, competing, about.blocks, shown, largest, cells),
         "costs": tables.costs(runs),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
-        "cases": runs.groupby(["dataset", "model", "length"]).ngroups,
+        "cases": runs.groupby(["dataset", "regime", "model", "length", "horizon"]).ngroups,
         "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
         "over_lengths_note": PAPER_NOTE,
     }

@@ -51,7 +51,7 @@ def draw_panels(
     """
     arms, table = set(runs["arm"]), block_means(runs, block_of=block_of)
     of_arm = [r for r in single_networks(records) if ARM in r.get("arms", {}) and r["history"]]
-    shown_networks = {model: r for (name, model), r in best_records(of_arm).items() if name == largest}
+    shown_networks = {model: r for (name, model, _), r in reversed(best_records(of_arm).items()) if name == largest}
     by_length = REFERENCE in arms and runs["length"].nunique() > 1
     return {
         "rank_diagram": rank_diagram(table) if min(table.shape) > 1 else None,
@@ -112,7 +112,7 @@ def _masks(records: Mapping[str, RunRecord], folder: Path | None) -> dict[str, A
     return {
         "model": model,
         "cell": record["cell"],
-        "setting": record["setting"],
+        "option": record["option"],
         "layers": len(names),
         "panels": masks({name: stored[name] != 0 for name in kept}),
     }
@@ -121,13 +121,13 @@ def _masks(records: Mapping[str, RunRecord], folder: Path | None) -> dict[str, A
 def _forecast(records: Sequence[RunRecord], shown: Sequence[str]) -> list[RunRecord]:
     """Return the records whose forecasts are drawn: one seed of the best model on validation data per data set."""
     best: dict[str, RunRecord] = {}
-    for (dataset, _), record in best_records(records).items():
+    for (dataset, *_), record in best_records(records).items():
         if dataset in shown and (dataset not in best or validation_error(record) < validation_error(best[dataset])):
             best[dataset] = record
     chosen = {_case(record) for record in best.values()}
     return [record for record in records if record["status"] == "ok" and _case(record) in chosen]
 
 
-def _case(record: RunRecord) -> tuple[str, str, int, int]:
+def _case(record: RunRecord) -> tuple[str, str, str, int, int, int]:
     cell = record["cell"]
-    return cell["dataset"], cell["model"], cell["length"], cell["seed"]
+    return cell["dataset"], cell["regime"], cell["model"], cell["length"], cell["horizon"], cell["seed"]

@@ -1,18 +1,16 @@
-"""Build the tables of the report: arms, errors, chosen settings, costs."""
+"""Build the tables of the report: arms, errors, chosen options, how far training went, costs."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
-from synaptic_pruning.study.forecasting.results import RunRecord
 from synaptic_pruning.study.plots import colour
 from synaptic_pruning.study.statistics import average_ranks, block_means
 
-BASELINES = ("persistence", "seasonal naive")
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
 
@@ -43,45 +41,96 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
     ]
 
 
-def errors(runs: pd.DataFrame, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Return one dictionary per data set and model: the mean test MAE of every arm and baseline, and the best.
+def errors(runs: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return one dictionary per data set, regime, horizon and model: what every arm and baseline scores.
+
+    `maes` and `skills` hold means over seeds and window lengths by name, `best` is the smallest MAE.
 
     Args:
         runs: Paired runs (`paired`).
-        records: Records that hold the scores of the baselines.
+        baselines: Their rows of the same table.
     """
-    baselines: dict[str, dict[str, float]] = {}
-    for record in records:
-        if "baselines" in record:
-            scores = record["baselines"]
-            baselines.setdefault(record["cell"]["dataset"], {name: scores[name]["mae"] for name in BASELINES})
+    where = ["dataset", "regime", "horizon"]
+    beside = {
+        key: part.groupby("arm", sort=False)[["mae", "skill"]].mean()
+        for key, part in baselines[baselines["status"] == "ok"].groupby(where, sort=False)
+    }
     rows = []
-    for (dataset, model), part in runs.groupby(["dataset", "model"], sort=False):
-        maes = baselines[str(dataset)] | part.groupby("arm", sort=False)["mae"].mean().to_dict()
-        best = min((v for v in maes.values() if v is not None), default=None)
-        rows.append({"dataset": dataset, "model": model, "maes": maes, "best": best})
+    for (*key, model), part in runs.groupby([*where, "model"], sort=False):
+        own = part.groupby("arm", sort=False)[["mae", "skill"]].mean()
+        scores = pd.concat([beside[tuple(key)], own]) if tuple(key) in beside else own
+        maes = scores["mae"].to_dict()
+        found = dict(zip(where, key, strict=True)) | {"model": model, "maes": maes}
+        rows.append(found | {"skills": scores["skill"].to_dict(), "best": min(maes.values(), default=None)})
     return rows
 
 
-def settings(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """Count how often each arm chose which setting, by model.
+def baseline_skill(runs: pd.DataFrame, baselines: pd.DataFrame, block_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return one dictionary per baseline: its mean skill, and how often the networks of every arm lose to it.
 
-    An arm chooses once per data set, model and window length.
+    An arm stands for its best model on a block, by validation error; a block counts as lost where the baseline's test
+    error is smaller.
+
+    Args:
+        runs: Paired runs (`paired`).
+        baselines: Their rows of the same table.
+        block_of: Block of every data set.
+    """
+    case = ["dataset", "regime", "horizon"]
+    by_model = runs.groupby([*case, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
+    best = by_model.loc[by_model.groupby([*case, "arm"], sort=False)["validation_mae"].idxmin()]
+    found = []
+    for name, part in baselines[baselines["status"] == "ok"].groupby("arm", sort=False):
+        own = part.groupby(case)["mae"].mean().rename("of baseline")
+        both = best.join(own, on=case).dropna(subset="of baseline")
+        lost = (
+            (both["mae"] / both["of baseline"])
+            .map(np.log)
+            .groupby([both["arm"], both["dataset"].map(lambda dataset: block_of.get(dataset, dataset))], sort=False)
+        )
+        counts = (lost.mean() > 0).groupby("arm", sort=False).agg(["sum", "size"])
+        skill = block_means(part, "skill", block_of)[name].mean()
+        found.append({"name": name, "skill": float(skill), "lost": counts.to_dict("index")})
+    return found
+
+
+def unfinished(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the runs whose best epoch lies in the last tenth of those allowed: they might have gone on learning.
+
+    Args:
+        results: Table of all runs.
+
+    Returns:
+        One dictionary per arm: arm, share in [0, 1], and the data sets where it is more than half of the runs.
+    """
+    well = results[results["status"] == "ok"]
+    late = well["best_epoch"] > 0.9 * well["most_epochs"]
+    found = []
+    for arm, part in late.groupby(well["arm"], sort=False, dropna=False):
+        by_series = part.groupby(well.loc[part.index, "dataset"], sort=False).mean()
+        found.append({"arm": arm, "share": float(part.mean()), "series": by_series.index[by_series > 0.5].tolist()})
+    return found
+
+
+def options(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count how often each arm took which option, by model.
+
+    An arm chooses once per data set, regime, model, window length and horizon.
 
     Args:
         results: Table of all runs.
     """
-    keys = ["arm", "setting", "model", "dataset", "length"]
-    choices = results.loc[results["setting"] != "", keys].drop_duplicates()
+    keys = ["arm", "option", "model", "dataset", "regime", "length", "horizon"]
+    choices = results[keys].drop_duplicates()
     if choices.empty:
         return []
     counts: dict[tuple[str, str], Counter[str]] = {}
     for _, choice in choices.iterrows():
-        counts.setdefault((choice["arm"], choice["setting"]), Counter())[choice["model"]] += 1
+        counts.setdefault((choice["arm"], choice["option"]), Counter())[choice["model"]] += 1
     order = {name: place for place, name in enumerate(ARMS)}
     return [
-        {"arm": arm, "setting": setting, "counts": counted, "total": counted.total()}
-        for (arm, setting), counted in sorted(counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+        {"arm": arm, "option": option, "counts": counted, "total": counted.total()}
+        for (arm, option), counted in sorted(counts.items(), key=lambda item: (order[item[0][0]], item[0][1]))
     ]
 
 
@@ -95,7 +144,9 @@ def costs(runs: pd.DataFrame) -> list[dict[str, Any]]:
         runs: Paired runs (`paired`).
     """
     medians = runs.groupby(["model", "arm"], sort=False)[_COSTS].median()
-    cases = runs.pivot_table(index=["model", "dataset", "length"], columns="arm", values=_COSTS, aggfunc="median")
+    cases = runs.pivot_table(
+        index=["model", "dataset", "regime", "length", "horizon"], columns="arm", values=_COSTS, aggfunc="median"
+    )
     first = next(iter(runs["arm"]))
     rows = []
     for (model, arm), row in zip(medians.index.tolist(), medians.to_dict("records"), strict=True):

@@ -141,7 +141,7 @@ def _lean(pair: Pair) -> str:
 
 
 def _single(pair: Pair, runs: pd.DataFrame, dataset: str) -> tuple[str, str]:
-    keys = ["model", "length", "horizon", "seed"]
+    keys = ["regime", "model", "length", "horizon", "seed"]
     wide = runs.pivot_table(index=keys, columns="arm", values="mae")
     ratios = wide[ARM] / wide[pair.other] - 1
     return (
@@ -214,10 +214,10 @@ def losses(runs: pd.DataFrame) -> pd.DataFrame:
         runs: Paired runs (`paired`).
 
     Returns:
-        One row each, the heaviest loss first: dataset, model, length, mae (of synaptic pruning), then one column per
-        arm with the relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
+        One row each, the heaviest loss first: dataset, regime, model, length, horizon, mae (of synaptic pruning), then
+        one column per arm with the relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
     """
-    keys = ["dataset", "model", "length"]
+    keys = ["dataset", "regime", "model", "length", "horizon"]
     arms = list(dict.fromkeys(runs["arm"]))
     others = [arm for arm in arms if arm != ARM]
     if ARM not in arms or not others:

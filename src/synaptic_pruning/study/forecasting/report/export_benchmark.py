@@ -44,7 +44,7 @@ class Exported:
 
 
 def exported(
-    cells: Sequence[Cell], records: Sequence[CellRecord], series: Mapping[str, Series], folder: Path
+    cells: Sequence[Cell], records: Sequence[CellRecord], data: Mapping[str, Series], folder: Path
 ) -> list[Exported]:
     """Export the best pruned network of every model and measure it.
 
@@ -54,20 +54,20 @@ def exported(
     Args:
         cells: The cells that were run.
         records: What came of them, in the same order.
-        series: The data sets by name.
+        data: What the cells were trained on, by `Cell.data`.
         folder: Where the networks of the cells lie, and where each measurement is kept for the next call.
     """
-    largest = max(series.values(), key=lambda one: len(one.values)).name
+    largest = max(data.values(), key=lambda one: len(one.values)).name
     pruned = [
         (cell, record)
         for cell, record in zip(cells, records, strict=True)
-        if cell.regime.algorithm == DEFAULT and cell.dataset == largest and record["status"] == "ok"
+        if cell.option.algorithm == DEFAULT and cell.dataset == largest and record["status"] == "ok"
     ]
     best = [
         min((pair for pair in pruned if pair[0].model == model), key=lambda pair: answer_error(pair[1], 0))
         for model in _in_order(cell.model for cell, _ in pruned)
     ]
-    return [_export_once(cell, record, series[cell.dataset], folder) for cell, record in best]
+    return [_export_once(cell, record, data[cell.data], folder) for cell, record in best]
 
 
 def _export_once(cell: Cell, record: CellRecord, series: Series, folder: Path) -> Exported:
