@@ -73,6 +73,19 @@ ALGORITHMS: dict[str, Algorithm] = {
         lambda sparsity, seed, ramp: sp.ToSparsity(ramp.to(sparsity)),
         "the smallest weights of the whole network are pruned on a cubic ramp {ramp}",
     ),
+    "early": Algorithm(
+        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15)),
+        "as “magnitude”, on a ramp over the first 15 % of training",
+    ),
+    "compensated": Algorithm(
+        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.5)),
+        "as “magnitude”, on a ramp over the first half of training, while learning rates follow 1 / density up to 4",
+        compensate=4.0,
+    ),
+    "inputs": Algorithm(
+        lambda sparsity, seed, ramp: sp.Inputs(sp.cubic(sparsity, begin=0.0, end=0.15)),
+        "whole input features are pruned, those whose weights are smallest, over the first 15 % of training",
+    ),
     "rigl": Algorithm(
         lambda sparsity, seed, ramp: sp.RigL(sparsity, seed=seed, scaled_start=True),
         "as “set”, but the others grow where the gradient is largest",

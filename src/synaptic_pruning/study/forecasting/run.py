@@ -176,10 +176,11 @@ def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: 
     answers: dict[str, Answer] = {}
     forecasts: dict[str, np.ndarray] = {}
     for passes in cell.passes:
+        drawn = passes if cell.option.dropout else 0  # without dropout all passes are equal
         started = perf_counter()
-        tested = forecasts[f"test {passes}"] = forecast(model, task, task.test, passes, cell.stream)
+        tested = forecasts[f"test {passes}"] = forecast(model, task, task.test, drawn, cell.stream)
         seconds = perf_counter() - started
-        validated = forecasts[f"validation {passes}"] = forecast(model, task, task.validation, passes, cell.stream)
+        validated = forecasts[f"validation {passes}"] = forecast(model, task, task.validation, drawn, cell.stream)
         answers[str(passes)] = _scores(task, tested, validated, seconds)
     record["answers"] = answers
     if not all(math.isfinite(answer["mae"]) for answer in answers.values()):
