@@ -61,7 +61,7 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) torch
-	$(BIN)/python $(INSTALL) --editable '.[study,export,dev,lightning,hf]'
+	$(BIN)/python $(INSTALL) --editable '.[study,baselines,export,dev,lightning,hf]'
 	# Reads the types of the dependencies, which takes minutes the first time.
 	-$(BIN)/mypy
 	touch $(READY)

@@ -1,6 +1,14 @@
 """Time-series forecasting without leaks: data, windows, small networks, metrics, baselines, training."""
 
 from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.baselines import (
+    BASELINES,
+    Forecasts,
+    auto_ets,
+    baseline_forecasts,
+    lightgbm,
+    ridge,
+)
 from synaptic_pruning.tasks.forecasting.batched_training import train_together
 from synaptic_pruning.tasks.forecasting.batches import predict
 from synaptic_pruning.tasks.forecasting.data import (
@@ -35,6 +43,7 @@ from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, 
 from synaptic_pruning.tasks.training import Attach
 
 __all__ = [
+    "BASELINES",
     "DATASETS",
     "MODELS",
     "Array",
@@ -42,6 +51,7 @@ __all__ = [
     "DataError",
     "Entry",
     "ForecastingTask",
+    "Forecasts",
     "LSTMForecaster",
     "LearningRate",
     "PatchTSTForecaster",
@@ -52,10 +62,13 @@ __all__ = [
     "Times",
     "Training",
     "Windows",
+    "auto_ets",
+    "baseline_forecasts",
     "build_model",
     "denominators",
     "embedded",
     "find_entry",
+    "lightgbm",
     "load",
     "make_leaking_task",
     "make_task",
@@ -63,6 +76,7 @@ __all__ = [
     "persistence",
     "predict",
     "read_csv",
+    "ridge",
     "score",
     "scores",
     "seasonal_naive",
