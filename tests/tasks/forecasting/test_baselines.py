@@ -196,13 +196,22 @@ def test_auto_ets_equals_exponential_smoothing_by_hand():
 
 
 @pytest.mark.slow
-def test_auto_ets_leaves_out_a_season_that_training_does_not_hold_twice():
+@pytest.mark.parametrize(("rows", "season", "used"), [(120, 50, False), (400, 61, False), (120, 12, True)])
+def test_auto_ets_uses_a_season_that_is_short_and_held_twice(monkeypatch, rows, season, used):
     pytest.importorskip("statsforecast")
-    data = walk(rows=120)
-    tasks = [
-        make_task(Series("s", "y", ("y",), data.times, data.values[:, :1], season), length=4) for season in (1, 50)
-    ]
-    np.testing.assert_array_equal(*(auto_ets(task)["test"] for task in tasks))
+    from statsforecast import models
+
+    asked = []
+
+    class Asked(models.AutoETS):
+        def __init__(self, season_length):
+            asked.append(season_length)
+            super().__init__(season_length=season_length)
+
+    monkeypatch.setattr(models, "AutoETS", Asked)
+    data = walk(rows=rows, channels=1)
+    auto_ets(make_task(Series("s", "y", ("y",), data.times, data.values, season), length=4))
+    assert asked == [season if used else 1]
 
 
 @pytest.mark.slow

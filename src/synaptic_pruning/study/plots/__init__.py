@@ -1,5 +1,6 @@
 """Plots of the reports, by subject; each function returns panels with inline SVG."""
 
+from synaptic_pruning.study.plots.comparisons import comparison_map
 from synaptic_pruning.study.plots.costs import costs_by_length, costs_by_model, error_by_weights
 from synaptic_pruning.study.plots.errors import forecasts, heat_map, rank_diagram, ranks
 from synaptic_pruning.study.plots.pruning import error_by_sparsity, masks, sparsity_by_layer
@@ -24,6 +25,7 @@ __all__ = [
     "INK",
     "Panel",
     "colour",
+    "comparison_map",
     "costs_by_length",
     "costs_by_model",
     "error_by_sparsity",

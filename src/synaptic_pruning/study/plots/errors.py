@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
+from matplotlib.colors import CenteredNorm
 
 from synaptic_pruning.study.plots.style import (
+    BETTER_TO_WORSE,
     FAINT,
     INK,
     REFERENCE,
@@ -24,7 +25,6 @@ from synaptic_pruning.study.plots.style import (
 from synaptic_pruning.study.statistics import ALPHA, average_ranks, block_means, cliques, critical_difference
 
 _MOST_NUMBERED_ROWS = 60
-_BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
 
 
 @styled
@@ -119,7 +119,7 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
     )
     reach = max(0.01, float(np.quantile(np.abs(logs.compressed()), 0.95)))
     norm = CenteredNorm(0, reach)
-    axes.pcolormesh(logs, cmap=_BETTER_TO_WORSE, norm=norm, edgecolors="white", linewidth=0.5 if numbered else 0)
+    axes.pcolormesh(logs, cmap=BETTER_TO_WORSE, norm=norm, edgecolors="white", linewidth=0.5 if numbered else 0)
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

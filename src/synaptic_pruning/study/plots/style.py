@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -59,6 +60,8 @@ DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}
 REFERENCE = "none"
 """Arm that errors and costs are relative to."""
 MARKERS = "os^Dv"
+BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
+"""Colours of relative errors: teal is better, orange is worse."""
 INK, FAINT, GRID = "#1b2430", "#5f6b7a", "#e3e7ec"
 _STYLE: Any = {
     "svg.fonttype": "none",  # texts stay searchable, in the page's own font

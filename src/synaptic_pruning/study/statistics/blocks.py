@@ -1,4 +1,4 @@
-"""Average runs into blocks, the independent observations of every test.
+"""Average runs into blocks, the independent observations of every test, and compare two arms on them.
 
 A block is a data set, or several from one source. Its value is a mean over seeds, window lengths and models, which
 are not independent observations.
@@ -85,3 +85,36 @@ def block_means(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[st
             "leave out the data sets that a network reproduces exactly"
         )
     return by_group.transform(np.log).groupby(rows, sort=False).mean().transform(np.exp)
+
+
+def log_ratios(table: pd.DataFrame, arm: str, other: str) -> np.ndarray:
+    """Return the logarithms of `arm / other`, one a block: what all tests are made on, for they have no unit.
+
+    Args:
+        table: Positive errors, one row per block, one column per arm (`block_means`), at least one row.
+        arm: The column to judge.
+        other: The column to compare it with.
+
+    Raises:
+        ValueError: An arm is no column of the table, the table has no rows, or an error is no positive number.
+
+    Example:
+        >>> log_ratios(pd.DataFrame({"none": [1.0, 2.0], "synaptic": [1.0, 1.0]}), "synaptic", "none").round(3)
+        array([ 0.   , -0.693])
+    """
+    for name in (arm, other):
+        if name not in table:
+            raise ValueError(f"arm {name!r} is no column of the table; choose from {[str(c) for c in table]}")
+    if table.empty:
+        raise ValueError("table: needs at least one block, has none")
+    errors = [table[name].to_numpy(dtype=float) for name in (arm, other)]
+    for name, values in zip((arm, other), errors, strict=True):
+        positive = np.isfinite(values) & (values > 0)
+        if not positive.all():
+            row = int(positive.argmin())
+            raise ValueError(
+                f"table: errors must be positive numbers, arm {name!r} has {values[row]} at {table.index[row]!r}; "
+                "leave out that block"
+            )
+    logs: np.ndarray = np.log(errors[0] / errors[1])
+    return logs

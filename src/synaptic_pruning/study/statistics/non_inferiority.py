@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from synaptic_pruning.study.statistics.blocks import log_ratios
 from synaptic_pruning.study.statistics.rank_tests import ALPHA, wilcoxon
 
 MARGIN = 0.005
@@ -62,7 +63,8 @@ def non_inferior(table: pd.DataFrame, arm: str, other: str, margin: float = MARG
         margin: Relative margin, at least 0; with 0 the test is whether `arm` is better.
 
     Raises:
-        ValueError: An arm is no column of the table, the table has no rows, or the margin is negative.
+        ValueError: An arm is no column of the table, the table has no rows, an error is no positive number, or the
+            margin is negative.
 
     Example:
         >>> table = pd.DataFrame({"none": [1.0, 2.0, 4.0, 8.0, 16.0], "synaptic": [1.001, 2.001, 4.0, 8.002, 15.9]})
@@ -70,20 +72,15 @@ def non_inferior(table: pd.DataFrame, arm: str, other: str, margin: float = MARG
         >>> found.p_value, found.established, non_inferior(table, "synaptic", "none", margin=0.0).established
         (0.03125, True, False)
     """
-    for name in (arm, other):
-        if name not in table:
-            raise ValueError(f"arm {name!r} is no column of the table; choose from {[str(c) for c in table]}")
-    if table.empty:
-        raise ValueError("table: needs at least one block, has none")
+    logs = log_ratios(table, arm, other)
     if not margin >= 0 or math.isinf(margin):
         raise ValueError(f"margin: must be a number of at least 0, got {margin}; 0.005 allows errors 0.5 % larger")
-    ratios = (table[arm] / table[other]).to_numpy(dtype=float)
     return NonInferiority(
         arm,
         other,
-        len(ratios),
+        len(logs),
         margin,
-        difference=float(np.median(ratios - 1)),
-        p_value=wilcoxon(np.log(ratios) - math.log1p(margin), "less"),
-        smallest_p=2.0 ** -len(ratios),
+        difference=float(np.median(np.expm1(logs))),
+        p_value=wilcoxon(logs - math.log1p(margin), "less"),
+        smallest_p=2.0 ** -len(logs),
     )

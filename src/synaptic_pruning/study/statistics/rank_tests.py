@@ -15,8 +15,11 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from synaptic_pruning.study.statistics.blocks import log_ratios
+
 ALPHA = 0.05
 """Level of every test."""
+_NULL_CHECKS = 20  # with fewer, one alarm more or less says nothing
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,67 @@ def smallest_sample(comparisons: int) -> int:
 def wilcoxon(logs: np.ndarray, alternative: Literal["two-sided", "less"] = "two-sided") -> float:
     """Return the signed-rank p-value of log ratios, which have no unit; all ties give 1."""
     return 1.0 if not logs.any() else float(stats.wilcoxon(logs, alternative=alternative).pvalue)
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """The outcome of the null check, repeated.
+
+    Attributes:
+        repeats: Number of comparisons of an arm with itself.
+        alarms: Number of them with a p-value below the level.
+        largest: Largest absolute median over blocks of `arm / other - 1` among them: what chance alone makes.
+        most_wins: Largest number of blocks that one of two equal arms won.
+        blocks: Number of blocks.
+    """
+
+    repeats: int
+    alarms: int
+    largest: float
+    most_wins: int
+    blocks: int
+
+    @property
+    def share(self) -> float:
+        """Return the share of false alarms; the level is what may be expected."""
+        return self.alarms / self.repeats
+
+
+def false_alarms(table: pd.DataFrame, alpha: float = ALPHA) -> FalseAlarms:
+    """Repeat the null check: compare every two columns, which are one arm trained again with other seeds.
+
+    The comparisons share columns, so that their share of alarms varies more than that of as many separate studies; its
+    expectation is the same.
+
+    Args:
+        table: Positive errors, one row per block, one column per repeat; seven columns make 21 comparisons.
+        alpha: Level of each test, without a correction, in (0, 1).
+
+    Raises:
+        ValueError: There are fewer than 20 comparisons, or a value is out of range.
+
+    Example:
+        >>> errors = np.exp(np.random.default_rng(0).normal(0, 0.1, (12, 7)))
+        >>> found = false_alarms(pd.DataFrame(errors))
+        >>> found.repeats, found.alarms
+        (21, 0)
+    """
+    names = list(combinations(table.columns, 2))
+    if len(names) < _NULL_CHECKS:
+        raise ValueError(
+            f"table: {table.shape[1]} repeats of an arm make {len(names)} comparisons, too few for a share of false "
+            "alarms; give at least 7 repeats, which make 21"
+        )
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: must lie between 0 and 1, got {alpha}")
+    pairs = [log_ratios(table, arm, other) for arm, other in names]
+    return FalseAlarms(
+        repeats=len(pairs),
+        alarms=sum(wilcoxon(logs) < alpha for logs in pairs),
+        largest=max(abs(float(np.median(np.expm1(logs)))) for logs in pairs),
+        most_wins=max(max(int((logs < 0).sum()), int((logs > 0).sum())) for logs in pairs),
+        blocks=len(table),
+    )
 
 
 def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:

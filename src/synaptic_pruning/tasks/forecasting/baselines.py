@@ -22,8 +22,11 @@ LEAVES = (7, 31)
 """Largest numbers of leaves that `lightgbm` chooses from."""
 LONGEST_HORIZON = 24
 """Largest horizon of `lightgbm`, which fits one model a step ahead."""
+LONGEST_SEASON = 60
+"""Largest season of `auto_ets`: each of its rows is a parameter, and some forms with hundreds are never fitted."""
 _TREES = 500  # at most; early stopping ends nearly all fits long before
 _PATIENCE = 30
+_BINS = 63  # of an input's values: plenty for some thousand windows
 _INPUTS_A_TREE = 500  # a random part of the inputs where there are more, so that thousands take seconds, not minutes
 
 
@@ -115,13 +118,14 @@ def lightgbm(task: ForecastingTask) -> Forecasts:
             name: (inputs[name][rows[name]], part.targets.double().numpy()[rows[name], step])
             for name, part in parts.items()
         }
-        data = library.Dataset(*sets["train"], params={"max_bin": 63, "verbosity": -1})
+        data = library.Dataset(*sets["train"], params={"max_bin": _BINS, "verbosity": -1})
         held_out = data.create_valid(*sets["validation"])
         for leaves, candidate in zip(LEAVES, candidates, strict=True):
             model = library.train(
                 {
                     "objective": "regression",
                     "metric": "l1",
+                    "max_bin": _BINS,
                     "num_leaves": leaves,
                     "learning_rate": 0.05,
                     "deterministic": True,
@@ -145,7 +149,7 @@ def auto_ets(task: ForecastingTask) -> Forecasts:
     """Forecast by the exponential smoothing that AutoETS chooses for the target's training part.
 
     Form and parameters are fitted once. Every later value then updates the states, so that a forecast knows all values
-    up to its origin. The season is used where the training part holds it twice.
+    up to its origin. A season is used up to `LONGEST_SEASON` and where the training part holds it twice.
 
     Args:
         task: Task to forecast.
@@ -157,7 +161,8 @@ def auto_ets(task: ForecastingTask) -> Forecasts:
     library = _library("statsforecast.models")
     first = int(np.argmax(~np.isnan(task.series.values[:, 0])))  # before it values are no observations
     target, end, season = task.filled[first:, 0], task.cuts[0] - first, task.series.season
-    model = library.AutoETS(season_length=season if 2 * season <= end else 1)
+    seasonal = season <= min(end // 2, LONGEST_SEASON)
+    model = library.AutoETS(season_length=season if seasonal else 1)
     try:
         with np.errstate(all="ignore"):  # a variance that no forecast needs
             model.fit(target[:end])

@@ -1,0 +1,63 @@
+"""Plot every two arms compared, so that no other arm has a say."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import CenteredNorm
+
+from synaptic_pruning.study.plots.style import BETTER_TO_WORSE, INK, Panel, inches, new_figure, styled, to_svg
+from synaptic_pruning.study.statistics import ALPHA, comparison_matrix
+
+
+@styled
+def comparison_map(table: pd.DataFrame) -> Panel:
+    """Draw the multi-comparison matrix: in each row what one arm has against all others, the best arm first.
+
+    A cell holds the relative change of the error (geometric mean), won / tied / lost blocks, and the p-value of
+    Wilcoxon's test without a correction, bold below `ALPHA`. Teal is better, orange is worse.
+
+    Args:
+        table: Positive errors, one row per block, one column per arm (`block_means`), at least one row and two arms.
+
+    Raises:
+        ValueError: There are fewer than two arms, no rows, or an error is no positive number.
+    """
+    matrix = comparison_matrix(table)
+    k = len(matrix.arms)
+    logs = np.full((k, k), np.nan)  # the diagonal stays blank
+    for (arm, other), entry in matrix.entries.items():
+        logs[matrix.arms.index(arm), matrix.arms.index(other)] = np.log1p(entry.difference)
+    figure, (axes,) = new_figure(
+        height=0.3 + inches(matrix.arms) + 0.5 * k,
+        width=0.3 + inches(matrix.arms) + 0.85 * k,
+    )
+    reach = max(0.01, float(np.nanmax(np.abs(logs))))
+    axes.pcolormesh(
+        np.ma.masked_invalid(logs), cmap=BETTER_TO_WORSE, norm=CenteredNorm(0, reach), edgecolors="white", linewidth=0.5
+    )
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.xaxis.tick_top()
+    axes.set_xticks(np.arange(k) + 0.5, [f"against {arm}" for arm in matrix.arms], rotation=55, ha="left")
+    axes.set_yticks(np.arange(k) + 0.5, matrix.arms)
+    axes.tick_params(labelcolor=INK)
+    for (arm, other), entry in matrix.entries.items():
+        row, column = matrix.arms.index(arm), matrix.arms.index(other)
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            f"{entry.difference:+.1%}\n{entry.wins} / {entry.ties} / {entry.losses}\np = {entry.p_value:.2g}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            fontweight="bold" if entry.p_value < ALPHA else "normal",
+            color="white" if abs(logs[row, column]) > 0.7 * reach else INK,
+        )
+    told = "; ".join(
+        f"{arm} against {other} {matrix.entries[arm, other].difference:+.1%}, "
+        f"p = {matrix.entries[arm, other].p_value:.2g}"
+        for place, arm in enumerate(matrix.arms)
+        for other in matrix.arms[place + 1 :]
+    )
+    description = f"Every two arms compared over {matrix.blocks} blocks, the best first: {told}."
+    return Panel("Every two arms compared", description, to_svg(figure, "comparison-map", description))
