@@ -10,6 +10,7 @@ from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.forecasting.options import Grid
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.spec import presets, read_spec
+from synaptic_pruning.study.statistics import Hypothesis
 from synaptic_pruning.tasks.forecasting.data.series import DataError
 
 GOOD = """
@@ -38,6 +39,13 @@ options = 3
 
 [domains]
 sky = ["sunspots"]
+
+[[hypotheses]]
+name = "no worse"
+regime = "features"
+arm = "synaptic"
+against = ["none"]
+margin = 0.01
 """
 SHORT = 'title = "t"\ndatasets = ["sunspots"]\nmodels = ["rnn"]\nsteps = 5\n'
 
@@ -65,6 +73,7 @@ def test_a_spec_becomes_a_plan(write):
         steps=50,
         patience=5,
         baselines=("ridge",),
+        hypotheses=(Hypothesis("no worse", "features", "synaptic", ("none",), 0.01),),
         learning_rates={"rnn": 1e-2, "lstm": 3e-3},
         schedule="cosine",
         grid=Grid(rate=(1, 3), dropout=(0, 0.3), sparsity=(0.5, 0.9), weight_decay=(0, 1e-2), options=3),
@@ -144,6 +153,22 @@ BAD = {
     "recurrent": (
         SHORT.replace('"rnn"', '"rnn", "mlp"') + 'arms = ["locked-dropout"]',
         "arm 'locked-dropout' exists for rnn and lstm alone, not for 'mlp'.",
+    ),
+    "hypothesis": (
+        SHORT + '[[hypotheses]]\nname = "h"\nregime = "univariate"\narm = "early"\nagainst = ["none"]',
+        "hypotheses: 'early' of 'h' is not in arms; add it there too.",
+    ),
+    "its regime": (
+        SHORT + '[[hypotheses]]\nname = "h"\nregime = "features"\narm = "none"\nagainst = ["dropout"]',
+        "hypotheses: 'features' of 'h' is not in regimes; add it.",
+    ),
+    "itself": (
+        SHORT + '[[hypotheses]]\nname = "h"\nregime = "univariate"\narm = "none"\nagainst = ["none"]',
+        "hypotheses: 'h' compares 'none' with itself",
+    ),
+    "margin": (
+        SHORT + '[[hypotheses]]\nname = "h"\nregime = "univariate"\narm = "none"\nagainst = ["dropout"]\nmargin = 2',
+        "hypotheses.0.margin: should be less than 1 (given: 2)",
     ),
     "horizon": (SHORT + 'horizons = ["year"]', "horizons.0"),
     "file": (SHORT + '[[files]]\npath = "a.csv"\ntarget = "y"\nseperator = ";"', "files.0.seperator is no entry; did"),

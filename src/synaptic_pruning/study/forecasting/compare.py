@@ -125,7 +125,7 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
     if tried:
         write_table(to_options_table(tried, _records(tried, kept)), out, "options")
     _write_forecasts(gather_forecasts(records, plan, kept), out / "forecasts.npz")
-    write_atomically(out / "statistics.json", json.dumps(statistics(table, about), indent=1))
+    write_atomically(out / "statistics.json", json.dumps(statistics(table, about, plan.hypotheses), indent=1))
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading) for s in series]
     write_report(

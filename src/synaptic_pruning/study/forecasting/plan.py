@@ -13,6 +13,7 @@ from synaptic_pruning.study.forecasting.cells import FASTER, BaselineCell, Cell,
 from synaptic_pruning.study.forecasting.options import Grid, Option
 
 if TYPE_CHECKING:
+    from synaptic_pruning.study.statistics import Hypothesis
     from synaptic_pruning.tasks.forecasting import LearningRate, Series, Target
 
 TUNING_SEED = 99_999
@@ -62,6 +63,7 @@ class Plan:
         grid: The space that options are drawn from.
         together: Whether the seeds of an option are trained side by side where that is faster.
         baselines: Forecasts without training that are scored beside.
+        hypotheses: What the study is to decide, the primary one first.
     """
 
     models: tuple[str, ...]
@@ -81,6 +83,7 @@ class Plan:
     grid: Grid = field(default_factory=Grid)
     together: bool = False
     baselines: tuple[str, ...] = ("persistence", "seasonal naive")
+    hypotheses: tuple["Hypothesis", ...] = ()
 
     @property
     def tunes(self) -> bool:

@@ -17,6 +17,7 @@ from synaptic_pruning.study.forecasting.plan import Plan, unequal
 from synaptic_pruning.tasks.forecasting import BASELINES, DataError, Series, embedded, find_entry
 
 if TYPE_CHECKING:
+    from synaptic_pruning.study.statistics import Hypothesis
     from synaptic_pruning.tasks.forecasting.data import Inputs
 
 Model = Literal["rnn", "lstm", "patchtst", "mlp"]
@@ -128,6 +129,24 @@ class FileSpec(_Strict):
         return replace(found[0], name=self.dataset)
 
 
+class HypothesisSpec(_Strict):
+    """What a study is to decide; see `study.statistics.Hypothesis`.
+
+    Attributes:
+        name: What it says, in a few words.
+        regime: The regime whose errors decide it.
+        arm: The arm to judge.
+        against: The arms that it is compared with; of several, the one that validation chooses in each case.
+        margin: 0 for smaller errors; above 0 for errors larger by less than this relative margin.
+    """
+
+    name: str
+    regime: Regime
+    arm: str
+    against: tuple[str, ...] = Field(min_length=1)
+    margin: float = Field(default=0.0, ge=0, lt=1)
+
+
 class Spec(_Strict):
     """A study.
 
@@ -156,6 +175,7 @@ class Spec(_Strict):
         schedule: How the learning rate goes.
         protocol: "rigorous", or "paper" with all leaks of the released code.
         grid: The space of options.
+        hypotheses: What it is to decide, the primary one first.
         together: Whether the seeds of an option are trained side by side in one process where that is faster (RNNs);
             time and memory are then no training's own.
     """
@@ -183,6 +203,7 @@ class Spec(_Strict):
     schedule: Literal["constant", "cosine"] = "constant"
     protocol: Literal["rigorous", "paper"] = "rigorous"
     grid: GridSpec = GridSpec()
+    hypotheses: tuple[HypothesisSpec, ...] = ()
     together: bool = Field(default=False, strict=True)
 
     @field_validator("datasets", "development", "regimes", "models", "arms", "baselines", "lengths", "horizons")
@@ -221,6 +242,17 @@ class Spec(_Strict):
             absent = [name for name in names if name not in self.names]
             if absent:
                 raise ValueError(f"{entry} names {absent[0]!r}, which is not in datasets; add it there too")
+        for hypothesis in self.hypotheses:
+            unknown = [arm for arm in (hypothesis.arm, *hypothesis.against) if arm not in self.arms]
+            if unknown:
+                raise ValueError(f"hypotheses: {unknown[0]!r} of {hypothesis.name!r} is not in arms; add it there too")
+            if hypothesis.regime not in self.regimes:
+                raise ValueError(f"hypotheses: {hypothesis.regime!r} of {hypothesis.name!r} is not in regimes; add it")
+            if hypothesis.arm in hypothesis.against:
+                raise ValueError(
+                    f"hypotheses: {hypothesis.name!r} compares {hypothesis.arm!r} with itself; name others"
+                )
+        _once(tuple(hypothesis.name for hypothesis in self.hypotheses))
         rates = self.learning_rate
         without = [model for model in self.models if isinstance(rates, dict) and model not in rates]
         if without:
@@ -253,7 +285,15 @@ class Spec(_Strict):
             grid=Grid(**self.grid.model_dump()),
             together=self.together,
             baselines=self.baselines,
+            hypotheses=self._hypotheses(),
         )
+
+    def _hypotheses(self) -> "tuple[Hypothesis, ...]":
+        if not self.hypotheses:
+            return ()
+        from synaptic_pruning.study.statistics import Hypothesis
+
+        return tuple(Hypothesis(**one.model_dump()) for one in self.hypotheses)
 
     def series(self, data_dir: Path | None = None) -> list[Series]:
         """Return the data, fetched where it is not at hand.
@@ -335,7 +375,7 @@ def _sentence(error: ValidationError) -> str:
     parts = [str(part) for part in first["loc"]]
     place = ".".join(part for part in parts if "float" not in part and part != "[key]" and not part.startswith("dict["))
     if first["type"] == "extra_forbidden":
-        inner: dict[str, type[BaseModel]] = {"grid": GridSpec, "files": FileSpec}
+        inner: dict[str, type[BaseModel]] = {"grid": GridSpec, "files": FileSpec, "hypotheses": HypothesisSpec}
         known = (inner.get(parts[0], Spec) if len(parts) > 1 else Spec).model_fields
         close = difflib.get_close_matches(parts[-1], known, n=1)
         return f"{place} is no entry; " + (f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}.")

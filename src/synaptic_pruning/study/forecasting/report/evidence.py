@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from synaptic_pruning.study.engine import About
+from synaptic_pruning.study.forecasting.report.declared import as_values, declared
 from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
 from synaptic_pruning.study.statistics import (
+    Hypothesis,
     NonInferiority,
     Pair,
     against,
@@ -80,21 +82,23 @@ def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) 
     )
 
 
-def statistics(results: pd.DataFrame, about: About) -> dict[str, Any]:
+def statistics(results: pd.DataFrame, about: About, hypotheses: Sequence[Hypothesis] = ()) -> dict[str, Any]:
     """Return the numbers behind the report's claims of significance, as plain values.
 
     Args:
         results: Table of all runs.
         about: Header of the report, with the blocks and the development half.
+        hypotheses: What was declared, the primary one first.
     """
     runs, left_out = paired(contestants(results))
+    said = as_values(declared(results, hypotheses, about))
     if runs.empty:
-        return {"left_out": left_out, "judged": [], "friedman": []}
+        return {"left_out": left_out, "hypotheses": said, "judged": [], "friedman": []}
     judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]
     tests = [
         {**row, "test": asdict(row["test"]) if row["test"] else None} for row in friedman_tests(runs, about.blocks)
     ]
-    return {"left_out": left_out, "judged": [asdict(part) for part in judged], "friedman": tests}
+    return {"left_out": left_out, "hypotheses": said, "judged": [asdict(part) for part in judged], "friedman": tests}
 
 
 @dataclass(frozen=True)

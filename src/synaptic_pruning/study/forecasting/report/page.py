@@ -15,6 +15,7 @@ from synaptic_pruning.study.engine import About, versions, write_atomically
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import tables
 from synaptic_pruning.study.forecasting.report.by_series import by_series
+from synaptic_pruning.study.forecasting.report.declared import declared, null_check
 from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
 from synaptic_pruning.study.forecasting.report.export_benchmark import BATCHES, Exported
 from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels
@@ -142,8 +143,11 @@ def render(
             "left_out": left_out,
         },
         verdict=judge(runs, about.blocks),
+        declared=declared(results, plan.hypotheses, about),
+        null_check=null_check(results, about.blocks),
         checks=checks(results, about.blocks),
         persistence=lost_to_persistence(runs),
+        ridge=tables.lost_to(runs, beside, "ridge"),
         paper=plan.protocol == "paper",
         **(_evidence(runs, records, beside, plan, about, datasets, cells) if len(runs) else {"arms": []}),
         options=tables.options(results) if plan.tunes else [],
@@ -183,6 +187,7 @@ def _evidence(
         "arm_names": list(dict.fromkeys(map(str, runs["arm"]))),
         "baselines": list(dict.fromkeys(baselines["arm"])),
         "baseline_skill": tables.baseline_skill(runs, baselines, about.blocks),
+        "effects": tables.effects(runs, ARM, about.blocks),
         "judged": [found for name in JUDGED if (found := parts(runs, name, about.blocks, about.development))],
         "friedman": friedman_tests(runs, about.blocks),
         "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],

@@ -12,6 +12,7 @@ from synaptic_pruning.study.forecasting.report.verdict import ARM
 from synaptic_pruning.study.forecasting.results import RunRecord, best_records, single_networks, validation_error
 from synaptic_pruning.study.plots import (
     Panel,
+    comparison_map,
     costs_by_length,
     costs_by_model,
     error_by_sparsity,
@@ -54,6 +55,7 @@ def draw_panels(
     shown_networks = {model: r for (name, model, _), r in reversed(best_records(of_arm).items()) if name == largest}
     by_length = REFERENCE in arms and runs["length"].nunique() > 1
     return {
+        "comparison": comparison_map(table) if min(table.shape) > 1 else None,
         "rank_diagram": rank_diagram(table) if min(table.shape) > 1 else None,
         "ranks": ranks(runs, block_of) if runs["model"].nunique() > 1 or len(table) == 1 else None,
         "heat_map": heat_map(runs) if len(arms) > 1 and REFERENCE in arms else None,

@@ -9,8 +9,9 @@ import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.plots import colour
-from synaptic_pruning.study.statistics import average_ranks, block_means
+from synaptic_pruning.study.statistics import average_ranks, block_means, effect
 
+_CASE = ["dataset", "regime", "horizon"]
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
 
@@ -50,17 +51,16 @@ def errors(runs: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any]]:
         runs: Paired runs (`paired`).
         baselines: Their rows of the same table.
     """
-    where = ["dataset", "regime", "horizon"]
     beside = {
         key: part.groupby("arm", sort=False)[["mae", "skill"]].mean()
-        for key, part in baselines[baselines["status"] == "ok"].groupby(where, sort=False)
+        for key, part in baselines[baselines["status"] == "ok"].groupby(_CASE, sort=False)
     }
     rows = []
-    for (*key, model), part in runs.groupby([*where, "model"], sort=False):
+    for (*key, model), part in runs.groupby([*_CASE, "model"], sort=False):
         own = part.groupby("arm", sort=False)[["mae", "skill"]].mean()
         scores = pd.concat([beside[tuple(key)], own]) if tuple(key) in beside else own
         maes = scores["mae"].to_dict()
-        found = dict(zip(where, key, strict=True)) | {"model": model, "maes": maes}
+        found = dict(zip(_CASE, key, strict=True)) | {"model": model, "maes": maes}
         rows.append(found | {"skills": scores["skill"].to_dict(), "best": min(maes.values(), default=None)})
     return rows
 
@@ -76,13 +76,12 @@ def baseline_skill(runs: pd.DataFrame, baselines: pd.DataFrame, block_of: Mappin
         baselines: Their rows of the same table.
         block_of: Block of every data set.
     """
-    case = ["dataset", "regime", "horizon"]
-    by_model = runs.groupby([*case, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
-    best = by_model.loc[by_model.groupby([*case, "arm"], sort=False)["validation_mae"].idxmin()]
+    by_model = runs.groupby([*_CASE, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
+    best = by_model.loc[by_model.groupby([*_CASE, "arm"], sort=False)["validation_mae"].idxmin()]
     found = []
     for name, part in baselines[baselines["status"] == "ok"].groupby("arm", sort=False):
-        own = part.groupby(case)["mae"].mean().rename("of baseline")
-        both = best.join(own, on=case).dropna(subset="of baseline")
+        own = part.groupby(_CASE)["mae"].mean().rename("of baseline")
+        both = best.join(own, on=_CASE).dropna(subset="of baseline")
         lost = (
             (both["mae"] / both["of baseline"])
             .map(np.log)
@@ -91,6 +90,44 @@ def baseline_skill(runs: pd.DataFrame, baselines: pd.DataFrame, block_of: Mappin
         counts = (lost.mean() > 0).groupby("arm", sort=False).agg(["sum", "size"])
         skill = block_means(part, "skill", block_of)[name].mean()
         found.append({"name": name, "skill": float(skill), "lost": counts.to_dict("index")})
+    return found
+
+
+def lost_to(runs: pd.DataFrame, baselines: pd.DataFrame, name: str) -> dict[str, Any] | None:
+    """List the data sets where a baseline has a smaller test error than the mean of every arm of every model.
+
+    Args:
+        runs: Paired runs (`paired`).
+        baselines: Their rows of the same table.
+        name: Name of the baseline.
+
+    Returns:
+        `name`, the number `of` data sets, and the `series`, each with its regime and horizon where there are several;
+        None where the baseline has no runs or loses everywhere.
+    """
+    own = baselines[(baselines["arm"] == name) & (baselines["status"] == "ok")].groupby(_CASE)["mae"].mean()
+    best = runs.groupby([*_CASE, "model", "arm"])["mae"].mean().groupby(_CASE).min()
+    both = pd.DataFrame({"network": best, "baseline": own}).dropna()
+    lost = both.index[both["baseline"] < both["network"]]
+    several = [column for column in _CASE[1:] if runs[column].nunique() > 1]
+    series = [", ".join(map(str, (case[0], *(case[_CASE.index(column)] for column in several)))) for case in lost]
+    return {"name": name, "of": len(both), "series": series} if series else None
+
+
+def effects(runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return one dictionary per regime and other arm: `regime`, and the `effect` of an arm against the other.
+
+    Args:
+        runs: Paired runs (`paired`).
+        arm: The arm to judge; without runs of it there are no effects.
+        block_of: Source of every data set.
+    """
+    found = []
+    for regime, part in runs.groupby("regime", sort=False):
+        table = block_means(part, block_of=block_of)
+        if arm in table:
+            others = [str(other) for other in table if other != arm]
+            found += [{"regime": regime, "effect": effect(table, arm, other)} for other in others]
     return found
 
 
