@@ -114,9 +114,7 @@ def test_effects_are_told_for_every_regime_and_arm(runs):
     assert [(row["regime"], row["effect"].other) for row in found] == [
         (regime, other) for regime in ("univariate", "features") for other in FAMILY
     ]
-    assert found[0]["effect"].median == pytest.approx(
-        np.median(np.expm1(by_hand(runs, "univariate", ("none",))))
-    )
+    assert found[0]["effect"].median == pytest.approx(np.median(np.expm1(by_hand(runs, "univariate", ("none",)))))
     assert effects(runs, "synaptic", {}) == []
 
 

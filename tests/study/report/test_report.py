@@ -157,7 +157,7 @@ def test_text_from_data_is_escaped_and_shown_as_it_is(html):
 
 def test_every_picture_has_a_title_and_every_id_is_used_once(html):
     parsed = Page(html)
-    # every two arms, critical difference, ranks, heat map; training, dying, layers; weights, forecasts; costs, also by window length
+    # every two arms, critical difference, ranks, heat map; training, layers, weights; forecasts; costs, also by window
     assert len(parsed.svgs) == 4 + 2 + 1 + 2 + 2 + 2 + 3 + 3
     for svg in parsed.svgs:
         assert svg["attrs"]["role"] == "img"
