@@ -176,6 +176,7 @@ def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatc
     assert result.stderr.strip() == f"{bad} of 4 runs failed; the first: nan-loss: lower the learning rate."
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     out = tmp_path / "out"
     words = ["compare", csv, "--target", "y", "--time", "day", "--out", out, *QUICK]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import synaptic_pruning as sp
-from helpers.combinations import covering_array, quick_or_slow
+from helpers.combinations import covering_array, in_turn, quick_or_slow
 from helpers.processes.killed_runs import differences
 from helpers.small_network import pruned_are_zero
 from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, looks_drawn, top_singular_ratio
@@ -268,8 +268,7 @@ def _traces(net: nn.Module, optimizer: torch.optim.Optimizer, rule: sp.Rule) -> 
     return {"hooks": hooks, "monitor": id(getattr(rule, "_monitor", None)), "parts": copy.deepcopy(parts)}
 
 
-@pytest.mark.parametrize("used_before", [False, True])
-@pytest.mark.parametrize("name", FAILURES)
+@in_turn(("name", "used_before"), list(FAILURES), [False, True])
 def test_a_failed_construction_leaves_no_trace(name: str, used_before: bool):
     make, arguments = FAILURES[name]
     net, rule, given = _net(), make(), {"total_steps": STEPS, **arguments()}

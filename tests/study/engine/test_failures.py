@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.processes.cell_work import diverging_training
-from synaptic_pruning.study.engine.local import Processes
+from helpers.processes.forked import ForkedProcesses
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting.compare import compare_series
 from synaptic_pruning.study.forecasting.plan import Plan
@@ -21,7 +21,7 @@ PLAN = Plan(("rnn",), ("none", "dropout"), lengths=(4,), horizons=(1,), seeds=4,
 
 @pytest.mark.usefixtures("undrawn")
 def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_out(tmp_path):
-    table = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, diverging_training), about=About("again"))
+    table = compare_series(WAVES, PLAN, tmp_path, executor=ForkedProcesses(2, diverging_training), about=About("again"))
 
     assert len(table) == 16  # every run is there
     failed = table[table["status"] != "ok"].set_index("seed")["status"].to_dict()
@@ -48,6 +48,6 @@ def test_failures_reach_the_table_with_their_reasons_and_leave_their_partners_ou
         assert reason in page
 
     # Accidents are tried again, a divergence is a result.
-    again = compare_series(WAVES, PLAN, tmp_path, executor=Processes(2, run_cell), about=About("again"))
+    again = compare_series(WAVES, PLAN, tmp_path, executor=ForkedProcesses(2, run_cell), about=About("again"))
     assert again.loc[again["status"] != "ok", "status"].tolist() == [failed[1]]
     assert paired(again)[1] == 2

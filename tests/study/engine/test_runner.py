@@ -163,12 +163,6 @@ def test_the_hash_follows_content_and_nothing_else():
     assert len({cell.hash, *(changed.hash for changed in changes)}) == 5
 
 
-def test_the_hash_is_the_same_in_another_process(other_interpreter):
-    path = str(Path(__file__).parent)
-    code = f"import sys; sys.path.append({path!r}); import test_runner as t; answer = t.CELLS[0].hash"
-    assert other_interpreter.answer(code) == CELLS[0].hash
-
-
 def test_arms_of_one_option_share_a_training():
     grid = Grid(sparsity=(0.5, 0.9), weight_decay=(0, 1), options=2, dropout=(0.3, 0.5))
     arms = tuple(

@@ -14,13 +14,15 @@ from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.engine.study_info import About
 from synaptic_pruning.study.forecasting import compare as comparing
 from synaptic_pruning.study.forecasting.compare import compare_series
+from synaptic_pruning.study.forecasting.options import Grid
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.run import run_job
 from synaptic_pruning.tasks.forecasting.data.series import Series
 
 WAVE = Series("wave", "y", ("y",), np.arange(120), np.sin(np.arange(120.0) / 3)[:, None], season=1)
 ARMS = ("none", "dropout", "mc-dropout", "synaptic", "synaptic-ensemble", "identical")
-APART = Plan(("rnn", "lstm"), ARMS, lengths=(4,), horizons=(1,), seeds=2, epochs=2, batch_size=16)
+HALF = Grid(sparsity=(0.5,))  # an ensemble of two
+APART = Plan(("rnn", "lstm"), ARMS, lengths=(4,), horizons=(1,), seeds=2, epochs=2, batch_size=16, grid=HALF)
 TOGETHER = replace(APART, together=True)
 
 
@@ -59,8 +61,8 @@ def test_only_seeds_of_one_setting_make_a_team():
         (kind,) = {(c.dataset, c.model, c.option, c.length) for c in team}
         assert len(team) == 1 or kind[1] == "rnn"
         assert len({c.seed for c in team}) == len(team)
-    # An ensemble of a run has five networks at 80 %, the others have as many as there are seeds.
-    assert sorted(len(team) for team in teams if team[0].model == "rnn") == sorted(2 * [2, 2, 2 * 5, 2])
+    # Each run of an ensemble has two networks, the others have as many as there are seeds.
+    assert sorted(len(team) for team in teams if team[0].model == "rnn") == sorted(2 * [2, 2, 2 * 2, 2])
 
 
 def test_a_killed_team_costs_its_own_cells_and_is_tried_again(tmp_path):

@@ -77,6 +77,7 @@ def test_two_equal_arms_give_false_alarms_as_often_as_promised():
     assert 0 < low <= alarms <= high
 
 
+@pytest.mark.slow
 def test_four_equal_arms_together_are_no_more_often_wrong():
     rng, repeats = np.random.default_rng(1), 300
     tables = [pd.DataFrame(np.exp(rng.normal(0, 0.05, (DATASETS, 4))), columns=list("abcd")) for _ in range(repeats)]
@@ -98,6 +99,7 @@ def test_an_identical_arm_is_never_told_apart_and_never_inferior():
     assert non_inferior(table, "identical", "none").established
 
 
+@pytest.mark.slow
 def test_non_inferiority_at_its_edge_is_wrong_as_seldom_as_promised():
     rng, repeats = np.random.default_rng(3), 1000
     edge = [pd.DataFrame({"a": 1.005 * np.exp(rng.normal(0, 0.01, DATASETS)), "b": 1.0}) for _ in range(repeats)]
