@@ -23,11 +23,11 @@ COMPARED = ("none", "dropout", "vos2025")
 
 def training(name: str, length: int, arm: str) -> Callable[[], None]:
     """Return a function that takes one more step of a training."""
-    (regime,) = ARMS[arm].candidates(Grid(dropout=(0.3,), sparsity=(0.7,)))
+    (option,) = ARMS[arm].options(Grid())
     torch.manual_seed(0)
-    model = build_model(name, channels=1, length=length, horizon=1, dropout=regime.dropout)
+    model = build_model(name, channels=1, length=length, horizon=1, dropout=option.dropout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    rule = regime.rule(0)
+    rule = option.rule(0)
     if rule is not None:
         sp.SynapticPruner(model, optimizer, rule, total_steps=STEPS)
     x, y = torch.randn(BATCH, length, 1), torch.randn(BATCH, 1)

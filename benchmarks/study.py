@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synaptic_pruning as sp
 from synaptic_pruning.study.engine import Processes, run
-from synaptic_pruning.study.forecasting import Plan, expand, run_job
+from synaptic_pruning.study.forecasting import Plan, cases, chosen_options, expand_chosen, run_job
 from synaptic_pruning.tasks.forecasting import (
     Attach,
     ForecastingTask,
@@ -108,9 +109,11 @@ def compare_engines() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(-1, ROUNDS):  # the first round, with one epoch, warms up imports and the fork server
             for arm in ARMS:
-                plan = Plan(("lstm",), (arm,), (WINDOW,), 1, (seed % 1000,), EPOCHS if seed >= 0 else 5)
+                plan = Plan(("lstm",), (arm,), (WINDOW,), (1,), seeds=1, epochs=EPOCHS if seed >= 0 else 5)
+                compared = cases(plan, [co2])
+                (cell,) = expand_chosen(plan, compared, chosen_options(plan, compared, Path(folder)))
                 start = time.perf_counter()
-                (record,) = run(expand(plan, [co2]), {"co2": co2}, Path(folder), executor)
+                (record,) = run([replace(cell, seed=seed % 1000)], {cell.data: co2}, Path(folder), executor)
                 middle = time.perf_counter()
                 assert record["status"] == "ok", record["status"]
                 if seed < 0:

@@ -1,11 +1,12 @@
 """Which rule loses least: rules side by side on the data sets that recipes are chosen on, none of the others.
 
-Protocol of the standard study (`synaptic-pruning study run standard`): first 2,000 rows, window 24, Adam with a cosine
+Protocol of the archived standard study (docs/results/standard.toml): first 2,000 rows, window 24, Adam with a cosine
 schedule, 600 steps, best validation weights once the ramp is finished. Printed: test MAE against none, in percent.
 Run: python experiments/recipe.py --data ../shared/data --models rnn,lstm, and with --table rates for learning rates
 """
 
 import argparse
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -19,11 +20,10 @@ import torch
 from torch import nn
 
 import synaptic_pruning as sp
-from synaptic_pruning.study.forecasting import read_spec
 from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, score, train
 from synaptic_pruning.tasks.forecasting.training import Training
 
-SPEC = read_spec("standard")
+SPEC = tomllib.loads(Path(__file__).parents[1].joinpath("docs", "results", "standard.toml").read_text("utf-8"))
 _Make = Callable[[], sp.Rule]
 
 
@@ -80,10 +80,10 @@ TABLES = {"rules": RULES, "rates": RATES}
 def fit(data: Path, dataset: str, model_name: str, trial: Trial, *, seed: int = 0) -> tuple[Training, float]:
     """Train one network under the standard study's protocol; return what happened and its test MAE."""
     torch.set_num_threads(1)
-    plan = SPEC.plan()
-    task = make_task(load(dataset, data_dir=data, rows=SPEC.rows), length=plan.lengths[0])
+    (length,), batch_size = SPEC["lengths"], SPEC["batch_size"]
+    task = make_task(load(dataset, data_dir=data, rows=SPEC["rows"]), length=length)
     torch.manual_seed(seed)
-    sizes = {"channels": 1, "length": plan.lengths[0], "horizon": 1, "unit": task.unit}
+    sizes = {"channels": 1, "length": length, "horizon": 1, "unit": task.unit}
     model = build_model(model_name, **sizes, dropout=trial.dropout)  # type: ignore[arg-type]
 
     def attach(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> sp.SynapticPruner:
@@ -93,11 +93,11 @@ def fit(data: Path, dataset: str, model_name: str, trial: Trial, *, seed: int = 
     training = train(
         model,
         task,
-        epochs=round(plan.steps / -(-len(task.train) // plan.batch_size)),
+        epochs=round(SPEC["steps"] / -(-len(task.train) // batch_size)),
         seed=seed,
-        learning_rate=trial.rate * plan.learning_rates[model_name],
-        batch_size=plan.batch_size,
-        schedule=plan.schedule,
+        learning_rate=trial.rate * SPEC["learning_rate"][model_name],
+        batch_size=batch_size,
+        schedule=SPEC["schedule"],
         attach=attach if trial.make else None,
     )
     return training, score(task, task.to_units(predict(model, task.test), task.test))["mae"]
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    keys = list(product(SPEC.development, args.models.split(","), TABLES[args.table], range(args.seeds)))
+    keys = list(product(SPEC["development"], args.models.split(","), TABLES[args.table], range(args.seeds)))
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         errors = list(pool.map(run, [(args.data, args.table, *key) for key in keys]))
     table = pd.DataFrame(keys, columns=["dataset", "model", "arm", "seed"]).assign(error=np.log(errors))

@@ -272,6 +272,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_peaks_at_about_a_layer_above_the_model(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PEAK, str(tmp_path / "a.safetensors")]
     environment = os.environ | {"PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1])}

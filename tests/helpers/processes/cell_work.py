@@ -26,7 +26,7 @@ def _trace(folder: Path, name: object) -> None:
 def slow_training(cell: Cell, series: Series, folder: Path) -> dict:
     """A real training, slow enough to be caught in flight."""
     _trace(folder, cell.hash)
-    time.sleep(0.6)
+    time.sleep(0.3)
     return run_cell(cell, series, folder)
 
 

@@ -164,6 +164,7 @@ def test_fixes_that_the_minutes_of_the_household_need():
     np.testing.assert_allclose(loaded("household-hourly").values[1, 0], hour.sum())
 
 
+@pytest.mark.slow
 def test_panel_is_the_members_that_are_always_there():
     panel = loaded("sp500-panel")
     rows = list(csv.DictReader(io.StringIO(unpacked(needs("sp500-panel")).decode())))
