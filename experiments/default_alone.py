@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 
 from synaptic_pruning.study.statistics import block_means
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 STUDIES = ("standard", "unseen")
 
 

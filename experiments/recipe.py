@@ -23,7 +23,9 @@ import synaptic_pruning as sp
 from synaptic_pruning.tasks.forecasting import build_model, load, make_task, predict, score, train
 from synaptic_pruning.tasks.forecasting.training import Training
 
-SPEC = tomllib.loads(Path(__file__).parents[1].joinpath("docs", "results", "standard.toml").read_text("utf-8"))
+SPEC = tomllib.loads(
+    Path(__file__).resolve().parents[1].joinpath("docs", "results", "standard.toml").read_text("utf-8")
+)
 _Make = Callable[[], sp.Rule]
 
 
