@@ -4,10 +4,10 @@ import safetensors.torch  # noqa: F401
 import torch
 import torch._dynamo
 
-import synaptic_pruning.study.classification
-import synaptic_pruning.study.engine
-import synaptic_pruning.study.forecasting
 import synaptic_pruning.tasks.classification  # noqa: F401
+from synaptic_pruning.study.classification import TRAINING_CODE as IMAGE_CODE
+from synaptic_pruning.study.engine import code_digest
+from synaptic_pruning.study.forecasting import BASELINE_CODE, TRAINING_CODE
 from synaptic_pruning.tasks.forecasting import MODELS, build_model
 
 
@@ -18,6 +18,8 @@ def _warm() -> None:
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    for code in (BASELINE_CODE, TRAINING_CODE, IMAGE_CODE):
+        code_digest(*code)  # a third of a second that every cell would take
     for name in MODELS:
         build_model(name, channels=1, length=4, horizon=1)(torch.zeros(2, 4, 1))
 

@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from synaptic_pruning.study.classification.arms import ARMS, SPARSITY, Arm
-from synaptic_pruning.study.classification.cells import ImageCell, ImageRecord, ImageSet, ImageSettings, run_image_cell
+from synaptic_pruning.study.classification.cells import (
+    TRAINING_CODE,
+    ImageCell,
+    ImageRecord,
+    ImageSet,
+    ImageSettings,
+    run_image_cell,
+)
 from synaptic_pruning.study.classification.plan import ImagePlan
 
 if TYPE_CHECKING:
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARMS",
     "SPARSITY",
+    "TRAINING_CODE",
     "Arm",
     "ImageCell",
     "ImagePlan",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 import synaptic_pruning as sp
 from synaptic_pruning.study.classification.arms import ARMS
 from synaptic_pruning.study.engine import (
+    PRUNING_CODE,
     Record,
     code_digest,
     content_hash,
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
     from synaptic_pruning.tasks.classification import ClassificationTask
 
 
-_CODE = (
-    "core",
-    "rules",
-    "pruner",
-    "dropout.py",
-    "tasks/training.py",
+TRAINING_CODE = (
+    *PRUNING_CODE,
     "tasks/classification",
     "study/algorithms.py",
     "study/classification/arms.py",
@@ -132,7 +129,7 @@ class ImageCell:
     def to_dict(self) -> ImageSettings:
         """Return the content that the hash covers, as plain values."""
         own = {"rule": stable_repr(self.rule()), "dropout": ARMS[self.arm].dropout, "versions": hashed_versions()}
-        return cast(ImageSettings, asdict(self) | own | {"code": code_digest(*_CODE)})
+        return cast(ImageSettings, asdict(self) | own | {"code": code_digest(*TRAINING_CODE)})
 
     @property
     def data(self) -> str:

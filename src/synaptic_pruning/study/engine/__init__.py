@@ -3,6 +3,7 @@
 from synaptic_pruning.study.engine.atomic_write import write_atomically, write_table
 from synaptic_pruning.study.engine.local import Processes, Work
 from synaptic_pruning.study.engine.provenance import (
+    PRUNING_CODE,
     code_digest,
     content_hash,
     hashed_versions,
@@ -29,6 +30,7 @@ from synaptic_pruning.study.engine.runner import Executor, in_flight, run
 from synaptic_pruning.study.engine.study_info import About
 
 __all__ = [
+    "PRUNING_CODE",
     "About",
     "Executor",
     "Job",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+PRUNING_CODE = ("core", "rules", "pruner", "dropout.py", "tasks/training.py")
+"""What trainings of every task come from, as places for `code_digest`."""
+
+
 def content_hash(content: Mapping[str, Any]) -> str:
     """Return sixteen hexadecimal digits of the SHA-256 of plain values, whatever their order.
 

@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from synaptic_pruning.study.forecasting.arms import ARMS, Arm, members
-from synaptic_pruning.study.forecasting.cells import Answer, Cell, CellRecord, CellSettings
+from synaptic_pruning.study.forecasting.cells import (
+    BASELINE_CODE,
+    TRAINING_CODE,
+    Answer,
+    Cell,
+    CellRecord,
+    CellSettings,
+)
 from synaptic_pruning.study.forecasting.options import Grid, Option, draw
 from synaptic_pruning.study.forecasting.plan import (
     Case,
@@ -24,7 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARMS",
+    "BASELINE_CODE",
     "COLUMNS",
+    "TRAINING_CODE",
     "Answer",
     "Arm",
     "Case",

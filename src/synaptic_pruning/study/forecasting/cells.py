@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
 
-from synaptic_pruning.study.engine import Record, code_digest, content_hash, hashed_versions, stable_repr
+from synaptic_pruning.study.engine import PRUNING_CODE, Record, code_digest, content_hash, hashed_versions, stable_repr
 from synaptic_pruning.study.forecasting.options import Option, OptionSettings
 
 if TYPE_CHECKING:
@@ -18,12 +18,8 @@ Regime = Literal["univariate", "features", "multivariate"]
 """What networks see: the target alone, features engineered from the columns, or the columns themselves."""
 
 _TRAINING = ("batched_training", "batches", "metrics", "paper_protocol", "training", "windows")
-_CODE = (
-    "core",
-    "rules",
-    "pruner",
-    "dropout.py",
-    "tasks/training.py",
+TRAINING_CODE = (
+    *PRUNING_CODE,
     "tasks/forecasting/data/features.py",
     "tasks/forecasting/models",
     *(f"tasks/forecasting/{name}.py" for name in _TRAINING),
@@ -33,7 +29,8 @@ _CODE = (
 )
 """What a training and its scores come from: results of other code are not taken for those of this one."""
 
-_BASELINE_CODE = tuple(f"tasks/forecasting/{name}.py" for name in ("baselines", "metrics", "paper_protocol", "windows"))
+BASELINE_CODE = tuple(f"tasks/forecasting/{name}.py" for name in ("baselines", "metrics", "paper_protocol", "windows"))
+"""What the forecasts of baselines and their scores come from."""
 
 FASTER = ("rnn",)
 """Models that several seeds of train faster together than one by one: see `python benchmarks/study.py`."""
@@ -164,7 +161,7 @@ class Cell:
         """Return the content that the hash covers, as plain values."""
         settings = {name: value for name, value in asdict(self).items() if name != "together" or value}
         settings |= {"option": self.option.to_dict(), "rule": stable_repr(self.option.rule(self.seed))}
-        return cast(CellSettings, settings | {"versions": hashed_versions(), "code": code_digest(*_CODE)})
+        return cast(CellSettings, settings | {"versions": hashed_versions(), "code": code_digest(*TRAINING_CODE)})
 
     @property
     def data(self) -> str:
@@ -230,7 +227,7 @@ class BaselineCell:
 
     def to_dict(self) -> BaselineSettings:
         """Return the content that the hash covers, as plain values."""
-        return cast(BaselineSettings, asdict(self) | {"code": code_digest(*_BASELINE_CODE)})
+        return cast(BaselineSettings, asdict(self) | {"code": code_digest(*BASELINE_CODE)})
 
     @property
     def data(self) -> str:

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,14 @@ from synaptic_pruning.study.engine import (
     About,
     Executor,
     Job,
+    Record,
     failure,
     read_record,
     run,
     write_atomically,
     write_table,
 )
-from synaptic_pruning.study.forecasting.cells import BaselineRecord, Cell, CellRecord, data_name
+from synaptic_pruning.study.forecasting.cells import BaselineRecord, CellRecord, data_name
 from synaptic_pruning.study.forecasting.plan import (
     Case,
     Plan,
@@ -30,7 +31,7 @@ from synaptic_pruning.study.forecasting.plan import (
     in_regime,
     unequal,
 )
-from synaptic_pruning.study.forecasting.report import Dataset, exported, statistics, write_report
+from synaptic_pruning.study.forecasting.report import Dataset, declared, exported, statistics, write_report
 from synaptic_pruning.study.forecasting.results import (
     Chosen,
     choose,
@@ -76,8 +77,7 @@ def compare_series(
     data = _data(plan, series)
     baselines = expand_baselines(plan, compared)
     for cell in baselines or expand_chosen(plan, compared, only_options(plan, [case for case, _ in compared])):
-        if cell.data in data:
-            make_cell_task(cell, data[cell.data])
+        make_cell_task(cell, data[cell.data])
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
     first: list[Job] = [*expand(plan, compared), *baselines]
@@ -112,20 +112,18 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
     data = _data(plan, series)
     chosen = chosen_options(plan, compared, kept)
     tried, cells = expand(plan, compared), expand_chosen(plan, compared, chosen)
-    trained = _records(cells, kept)
+    trained = cast(list[CellRecord], _records(cells, kept))
     records = select(cells, trained, chosen, plan, kept)
     table = to_table(records, about.blocks, about.domains)
     baselines = expand_baselines(plan, compared)
-    beside = to_baseline_table(
-        cast(list[BaselineRecord], [read_record(kept, c) or failure(c, "failed: not run yet") for c in baselines]),
-        about.blocks,
-        about.domains,
-    )
+    untrained = cast(list[BaselineRecord], _records(baselines, kept))
+    beside = to_baseline_table(untrained, about.blocks, about.domains)
+    outcomes = declared(table, plan.hypotheses, about)
     write_table(pd.concat([table, beside], ignore_index=True) if len(beside) else table, out)
     if tried:
-        write_table(to_options_table(tried, _records(tried, kept)), out, "options")
+        write_table(to_options_table(tried, cast(list[CellRecord], _records(tried, kept))), out, "options")
     _write_forecasts(gather_forecasts(records, plan, kept), out / "forecasts.npz")
-    write_atomically(out / "statistics.json", json.dumps(statistics(table, about, plan.hypotheses), indent=1))
+    write_atomically(out / "statistics.json", json.dumps(statistics(table, about, outcomes), indent=1))
     keep_best_networks(records, kept, out / "networks")
     datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading) for s in series]
     write_report(
@@ -136,6 +134,7 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
         datasets=datasets,
         about=about,
         baselines=beside,
+        outcomes=outcomes,
         exported=exported(cells, trained, data, kept),
         trainings=len({cell.hash for cell in (*tried, *cells)}),
         cells=kept,
@@ -148,8 +147,8 @@ def _data(plan: Plan, series: Sequence[Series]) -> dict[str, Series]:
     return {data_name(one.name, regime): in_regime(one, regime) for one in series for regime in plan.regimes}
 
 
-def _records(cells: Sequence[Cell], kept: Path) -> list[CellRecord]:
-    return cast(list[CellRecord], [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells])
+def _records(cells: Sequence[Job], kept: Path) -> list[Record[Any]]:
+    return [read_record(kept, cell) or failure(cell, "failed: not run yet") for cell in cells]
 
 
 def _write_forecasts(found: Mapping[str, "np.ndarray"], path: Path) -> None:

@@ -161,16 +161,8 @@ def expand(plan: Plan, compared: Sequence[tuple[Case, "Series"]]) -> list[Cell]:
     """Return the cells of the first stage: every option of every arm, once; none where nothing is chosen."""
     if not plan.tunes:
         return []
-    return [
-        cell
-        for case, series in compared
-        for cell in _cells(
-            plan,
-            case,
-            series,
-            [(arm, option, TUNING_SEED) for arm in plan.arms for option in plan.options(arm)],
-        )
-    ]
+    tried = [(arm, option, TUNING_SEED) for arm in plan.arms for option in plan.options(arm)]
+    return [cell for case, series in compared for cell in _cells(plan, case, series, tried)]
 
 
 def expand_chosen(

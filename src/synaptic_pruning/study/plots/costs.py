@@ -20,6 +20,7 @@ from synaptic_pruning.study.plots.style import (
     styled,
     to_svg,
 )
+from synaptic_pruning.study.statistics import CASE
 
 
 @styled
@@ -104,8 +105,7 @@ def costs_by_length(results: pd.DataFrame, reference: str = REFERENCE) -> list[P
     }
     panels: list[Panel] = []
     for column, title in quantities.items():
-        keys = ["dataset", "regime", "model", "length", "horizon"]
-        table = results.pivot_table(index=keys, columns="arm", values=column, aggfunc="median", sort=False)
+        table = results.pivot_table(index=CASE, columns="arm", values=column, aggfunc="median", sort=False)
         logs = table.astype(float).div(table[reference].astype(float), axis=0).transform(np.log)
         ratios = logs.groupby("length").mean().transform(np.exp)
         figure, (axes,) = new_figure()

@@ -1,6 +1,6 @@
 """Tests and intervals over blocks, the independent observations of a study."""
 
-from synaptic_pruning.study.statistics.blocks import block_means, log_ratios, paired
+from synaptic_pruning.study.statistics.blocks import CASE, block_means, log_ratios, paired
 from synaptic_pruning.study.statistics.comparison_matrix import ComparisonMatrix, Entry, comparison_matrix
 from synaptic_pruning.study.statistics.critical_difference import cliques, critical_difference, nemenyi
 from synaptic_pruning.study.statistics.diebold_mariano import DieboldMariano, diebold_mariano, over_series
@@ -40,6 +40,7 @@ from synaptic_pruning.study.statistics.rank_tests import (
 
 __all__ = [
     "ALPHA",
+    "CASE",
     "MARGIN",
     "PAPER_NOTE",
     "ROPE",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-_GROUP = ["dataset", "regime", "model", "length", "horizon"]
+CASE = ["dataset", "regime", "model", "length", "horizon"]
 """What errors are averaged within; a table without one of these columns has one value of it."""
 
 
@@ -37,7 +37,7 @@ def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _group(results: pd.DataFrame) -> list[str]:
-    return [name for name in _GROUP if name in results]
+    return [name for name in CASE if name in results]
 
 
 def block_means(results: pd.DataFrame, metric: str = "mae", block_of: Mapping[str, str] | None = None) -> pd.DataFrame:

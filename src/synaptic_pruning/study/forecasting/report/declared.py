@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from synaptic_pruning.study.engine import About
-from synaptic_pruning.study.forecasting.report.verdict import contestants, p_is, signed
+from synaptic_pruning.study.forecasting.report.verdict import p_is, signed
 from synaptic_pruning.study.statistics import (
+    CASE,
     Effect,
     FalseAlarms,
     Hypothesis,
@@ -23,7 +24,6 @@ from synaptic_pruning.study.statistics import (
 )
 from synaptic_pruning.study.statistics import judge as judge_all
 
-_CASE = ["dataset", "regime", "model", "length", "horizon"]
 _PERCENT = "\u00a0%"
 ASSUMED = -0.01
 """True relative change of the error that the power is told for; of a hypothesis with a margin it is 0."""
@@ -87,7 +87,7 @@ def _errors(
     if set(runs["arm"]) != set(arms):
         return None
     wide = {
-        metric: runs.pivot_table(index=_CASE, columns="arm", values=metric, sort=False).astype(float)
+        metric: runs.pivot_table(index=CASE, columns="arm", values=metric, sort=False).astype(float)
         for metric in ("mae", "validation_mae")
     }
     best = best_by_validation(RegimeErrors(wide["mae"], wide["validation_mae"]), hypothesis.against)
@@ -154,6 +154,6 @@ def null_check(results: pd.DataFrame, block_of: Mapping[str, str]) -> FalseAlarm
     """
     runs, _ = paired(results[results["arm"].isin(["none", "identical"])])
     repeats = runs.assign(arm=runs["arm"] + " " + runs["seed"].astype(str), seed=0)
-    if repeats["arm"].nunique() < 7 or contestants(runs).empty:
+    if repeats["arm"].nunique() < 7:
         return None
     return false_alarms(block_means(repeats, block_of=block_of))

@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 
 from synaptic_pruning.study.engine import About
-from synaptic_pruning.study.forecasting.report.declared import as_values, declared
+from synaptic_pruning.study.forecasting.report.declared import Declared, as_values
 from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
 from synaptic_pruning.study.statistics import (
-    Hypothesis,
     NonInferiority,
     Pair,
     against,
@@ -82,16 +81,16 @@ def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) 
     )
 
 
-def statistics(results: pd.DataFrame, about: About, hypotheses: Sequence[Hypothesis] = ()) -> dict[str, Any]:
+def statistics(results: pd.DataFrame, about: About, outcomes: Sequence[Declared] = ()) -> dict[str, Any]:
     """Return the numbers behind the report's claims of significance, as plain values.
 
     Args:
         results: Table of all runs.
         about: Header of the report, with the blocks and the development half.
-        hypotheses: What was declared, the primary one first.
+        outcomes: What came of the hypotheses, of `declared`.
     """
     runs, left_out = paired(contestants(results))
-    said = as_values(declared(results, hypotheses, about))
+    said = as_values(outcomes)
     if runs.empty:
         return {"left_out": left_out, "hypotheses": said, "judged": [], "friedman": []}
     judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]

@@ -15,7 +15,7 @@ from synaptic_pruning.study.engine import About, versions, write_atomically
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.report import tables
 from synaptic_pruning.study.forecasting.report.by_series import by_series
-from synaptic_pruning.study.forecasting.report.declared import declared, null_check
+from synaptic_pruning.study.forecasting.report.declared import Declared, null_check
 from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
 from synaptic_pruning.study.forecasting.report.export_benchmark import BATCHES, Exported
 from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels
@@ -31,7 +31,7 @@ from synaptic_pruning.study.forecasting.report.verdict import (
 )
 from synaptic_pruning.study.forecasting.results import RunRecord
 from synaptic_pruning.study.plots import DASHES, colour
-from synaptic_pruning.study.statistics import MARGIN, PAPER_NOTE, block_means, paired, vos2025_statistic
+from synaptic_pruning.study.statistics import CASE, MARGIN, PAPER_NOTE, block_means, paired, vos2025_statistic
 
 _MOST_ROWS = 1000
 
@@ -68,6 +68,7 @@ def write_report(
     datasets: Sequence[Dataset],
     about: About,
     baselines: pd.DataFrame | None = None,
+    outcomes: Sequence[Declared] = (),
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
     cells: Path | None = None,
@@ -82,6 +83,7 @@ def write_report(
         datasets: Data sets that the cells ran on.
         about: Header of the report.
         baselines: Table of the baselines, `results.to_baseline_table`.
+        outcomes: What came of the hypotheses, of `declared`.
         exported: Size and latency of the pruned networks once exported.
         trainings: Number of networks trained, those that no arm chose included; by default the number of records.
         cells: Folder with the networks and forecasts of the cells; None leaves out what needs them.
@@ -93,6 +95,7 @@ def write_report(
         datasets=datasets,
         about=about,
         baselines=baselines,
+        outcomes=outcomes,
         exported=exported,
         trainings=trainings,
         cells=cells,
@@ -108,6 +111,7 @@ def render(
     datasets: Sequence[Dataset],
     about: About,
     baselines: pd.DataFrame | None = None,
+    outcomes: Sequence[Declared] = (),
     exported: Sequence[Exported] = (),
     trainings: int | None = None,
     cells: Path | None = None,
@@ -143,7 +147,7 @@ def render(
             "left_out": left_out,
         },
         verdict=judge(runs, about.blocks),
-        declared=declared(results, plan.hypotheses, about),
+        declared=outcomes,
         null_check=null_check(results, about.blocks),
         checks=checks(results, about.blocks),
         persistence=lost_to_persistence(runs),
@@ -196,7 +200,7 @@ def _evidence(
         "figures": draw_panels(runs, competing, about.blocks, shown, largest, cells),
         "costs": tables.costs(runs),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
-        "cases": runs.groupby(["dataset", "regime", "model", "length", "horizon"]).ngroups,
+        "cases": runs.groupby(CASE).ngroups,
         "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
         "over_lengths_note": PAPER_NOTE,
     }

@@ -9,9 +9,9 @@ import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.plots import colour
-from synaptic_pruning.study.statistics import average_ranks, block_means, effect
+from synaptic_pruning.study.statistics import CASE, average_ranks, block_means, effect
 
-_CASE = ["dataset", "regime", "horizon"]
+_TASK = ["dataset", "regime", "horizon"]
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
 
@@ -53,14 +53,14 @@ def errors(runs: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any]]:
     """
     beside = {
         key: part.groupby("arm", sort=False)[["mae", "skill"]].mean()
-        for key, part in baselines[baselines["status"] == "ok"].groupby(_CASE, sort=False)
+        for key, part in baselines[baselines["status"] == "ok"].groupby(_TASK, sort=False)
     }
     rows = []
-    for (*key, model), part in runs.groupby([*_CASE, "model"], sort=False):
+    for (*key, model), part in runs.groupby([*_TASK, "model"], sort=False):
         own = part.groupby("arm", sort=False)[["mae", "skill"]].mean()
         scores = pd.concat([beside[tuple(key)], own]) if tuple(key) in beside else own
         maes = scores["mae"].to_dict()
-        found = dict(zip(_CASE, key, strict=True)) | {"model": model, "maes": maes}
+        found = dict(zip(_TASK, key, strict=True)) | {"model": model, "maes": maes}
         rows.append(found | {"skills": scores["skill"].to_dict(), "best": min(maes.values(), default=None)})
     return rows
 
@@ -76,12 +76,12 @@ def baseline_skill(runs: pd.DataFrame, baselines: pd.DataFrame, block_of: Mappin
         baselines: Their rows of the same table.
         block_of: Block of every data set.
     """
-    by_model = runs.groupby([*_CASE, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
-    best = by_model.loc[by_model.groupby([*_CASE, "arm"], sort=False)["validation_mae"].idxmin()]
+    by_model = runs.groupby([*_TASK, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
+    best = by_model.loc[by_model.groupby([*_TASK, "arm"], sort=False)["validation_mae"].idxmin()]
     found = []
     for name, part in baselines[baselines["status"] == "ok"].groupby("arm", sort=False):
-        own = part.groupby(_CASE)["mae"].mean().rename("of baseline")
-        both = best.join(own, on=_CASE).dropna(subset="of baseline")
+        own = part.groupby(_TASK)["mae"].mean().rename("of baseline")
+        both = best.join(own, on=_TASK).dropna(subset="of baseline")
         lost = (
             (both["mae"] / both["of baseline"])
             .map(np.log)
@@ -105,12 +105,12 @@ def lost_to(runs: pd.DataFrame, baselines: pd.DataFrame, name: str) -> dict[str,
         `name`, the number `of` data sets, and the `series`, each with its regime and horizon where there are several;
         None where the baseline has no runs or loses everywhere.
     """
-    own = baselines[(baselines["arm"] == name) & (baselines["status"] == "ok")].groupby(_CASE)["mae"].mean()
-    best = runs.groupby([*_CASE, "model", "arm"])["mae"].mean().groupby(_CASE).min()
+    own = baselines[(baselines["arm"] == name) & (baselines["status"] == "ok")].groupby(_TASK)["mae"].mean()
+    best = runs.groupby([*_TASK, "model", "arm"])["mae"].mean().groupby(_TASK).min()
     both = pd.DataFrame({"network": best, "baseline": own}).dropna()
     lost = both.index[both["baseline"] < both["network"]]
-    several = [column for column in _CASE[1:] if runs[column].nunique() > 1]
-    series = [", ".join(map(str, (case[0], *(case[_CASE.index(column)] for column in several)))) for case in lost]
+    several = [column for column in _TASK[1:] if runs[column].nunique() > 1]
+    series = [", ".join(map(str, (case[0], *(case[_TASK.index(column)] for column in several)))) for case in lost]
     return {"name": name, "of": len(both), "series": series} if series else None
 
 
@@ -157,7 +157,7 @@ def options(results: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         results: Table of all runs.
     """
-    keys = ["arm", "option", "model", "dataset", "regime", "length", "horizon"]
+    keys = ["arm", "option", *CASE]
     choices = results[keys].drop_duplicates()
     if choices.empty:
         return []
@@ -181,9 +181,7 @@ def costs(runs: pd.DataFrame) -> list[dict[str, Any]]:
         runs: Paired runs (`paired`).
     """
     medians = runs.groupby(["model", "arm"], sort=False)[_COSTS].median()
-    cases = runs.pivot_table(
-        index=["model", "dataset", "regime", "length", "horizon"], columns="arm", values=_COSTS, aggfunc="median"
-    )
+    cases = runs.pivot_table(index=CASE, columns="arm", values=_COSTS, aggfunc="median")
     first = next(iter(runs["arm"]))
     rows = []
     for (model, arm), row in zip(medians.index.tolist(), medians.to_dict("records"), strict=True):

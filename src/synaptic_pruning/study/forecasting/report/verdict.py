@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from synaptic_pruning.study.statistics import Pair, against, average_ranks, block_means, smallest_sample
+from synaptic_pruning.study.statistics import CASE, Pair, against, average_ranks, block_means, smallest_sample
 
 ARM = "synaptic"
 ENSEMBLE = "synaptic-ensemble"
@@ -217,12 +217,11 @@ def losses(runs: pd.DataFrame) -> pd.DataFrame:
         One row each, the heaviest loss first: dataset, regime, model, length, horizon, mae (of synaptic pruning), then
         one column per arm with the relative difference `synaptic / arm - 1`, positive where synaptic pruning lost.
     """
-    keys = ["dataset", "regime", "model", "length", "horizon"]
     arms = list(dict.fromkeys(runs["arm"]))
     others = [arm for arm in arms if arm != ARM]
     if ARM not in arms or not others:
-        return pd.DataFrame(columns=[*keys, "mae"])
-    means = runs.pivot_table(index=keys, columns="arm", values="mae", sort=False)
+        return pd.DataFrame(columns=[*CASE, "mae"])
+    means = runs.pivot_table(index=CASE, columns="arm", values="mae", sort=False)
     table = pd.DataFrame({arm: means[ARM] / means[arm] - 1 for arm in others})
     table.insert(0, "mae", means[ARM])
     worst = table[others].max(axis=1)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Series:
             what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
             raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of columns, times, values and season, in hexadecimal; name and reading do not count."""
         head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
