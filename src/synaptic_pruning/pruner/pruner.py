@@ -429,7 +429,7 @@ class SynapticPruner:
         """Zero pruned weights, their gradients and what the optimizer keeps of them."""
         self._enforcer.mask_weights()
         self._enforcer.mask_gradients()
-        reset_pruned_state(self.optimizers, self.synapses.layers, self._enforcer)
+        reset_pruned_state(self.optimizers, self.synapses.layers, self._enforcer, grows=self.rule.grows)
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:
