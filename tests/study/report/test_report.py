@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -56,7 +57,13 @@ def make_records(names, plan=PLAN):
                 "best_epoch": int(np.argmin(errors)) + 1,
                 "most_epochs": 4,
                 "history": [
-                    {"epoch": n + 1, "train_loss": 1.0, "validation_mae": e, "sparsity": sparsity, "seconds": 0.1}
+                    {
+                        "epoch": n + 1,
+                        "train_loss": 1.0,
+                        "validation_mae": e,
+                        "sparsity": sparsity * n / 3,
+                        "seconds": 0.1,
+                    }
                     for n, e in enumerate(errors)
                 ],
                 "layers": {"w": [sparsity] * 4} if sparsity else {},
@@ -173,7 +180,7 @@ def test_it_says_what_was_asked(html, names):
     text = " ".join(Page(html).text.split())
     for needed in (
         "no outcome can be significant with N = 2 data sets",
-        "cannot be significant with N=2 data sets",
+        "cannot be: N = 2 data sets",
         "Where synaptic pruning lost",
         "Friedman",
         "synaptic-pruning compare --out x",
@@ -194,6 +201,54 @@ def test_a_study_says_where_it_came_from(names):
     for part in ("development 1 data set", "confirmation 1 data set", "all data sets 2 data sets, 1 source"):
         assert part in text
     assert "at most 0.5 % worse than “none”?" in text
+
+
+def test_regimes_are_told_apart(monkeypatch):
+    networks = "synaptic_pruning.study.forecasting.report.page.draw_panels"
+    monkeypatch.setattr(networks, lambda *_: defaultdict(list))  # its panels take seconds
+    names, regimes = ["co2", "tides"], ("univariate", "multivariate")
+    plan = replace(PLAN, models=("rnn",), lengths=(3,), regimes=regimes)
+    records = make_records(names, plan)
+    parsed = Page(page(records, names, plan))
+    table = to_table(records, {}, {})
+    for regime in regimes:
+        own = table[table["regime"] == regime]
+        means = own.pivot_table(index="dataset", columns="arm", values="mae")
+        (heat,) = (svg for svg in parsed.svgs if svg["attrs"]["aria-labelledby"] == f"heat-map-{regime}-title")
+        ratios = means[["dropout", "mc-dropout", "synaptic"]].div(means["none"], axis=0)
+        assert f"in the median {np.median(ratios):.3f}." in heat["title"]
+        (ranks,) = (svg for svg in parsed.svgs if svg["attrs"]["aria-labelledby"] == f"rank-diagram-{regime}-title")
+        assert f"synaptic {means.rank(axis=1)['synaptic'].mean():.2f}" in ranks["title"]
+    assert len(parsed.ids) == len(set(parsed.ids))
+    text = " ".join(parsed.text.split())
+    assert "univariate: Against “dropout”" in text
+    assert "multivariate: Against “dropout”" in text
+
+
+def test_the_contents_lead_to_every_section(html, names):
+    parsed = Page(html)
+    links = [a["href"] for tag, a in parsed.tags if tag == "a"]
+    headings = [a.get("id") for tag, a in parsed.tags if tag == "h2"]
+    assert links[-len(headings) :] == [f"#{name}" for name in headings]
+    assert {"arms", "chance", "forecasts", "next", "again"} <= set(headings)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_tests_over_data_sets_are_folded_where_there_is_one(html):
+    alone = page(make_records(["co2"]), ["co2"])
+    folded = re.search(r"<summary>The tests over data sets</summary>.*?</details>", alone, re.DOTALL).group()
+    assert "Friedman" in folded
+    assert "Pairwise comparisons" in folded
+    assert "The tests over data sets" not in html
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("arms", [("none", "synaptic"), ("none", "dropout", "synaptic")])
+def test_dropout_is_named_where_it_took_part(arms):
+    plan = replace(PLAN, arms=arms)
+    text = " ".join(Page(page(make_records(["co2"], plan), ["co2"], plan)).text.split())
+    assert ("compared with dropout" in text) == ("dropout" in arms)
+    assert "mc-dropout" not in text
 
 
 @pytest.mark.usefixtures("undrawn")

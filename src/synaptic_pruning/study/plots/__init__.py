@@ -2,7 +2,8 @@
 
 from synaptic_pruning.study.plots.comparisons import comparison_map
 from synaptic_pruning.study.plots.costs import costs_by_length, costs_by_model, error_by_weights
-from synaptic_pruning.study.plots.errors import forecasts, heat_map, rank_diagram, ranks
+from synaptic_pruning.study.plots.errors import heat_map, rank_diagram, ranks
+from synaptic_pruning.study.plots.forecasts import errors_by_step, forecasts
 from synaptic_pruning.study.plots.pruning import error_by_sparsity, masks, sparsity_by_layer
 from synaptic_pruning.study.plots.style import (
     COLOURS,
@@ -30,6 +31,7 @@ __all__ = [
     "costs_by_model",
     "error_by_sparsity",
     "error_by_weights",
+    "errors_by_step",
     "forecasts",
     "heat_map",
     "line",

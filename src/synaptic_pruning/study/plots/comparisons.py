@@ -4,12 +4,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import CenteredNorm
 
-from synaptic_pruning.study.plots.style import BETTER_TO_WORSE, INK, Panel, inches, new_figure, styled, to_svg
+from synaptic_pruning.study.plots.style import (
+    BETTER_TO_WORSE,
+    INK,
+    LEAST_CHANGE,
+    Panel,
+    inches,
+    new_figure,
+    of_part,
+    styled,
+    to_svg,
+)
 from synaptic_pruning.study.statistics import ALPHA, comparison_matrix
 
 
 @styled
-def comparison_map(table: pd.DataFrame) -> Panel:
+def comparison_map(table: pd.DataFrame, part: str = "") -> Panel:
     """Draw the multi-comparison matrix: in each row what one arm has against all others, the best arm first.
 
     A cell holds the relative change of the error (geometric mean), won / tied / lost blocks, and the p-value of
@@ -17,6 +27,7 @@ def comparison_map(table: pd.DataFrame) -> Panel:
 
     Args:
         table: Positive errors, one row per block, one column per arm (`block_means`), at least one row and two arms.
+        part: The part of the study that it is of, where it has several on one page.
 
     Raises:
         ValueError: There are fewer than two arms, no rows, or an error is no positive number.
@@ -30,7 +41,7 @@ def comparison_map(table: pd.DataFrame) -> Panel:
         height=0.3 + inches(matrix.arms) + 0.5 * k,
         width=0.3 + inches(matrix.arms) + 0.85 * k,
     )
-    reach = max(0.01, float(np.nanmax(np.abs(logs))))
+    reach = max(LEAST_CHANGE / 2, float(np.nanmax(np.abs(logs))))
     axes.pcolormesh(
         np.ma.masked_invalid(logs), cmap=BETTER_TO_WORSE, norm=CenteredNorm(0, reach), edgecolors="white", linewidth=0.5
     )
@@ -60,4 +71,5 @@ def comparison_map(table: pd.DataFrame) -> Panel:
         for other in matrix.arms[place + 1 :]
     )
     description = f"Every two arms compared over {matrix.blocks} blocks, the best first: {told}."
-    return Panel("Every two arms compared", description, to_svg(figure, "comparison-map", description))
+    title, name = of_part("Every two arms compared", part), of_part("comparison-map", part, "-")
+    return Panel(title, description, to_svg(figure, name, description))
