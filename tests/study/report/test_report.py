@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 from torch import tensor
@@ -23,6 +24,8 @@ from synaptic_pruning.study.statistics import PAPER_NOTE
 from synaptic_pruning.tasks.forecasting import Series
 
 ABOUT = About("synaptic-pruning compare --out x")
+PROMISED = ["dataset", "source", "domain", "regime", "model", "horizon", "arm", "option", "learning_rate", "seed"]
+PROMISED += ["mae", "rmse", "validation_mae", "skill", "sparsity", "alive", "epochs", "best_epoch", "status"]
 EVIL = "<script>alert('x')</script> & $a$"
 PLAN = Plan(
     models=("rnn", "lstm"),
@@ -164,8 +167,9 @@ def test_text_from_data_is_escaped_and_shown_as_it_is(html):
 
 def test_every_picture_has_a_title_and_every_id_is_used_once(html):
     parsed = Page(html)
-    # every two arms, critical difference, ranks, heat map; training, layers, weights; forecasts; costs, also by window
-    assert len(parsed.svgs) == 4 + 2 + 1 + 2 + 2 + 2 + 3 + 3
+    # every two arms, critical difference, ranks, heat map; by data set against two
+    # training, layers, weights; forecasts; costs, also by window
+    assert len(parsed.svgs) == 4 + 2 + 2 + 1 + 2 + 2 + 2 + 3 + 3
     for svg in parsed.svgs:
         assert svg["attrs"]["role"] == "img"
         assert svg["attrs"]["aria-labelledby"] in parsed.ids
@@ -341,6 +345,11 @@ def test_the_table_has_one_row_a_run_and_survives_the_disk(tmp_path, names):
     assert row["config_hash"] == record["hash"]
     write_table(table, tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), table, check_dtype=False)
+    columns = [
+        pq.ParquetFile(tmp_path / "results.parquet").metadata.row_group(0).column(n) for n in range(len(COLUMNS))
+    ]
+    assert {column.compression for column in columns} == {"ZSTD"}
+    assert set(PROMISED) <= {column.path_in_schema for column in columns}
     csv = pd.read_csv(tmp_path / "results.csv")
     np.testing.assert_allclose(csv["mae"], table["mae"])
     assert list(csv["dataset"]) == list(table["dataset"])

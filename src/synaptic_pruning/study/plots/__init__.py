@@ -1,6 +1,6 @@
 """Plots of the reports, by subject; each function returns panels with inline SVG."""
 
-from synaptic_pruning.study.plots.comparisons import comparison_map
+from synaptic_pruning.study.plots.comparisons import comparison_map, effects_plot
 from synaptic_pruning.study.plots.costs import costs_by_length, costs_by_model, error_by_weights
 from synaptic_pruning.study.plots.errors import heat_map, rank_diagram, ranks
 from synaptic_pruning.study.plots.forecasts import errors_by_step, forecasts
@@ -29,6 +29,7 @@ __all__ = [
     "comparison_map",
     "costs_by_length",
     "costs_by_model",
+    "effects_plot",
     "error_by_sparsity",
     "error_by_weights",
     "errors_by_step",

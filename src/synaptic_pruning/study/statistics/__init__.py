@@ -18,6 +18,7 @@ from synaptic_pruning.study.statistics.effect_sizes import (
     Effect,
     bayesian_signed_rank,
     effect,
+    effects_by_dataset,
     hodges_lehmann,
 )
 from synaptic_pruning.study.statistics.hypotheses import (
@@ -78,6 +79,7 @@ __all__ = [
     "critical_difference",
     "diebold_mariano",
     "effect",
+    "effects_by_dataset",
     "false_alarms",
     "friedman",
     "hodges_lehmann",

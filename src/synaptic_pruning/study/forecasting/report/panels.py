@@ -17,6 +17,7 @@ from synaptic_pruning.study.plots import (
     comparison_map,
     costs_by_length,
     costs_by_model,
+    effects_plot,
     error_by_sparsity,
     error_by_weights,
     forecasts,
@@ -28,7 +29,7 @@ from synaptic_pruning.study.plots import (
     training_curves,
 )
 from synaptic_pruning.study.plots import errors_by_step as draw_errors_by_step
-from synaptic_pruning.study.statistics import block_means, case_name, several_of
+from synaptic_pruning.study.statistics import block_means, case_name, effects_by_dataset, several_of
 
 MOST_SHOWN = 6
 """Largest number of data sets with panels of their own."""
@@ -75,7 +76,7 @@ def draw_panels(
 
 
 def draw_regime(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str], part: str) -> dict[str, Any]:
-    """Return the panels that compare the arms in one regime, by name; a name without data has None.
+    """Return the panels that compare the arms in one regime, by name; a name without data has None or an empty list.
 
     Args:
         runs: Paired runs (`paired`) of the regime, at least one.
@@ -84,7 +85,9 @@ def draw_regime(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, 
         part: Name of the regime, where the page has several.
     """
     arms, several = set(runs["arm"]), min(table.shape) > 1
+    others = [name for name in (REFERENCE, "dropout") if name in arms and ARM in arms]
     return {
+        "effects": [effects_plot(effects_by_dataset(runs, ARM, other), ARM, other, part) for other in others],
         "comparison": comparison_map(table, part) if several else None,
         "rank_diagram": rank_diagram(table, part=part) if several else None,
         "ranks": ranks(runs, block_of, part) if runs["model"].nunique() > 1 or len(table) == 1 else None,
