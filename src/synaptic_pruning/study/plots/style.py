@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -143,8 +143,9 @@ def log_scale(axes: Axes) -> None:
         middle = math.sqrt(low * high)
         low, high = middle / math.sqrt(_LEAST_RATIO), middle * math.sqrt(_LEAST_RATIO)
         axes.set_xlim(low, high)
-    subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    # Less than a factor of five may hold but one of 1, 2, 5.
+    few = MaxNLocator(4) if high / low < 5 else LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0))
+    axes.xaxis.set_major_locator(few)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
 
