@@ -27,7 +27,8 @@ def _seeded():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without their pictures, which take most of the time; for tests of tables and sentences."""
-    monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.draw_panels", lambda *_: defaultdict(list))
+    for draw in ("draw_panels", "draw_regime"):
+        monkeypatch.setattr(f"synaptic_pruning.study.forecasting.report.page.{draw}", lambda *_: defaultdict(list))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers.svg_reading import read_svg
-from synaptic_pruning.study.plots import comparison_map
+from synaptic_pruning.study.plots import COLOURS, FAINT, comparison_map, effects_plot
 from synaptic_pruning.study.statistics import comparison_matrix
 
 EVIL = "<script>alert('x')</script> & $a$"
@@ -53,3 +53,19 @@ def test_the_same_data_give_the_same_picture_and_one_arm_is_refused():
     assert comparison_map(table) == comparison_map(table)
     with pytest.raises(ValueError, match="at least two arms"):
         comparison_map(table[["none"]])
+
+
+def test_effects_are_coloured_by_the_side_of_their_interval_and_none_is_cut_off():
+    rows = [("far", -0.9, np.nan, np.nan), ("better", -0.2, -0.3, -0.1), (EVIL, 0.0, -9, 9), ("worse", 0.2, 0.1, 0.3)]
+    panel = effects_plot(pd.DataFrame(rows, columns=["dataset", "estimate", "low", "high"]), "pruned", "none")
+    for shade, dots in ((COLOURS["synaptic"], 1), (COLOURS["dropout"], 1), (FAINT, 2)):
+        assert panel.svg.count(f"fill: {shade}; stroke: {shade}") >= dots
+    assert "1 intervals lie on the better side, 1 on the worse; the best is far with -90.0%" in panel.description
+    texts = lines(panel)
+    assert [text for text in texts if text in ("far", "better", EVIL, "worse")] == ["far", "better", EVIL, "worse"]
+    assert "−75" in texts  # the axis reaches beyond the farthest estimate, not to the widest interval
+    assert "−100" not in texts
+    small = effects_plot(
+        pd.DataFrame([("a", 0.01, np.nan, np.nan)], columns=["dataset", "estimate", "low", "high"]), "x", "y"
+    )
+    assert "4" in lines(small)  # of an axis that reaches 5 %

@@ -123,6 +123,6 @@ def test_where_ridge_beats_every_network_is_said(runs):
     best = means.groupby(["dataset", "regime", "horizon"]).min().reset_index()
     factor = np.where(best["dataset"].isin(["d3", "d4"]) & (best["regime"] == "features"), 0.9, 1.1)
     ridge = best.assign(arm="ridge", status="ok", mae=best["mae"] * factor)
-    assert lost_to(runs, ridge, "ridge") == {"name": "ridge", "of": 24, "series": ["d3, features", "d4, features"]}
+    assert lost_to(runs, ridge, "ridge") == {"name": "ridge", "of": 24, "series": ["d3 (features)", "d4 (features)"]}
     assert lost_to(runs, ridge.assign(mae=best["mae"] * 1.1), "ridge") is None
     assert lost_to(runs, ridge, "lightgbm") is None

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 from torch import tensor
@@ -22,6 +24,8 @@ from synaptic_pruning.study.statistics import PAPER_NOTE
 from synaptic_pruning.tasks.forecasting import Series
 
 ABOUT = About("synaptic-pruning compare --out x")
+PROMISED = ["dataset", "source", "domain", "regime", "model", "horizon", "arm", "option", "learning_rate", "seed"]
+PROMISED += ["mae", "rmse", "validation_mae", "skill", "sparsity", "alive", "epochs", "best_epoch", "status"]
 EVIL = "<script>alert('x')</script> & $a$"
 PLAN = Plan(
     models=("rnn", "lstm"),
@@ -56,7 +60,13 @@ def make_records(names, plan=PLAN):
                 "best_epoch": int(np.argmin(errors)) + 1,
                 "most_epochs": 4,
                 "history": [
-                    {"epoch": n + 1, "train_loss": 1.0, "validation_mae": e, "sparsity": sparsity, "seconds": 0.1}
+                    {
+                        "epoch": n + 1,
+                        "train_loss": 1.0,
+                        "validation_mae": e,
+                        "sparsity": sparsity * n / 3,
+                        "seconds": 0.1,
+                    }
                     for n, e in enumerate(errors)
                 ],
                 "layers": {"w": [sparsity] * 4} if sparsity else {},
@@ -157,8 +167,9 @@ def test_text_from_data_is_escaped_and_shown_as_it_is(html):
 
 def test_every_picture_has_a_title_and_every_id_is_used_once(html):
     parsed = Page(html)
-    # every two arms, critical difference, ranks, heat map; training, layers, weights; forecasts; costs, also by window
-    assert len(parsed.svgs) == 4 + 2 + 1 + 2 + 2 + 2 + 3 + 3
+    # every two arms, critical difference, ranks, heat map; by data set against two
+    # training, layers, weights; forecasts; costs, also by window
+    assert len(parsed.svgs) == 4 + 2 + 2 + 1 + 2 + 2 + 2 + 3 + 3
     for svg in parsed.svgs:
         assert svg["attrs"]["role"] == "img"
         assert svg["attrs"]["aria-labelledby"] in parsed.ids
@@ -173,7 +184,7 @@ def test_it_says_what_was_asked(html, names):
     text = " ".join(Page(html).text.split())
     for needed in (
         "no outcome can be significant with N = 2 data sets",
-        "cannot be significant with N=2 data sets",
+        "cannot be: N = 2 data sets",
         "Where synaptic pruning lost",
         "Friedman",
         "synaptic-pruning compare --out x",
@@ -194,6 +205,54 @@ def test_a_study_says_where_it_came_from(names):
     for part in ("development 1 data set", "confirmation 1 data set", "all data sets 2 data sets, 1 source"):
         assert part in text
     assert "at most 0.5 % worse than “none”?" in text
+
+
+def test_regimes_are_told_apart(monkeypatch):
+    networks = "synaptic_pruning.study.forecasting.report.page.draw_panels"
+    monkeypatch.setattr(networks, lambda *_: defaultdict(list))  # its panels take seconds
+    names, regimes = ["co2", "tides"], ("univariate", "multivariate")
+    plan = replace(PLAN, models=("rnn",), lengths=(3,), regimes=regimes)
+    records = make_records(names, plan)
+    parsed = Page(page(records, names, plan))
+    table = to_table(records, {}, {})
+    for regime in regimes:
+        own = table[table["regime"] == regime]
+        means = own.pivot_table(index="dataset", columns="arm", values="mae")
+        (heat,) = (svg for svg in parsed.svgs if svg["attrs"]["aria-labelledby"] == f"heat-map-{regime}-title")
+        ratios = means[["dropout", "mc-dropout", "synaptic"]].div(means["none"], axis=0)
+        assert f"in the median {np.median(ratios):.3f}." in heat["title"]
+        (ranks,) = (svg for svg in parsed.svgs if svg["attrs"]["aria-labelledby"] == f"rank-diagram-{regime}-title")
+        assert f"synaptic {means.rank(axis=1)['synaptic'].mean():.2f}" in ranks["title"]
+    assert len(parsed.ids) == len(set(parsed.ids))
+    text = " ".join(parsed.text.split())
+    assert "univariate: Against “dropout”" in text
+    assert "multivariate: Against “dropout”" in text
+
+
+def test_the_contents_lead_to_every_section(html, names):
+    parsed = Page(html)
+    links = [a["href"] for tag, a in parsed.tags if tag == "a"]
+    headings = [a.get("id") for tag, a in parsed.tags if tag == "h2"]
+    assert links[-len(headings) :] == [f"#{name}" for name in headings]
+    assert {"arms", "chance", "forecasts", "next", "again"} <= set(headings)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_tests_over_data_sets_are_folded_where_there_is_one(html):
+    alone = page(make_records(["co2"]), ["co2"])
+    folded = re.search(r"<summary>The tests over data sets</summary>.*?</details>", alone, re.DOTALL).group()
+    assert "Friedman" in folded
+    assert "Pairwise comparisons" in folded
+    assert "The tests over data sets" not in html
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("arms", [("none", "synaptic"), ("none", "dropout", "synaptic")])
+def test_dropout_is_named_where_it_took_part(arms):
+    plan = replace(PLAN, arms=arms)
+    text = " ".join(Page(page(make_records(["co2"], plan), ["co2"], plan)).text.split())
+    assert ("compared with dropout" in text) == ("dropout" in arms)
+    assert "mc-dropout" not in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -286,6 +345,11 @@ def test_the_table_has_one_row_a_run_and_survives_the_disk(tmp_path, names):
     assert row["config_hash"] == record["hash"]
     write_table(table, tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), table, check_dtype=False)
+    columns = [
+        pq.ParquetFile(tmp_path / "results.parquet").metadata.row_group(0).column(n) for n in range(len(COLUMNS))
+    ]
+    assert {column.compression for column in columns} == {"ZSTD"}
+    assert set(PROMISED) <= {column.path_in_schema for column in columns}
     csv = pd.read_csv(tmp_path / "results.csv")
     np.testing.assert_allclose(csv["mae"], table["mae"])
     assert list(csv["dataset"]) == list(table["dataset"])

@@ -80,7 +80,7 @@ def value(text):
 
 @pytest.fixture(scope="module")
 def report():
-    about = About("synaptic-pruning study run x", "A study", {}, ("co2",), "title = 'A study'")
+    about = About("synaptic-pruning study run x", "A study", {}, {}, ("co2",), "title = 'A study'")
     names = ["co2", EVIL, "tides", "a" * 60]
     return page(make_records(names), names, about=about)
 

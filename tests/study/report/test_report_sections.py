@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from synaptic_pruning.study.forecasting.plan import Plan
-from synaptic_pruning.study.forecasting.report.by_series import by_series
+from synaptic_pruning.study.forecasting.report.by_series import by_series, errors_by_step
 from synaptic_pruning.study.forecasting.report.evidence import checks, parts
 from synaptic_pruning.study.forecasting.report.panels import MOST_SHOWN, choose_datasets
 from synaptic_pruning.study.forecasting.report.tables import baseline_skill, costs, errors, options, unfinished
@@ -130,6 +130,7 @@ def test_runs_that_might_have_gone_on_learning_are_counted():
     table = table.assign(best_epoch=np.where(late, 19, 18), most_epochs=20)
     table.loc[0, "status"] = "failed: x"  # seed 0 of "none" on d0
     assert unfinished(table) == [
+        {"arm": "all arms", "share": pytest.approx(2 / 15), "series": []},
         {"arm": "synaptic", "share": 0.0, "series": []},
         {"arm": "none", "share": pytest.approx(2 / 7), "series": ["d0"]},  # as its first run is left out
     ]
@@ -192,3 +193,32 @@ def test_the_series_are_tested_on_the_mean_forecast_over_seeds(tmp_path):
         assert test.statistic == pytest.approx(
             stats.ttest_rel(loss["synaptic"], loss["none"]).statistic, rel=0.35, abs=0.5
         )
+
+
+def test_the_error_of_every_step_ahead_is_the_mean_over_runs(tmp_path):
+    rng = np.random.default_rng(0)
+    plan = Plan(models=("rnn", "mlp"), arms=("none", "mc-dropout"), lengths=(6,), horizons=(1, 3), seeds=2, epochs=1)
+    truth = rng.normal(size=(50, 3))
+    truth[[4, 9], [1, 2]] = np.nan
+    rows, expected = [], {}
+    for arm in plan.arms:
+        forecasts = {f"{arm}-{model}-{seed}": rng.normal(size=(50, 3)) for model in plan.models for seed in range(2)}
+        for name, values in forecasts.items():
+            np.savez(tmp_path / f"{name}.npz", **{"test": truth, f"test {plan.passes(arm)}": values})
+            rows.append({"dataset": "a", "arm": arm, "horizon": 3, "config_hash": name})
+        expected[arm] = np.mean([np.nanmean(np.abs(values - truth), axis=0) for values in forecasts.values()], axis=0)
+    rows += [{"dataset": "a", "arm": "none", "horizon": 1, "config_hash": "one step has no steps ahead"}]
+    rows += [{"dataset": "b", "arm": "none", "horizon": 3, "config_hash": "not shown"}]
+    found = errors_by_step(pd.DataFrame(rows).assign(regime="univariate"), plan, tmp_path, ["a"])
+    assert found["step"].tolist() == [1, 2, 3, 1, 2, 3]
+    for arm, part in found.groupby("arm"):
+        np.testing.assert_allclose(part["mae"], expected[arm])
+
+
+def test_series_that_are_not_trained_out_are_flagged_by_regime():
+    table = runs({"synaptic": 0.9}, datasets=2, models=("rnn",)).assign(best_epoch=10, most_epochs=20)
+    late = table.assign(regime="univariate", best_epoch=np.where(table["dataset"] == "d1", 20, 10))
+    found = unfinished(pd.concat([table, late], ignore_index=True))
+    assert [(row["arm"], row["share"], row["series"]) for row in found] == [
+        (arm, 0.25, ["d1 (univariate)"]) for arm in ("all arms", "none", "synaptic")
+    ]

@@ -97,8 +97,15 @@ def test_one_data_set_claims_nothing():
     assert "no significance is claimed" in verdict.answer
 
 
+def test_one_pair_of_runs_has_no_range():
+    one = runs([0.9], datasets=1, models=("rnn",), arms=["none", "synaptic"], seeds=1)
+    verdict = judge(one[one["length"] == 7])
+    assert verdict.headline == "Ahead of the plain network on this data set"
+    assert "10.0\u00a0% lower (one pair of runs); one data set" in verdict.answer
+
+
 def test_without_dropout_it_is_judged_against_none():
-    assert judge(runs([0.9], arms=["none", "synaptic"])).headline == "Synaptic pruning beats none"
+    assert judge(runs([0.9], arms=["none", "synaptic"])).headline == "Synaptic pruning beats the plain network"
 
 
 @pytest.mark.parametrize("arms", [["none", "dropout"], ["synaptic"]])
@@ -120,7 +127,7 @@ def test_losses_are_listed_heaviest_first():
 
 def test_losing_to_persistence_is_named():
     found = lost_to_persistence(runs([1.2, 0.9], datasets=2, models=("rnn",)))
-    assert found == [{"dataset": "d0", "model": "rnn", "arms": "synaptic"}]
+    assert found == [{"case": "d0", "model": "rnn", "arms": "synaptic"}]
     every = runs([1.2], datasets=1, models=("rnn",))
     every["skill"] = -0.1
     assert lost_to_persistence(every)[0]["arms"] == "every arm"

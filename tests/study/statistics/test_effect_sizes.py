@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synaptic_pruning.study.statistics import bayesian_signed_rank, effect, hodges_lehmann, log_ratios
+from synaptic_pruning.study.statistics import (
+    bayesian_signed_rank,
+    effect,
+    effects_by_dataset,
+    hodges_lehmann,
+    log_ratios,
+)
 
 
 def table_of(logs):
@@ -116,3 +122,23 @@ def test_what_cannot_be_a_ratio_is_refused():
             log_ratios(bad, "synaptic", "none")
     with pytest.raises(ValueError, match="rope: must be above 0"):
         bayesian_signed_rank([0.1, 0.2], rope=0.0)
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_effect_on_a_data_set_is_a_mean_over_seeds_with_students_interval(seeds):
+    rng, rows = np.random.default_rng(0), []
+    for dataset, model, arm, seed in itertools.product("ab", ("rnn", "lstm"), ("x", "y", "z"), range(seeds)):
+        size = rng.uniform(1, 2) * (1000 if dataset == "b" else 1) * (0.5 if (dataset, arm) == ("b", "x") else 1)
+        rows.append((dataset, model, arm, seed, size))
+    runs = pd.DataFrame(rows, columns=["dataset", "model", "arm", "seed", "mae"])
+    found = effects_by_dataset(runs, "x", "y").set_index("dataset")
+    assert list(found.index) == ["b", "a"]  # the best first
+    for dataset, part in runs.groupby("dataset"):
+        maes = part.set_index(["model", "arm", "seed"])["mae"]
+        logs = [
+            np.mean([math.log(maes[model, "x", seed] / maes[model, "y", seed]) for model in ("rnn", "lstm")])
+            for seed in range(seeds)
+        ]
+        ends = [math.nan, math.nan] if seeds == 1 else stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+        expected = np.expm1([np.mean(logs), *ends])
+        np.testing.assert_allclose(found.loc[dataset, ["estimate", "low", "high"]].to_numpy(float), expected)

@@ -39,8 +39,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_table(table: "pd.DataFrame", folder: Path, name: str = "results") -> None:
-    """Write a study's table to `<name>.parquet` and `<name>.csv`, each whole or not at all."""
+    """Write a study's table to `<name>.parquet`, compressed, and `<name>.csv`, each whole or not at all."""
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
+    table.to_parquet(buffer, index=False, compression="zstd")
     write_atomically(folder / f"{name}.parquet", buffer.getvalue())
     write_atomically(folder / f"{name}.csv", table.to_csv(index=False))

@@ -125,7 +125,9 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
     _write_forecasts(gather_forecasts(records, plan, kept), out / "forecasts.npz")
     write_atomically(out / "statistics.json", json.dumps(statistics(table, about, outcomes), indent=1))
     keep_best_networks(records, kept, out / "networks")
-    datasets = [Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading) for s in series]
+    datasets = [
+        Dataset(s.name, s.target, len(s.values), len(s.columns), s.season, s.digest, s.reading, s.times) for s in series
+    ]
     write_report(
         out / "report.html",
         table,

@@ -394,15 +394,21 @@ def single_networks(runs: Iterable[RunRecord]) -> list[RunRecord]:
     return [run for run in runs if "members" not in run]
 
 
-def keep_best_networks(runs: Iterable[RunRecord], cells: Path, folder: Path) -> None:
-    """Copy the best network of every data set, model and horizon to `<data set>-<model>.safetensors`.
+def network_files(runs: Iterable[RunRecord]) -> dict[str, RunRecord]:
+    """Return the best run of every data set, model and horizon by the file that keeps its network.
 
-    Where there are several horizons the name has the horizon too.
+    It is `<data set>-<model>.safetensors`; where there are several horizons the name has the horizon too.
     """
-    folder.mkdir(exist_ok=True)
     best = best_records(runs)
     several = len({horizon for _, _, horizon in best}) > 1
-    for (dataset, model, horizon), run in best.items():
-        network = (cells / f"{run['hash']}.safetensors").read_bytes()
-        name = f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
-        write_atomically(folder / f"{name}.safetensors", network)
+    return {
+        f"{quote(dataset, safe=' ')}-{model}{f'-{horizon}' if several else ''}.safetensors": run
+        for (dataset, model, horizon), run in best.items()
+    }
+
+
+def keep_best_networks(runs: Iterable[RunRecord], cells: Path, folder: Path) -> None:
+    """Copy the best network of every data set, model and horizon to its file (`network_files`)."""
+    folder.mkdir(exist_ok=True)
+    for name, run in network_files(runs).items():
+        write_atomically(folder / name, (cells / f"{run['hash']}.safetensors").read_bytes())

@@ -19,19 +19,23 @@ from synaptic_pruning.study.plots.style import (
     new_figure,
     styled,
     to_svg,
+    widen,
 )
-from synaptic_pruning.study.statistics import CASE
+from synaptic_pruning.study.statistics import CASE, TASK, case_name, several_of
 
 
 @styled
 def error_by_weights(results: pd.DataFrame) -> list[Panel]:
-    """Draw the error against the number of alive weights, one panel per data set, one point per model and arm.
+    """Draw the error against the number of alive weights, one point per model and arm.
+
+    There is one panel per data set, of several regimes and horizons one for each of them.
 
     Args:
         results: Paired runs (`paired`).
     """
     panels: list[Panel] = []
-    for dataset, of_dataset in results.groupby("dataset", sort=False):
+    for task, of_dataset in results.groupby(TASK, sort=False):
+        dataset = case_name(task, several_of(results))
         figure, (axes,) = new_figure()
         for marker, (_, of_model) in zip(cycle(MARKERS), of_dataset.groupby("model", sort=False), strict=False):
             means = of_model.groupby("arm", sort=False)[["alive", "skill"]].mean().astype(float)
@@ -50,9 +54,10 @@ def error_by_weights(results: pd.DataFrame) -> list[Panel]:
                 )
         axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         log_scale(axes)
+        widen(axes)
         axes.set(xlabel="alive weights", ylabel="MAE ÷ persistence")
         description = f"Test error on {dataset}, relative to persistence, against the number of weights that are alive."
-        panels.append(Panel(str(dataset), description, to_svg(figure, f"weights-{len(panels)}", description)))
+        panels.append(Panel(dataset, description, to_svg(figure, f"weights-{len(panels)}", description)))
     return panels
 
 

@@ -1,7 +1,6 @@
-"""Plot test errors: ranks with the critical difference, a heat map over data sets, forecasts against the truth."""
+"""Plot test errors: ranks with the critical difference, a heat map over data sets."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,13 +11,14 @@ from synaptic_pruning.study.plots.style import (
     BETTER_TO_WORSE,
     FAINT,
     INK,
+    LEAST_CHANGE,
     REFERENCE,
     Panel,
     colour,
     dots,
     inches,
-    line,
     new_figure,
+    of_part,
     styled,
     to_svg,
 )
@@ -28,12 +28,13 @@ _MOST_NUMBERED_ROWS = 60
 
 
 @styled
-def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
+def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA, part: str = "") -> Panel:
     """Draw average ranks on one axis; a bar joins arms that Nemenyi's test cannot tell apart.
 
     Args:
         table: Errors, one row per block, one column per arm; at least two of each.
         alpha: Family-wise error rate of the critical difference, in (0, 1).
+        part: The part of the study that it is of, where it has several on one page.
 
     Raises:
         ValueError: There are too few rows or columns.
@@ -74,7 +75,8 @@ def rank_diagram(table: pd.DataFrame, alpha: float = ALPHA) -> Panel:
         f"Average ranks over {n} blocks, 1 is best: {', '.join(f'{arm} {ranks[arm]:.2f}' for arm in ordered)}. "
         f"Critical difference of Nemenyi's test {difference:.2f}; groups that it cannot tell apart: {told}."
     )
-    return Panel("Average ranks and critical difference", description, to_svg(figure, "rank-diagram", description))
+    title, name = of_part("Average ranks and critical difference", part), of_part("rank-diagram", part, "-")
+    return Panel(title, description, to_svg(figure, name, description))
 
 
 def _bar(axes: Axes, start: float, end: float, y: float) -> None:
@@ -84,16 +86,17 @@ def _bar(axes: Axes, start: float, end: float, y: float) -> None:
 
 
 @styled
-def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
+def heat_map(results: pd.DataFrame, reference: str = REFERENCE, part: str = "") -> Panel:
     """Draw the MAE relative to one arm, one row per data set, one column per model and arm.
 
-    Teal is better, orange is worse. Cells are geometric means over window lengths (`block_means`), blank where a model
-    has no runs on a data set. Up to 60 rows, cells hold their numbers. The colours end at the 95 % quantile of the
-    changes, so that no outlier pales the rest.
+    Teal is better, orange is worse. Cells are geometric means over window lengths and horizons (`block_means`), blank
+    where a model has no runs on a data set. Up to 60 rows, cells hold their numbers. The colours end at the 95 %
+    quantile of the changes, so that no outlier pales the rest, and not below 5 %, so that no trifle glares.
 
     Args:
         results: Paired runs (`paired`).
         reference: Arm whose error is 1 everywhere; it has no column.
+        part: The part of the study that it is of, where it has several on one page.
 
     Raises:
         ValueError: The results hold no runs of the reference, or no other runs.
@@ -117,7 +120,7 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
         height=0.5 + inches(arms) + (0.21 if numbered else 0.13) * rows,
         width=0.2 + inches(order) + 0.38 * columns,
     )
-    reach = max(0.01, float(np.quantile(np.abs(logs.compressed()), 0.95)))
+    reach = max(LEAST_CHANGE / 2, float(np.quantile(np.abs(logs.compressed()), 0.95)))
     norm = CenteredNorm(0, reach)
     axes.pcolormesh(logs, cmap=BETTER_TO_WORSE, norm=norm, edgecolors="white", linewidth=0.5 if numbered else 0)
     axes.invert_yaxis()
@@ -144,20 +147,22 @@ def heat_map(results: pd.DataFrame, reference: str = REFERENCE) -> Panel:
         f"Test MAE relative to “{reference}” for {rows} data sets and {columns} pairs of model and arm: smaller in "
         f"{better} of {int((~np.isnan(values)).sum())} cells, in the median {np.nanmedian(values):.3f}."
     )
-    return Panel(f"MAE relative to “{reference}”", description, to_svg(figure, "heat-map", description))
+    title, name = of_part(f"MAE relative to “{reference}”", part), of_part("heat-map", part, "-")
+    return Panel(title, description, to_svg(figure, name, description))
 
 
 @styled
-def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Panel:
+def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None, part: str = "") -> Panel:
     """Draw the average rank of every arm over blocks, for all models together and for each.
 
     Args:
         results: Paired runs (`paired`).
         block_of: Block of every data set (`block_means`); each data set is its own where None.
+        part: The part of the study that it is of, where it has several on one page.
     """
     parts = {"all models": results} if results["model"].nunique() > 1 else {}
-    parts |= {str(model): part for model, part in results.groupby("model", sort=False)}
-    rows = {name: average_ranks(block_means(part, block_of=block_of)) for name, part in parts.items()}
+    parts |= {str(model): of_model for model, of_model in results.groupby("model", sort=False)}
+    rows = {name: average_ranks(block_means(runs, block_of=block_of)) for name, runs in parts.items()}
     table = pd.DataFrame(rows).T
     figure, (axes,) = new_figure(height=0.9 + 0.38 * len(table))
     dots(axes, table)
@@ -165,32 +170,5 @@ def ranks(results: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> P
     description = "Average ranks of the arms over data sets, 1 is best: " + "; ".join(
         f"{name}: " + ", ".join(f"{arm} {rank:.2f}" for arm, rank in row.items()) for name, row in rows.items()
     )
-    return Panel("Average ranks", description, to_svg(figure, "ranks", description))
-
-
-@styled
-def forecasts(records: Sequence[Mapping[str, Any]], shown: int = 40) -> list[Panel]:
-    """Draw forecasts and the truth at the end of the test set, one panel per data set.
-
-    Args:
-        records: One record per arm and data set, the one chosen on validation data.
-        shown: Number of steps to draw.
-    """
-    panels: list[Panel] = []
-    by_dataset: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        by_dataset.setdefault(record["cell"]["dataset"], []).append(record)
-    for dataset, of_dataset in by_dataset.items():
-        figure, (axes,) = new_figure()
-        truth = of_dataset[0]["tail"]["truth"][-shown:]
-        steps = np.arange(-len(truth) + 1, 1)
-        axes.plot(steps, truth, color=INK, linewidth=1.1, marker=".", markersize=3.5)
-        for record in of_dataset:
-            for arm, values in record["tail"]["forecasts"].items():
-                axes.plot(steps, values[-shown:], **{**line(arm), "linewidth": 1.2})
-        axes.set(xlabel="steps before the end of the test set", ylabel="value")
-        cell = of_dataset[0]["cell"]
-        description = f"The last {len(truth)} values of {dataset} and one-step forecasts of {cell['model']}."
-        title = f"{dataset} · {cell['model']}, window {cell['length']}"
-        panels.append(Panel(title, description, to_svg(figure, f"forecasts-{len(panels)}", description)))
-    return panels
+    title, name = of_part("Average ranks", part), of_part("ranks", part, "-")
+    return Panel(title, description, to_svg(figure, name, description))

@@ -1,6 +1,7 @@
 """Define the style of all plots: colours, type, axes, and SVG that a page can hold inline."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -60,6 +61,9 @@ DASHES = {arm: dash for arm, (_, dash) in _LINES.items()}
 REFERENCE = "none"
 """Arm that errors and costs are relative to."""
 MARKERS = "os^Dv"
+LEAST_CHANGE = 0.1
+"""Smallest span of an axis of ratios; half of it is the smallest change in full colour."""
+_LEAST_RATIO = 2.0  # of the ends of a logarithmic axis
 BETTER_TO_WORSE = LinearSegmentedColormap.from_list("better to worse", ["#0b7a75", "#ffffff", "#c2570c"], N=257)
 """Colours of relative errors: teal is better, orange is worse."""
 INK, FAINT, GRID = "#1b2430", "#5f6b7a", "#e3e7ec"
@@ -132,13 +136,31 @@ def dots(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """Make the x axis logarithmic, with plain numbers: 200, 1,000, 0.05."""
+    """Make the x axis logarithmic, over a factor of two at least, with plain numbers: 200, 1,000, 0.05."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    if high / low < _LEAST_RATIO:
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(_LEAST_RATIO), middle * math.sqrt(_LEAST_RATIO)
+        axes.set_xlim(low, high)
+    # Less than a factor of five may hold but one of 1, 2, 5.
+    few = MaxNLocator(4) if high / low < 5 else LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0))
+    axes.xaxis.set_major_locator(few)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+
+
+def widen(axes: Axes, least: float = LEAST_CHANGE) -> None:
+    """Stretch the y axis, which holds ratios, so that it spans at least this: a trifle is not drawn as a gulf."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
+
+
+def of_part(text: str, part: str, between: str = ", ") -> str:
+    """Return a caption or an id with the part of the study that it is of, where there are several."""
+    return f"{text}{between}{part}" if part else text
 
 
 def colour(arm: str) -> str:

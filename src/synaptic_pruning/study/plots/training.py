@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.engine import Record
-from synaptic_pruning.study.plots.style import Panel, line, new_figure, styled, to_svg
+from synaptic_pruning.study.plots.style import Panel, line, new_figure, styled, to_svg, widen
 
 _SHARES = 40
 
@@ -35,6 +35,7 @@ def training_curves(records: Sequence[Record[Any]]) -> list[Panel]:
             bottom.plot(mean.index, 100 * mean["sparsity"], **style)
         top.tick_params(labelbottom=False)
         top.set_ylabel("relative MAE")
+        widen(top)
         bottom.set(
             xlabel="epoch" if alike else "share of training", ylabel="sparsity %", ylim=(-5, 105), yticks=(0, 50, 100)
         )

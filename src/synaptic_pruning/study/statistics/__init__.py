@@ -1,6 +1,14 @@
 """Tests and intervals over blocks, the independent observations of a study."""
 
-from synaptic_pruning.study.statistics.blocks import CASE, block_means, log_ratios, paired
+from synaptic_pruning.study.statistics.blocks import (
+    CASE,
+    TASK,
+    block_means,
+    case_name,
+    log_ratios,
+    paired,
+    several_of,
+)
 from synaptic_pruning.study.statistics.comparison_matrix import ComparisonMatrix, Entry, comparison_matrix
 from synaptic_pruning.study.statistics.critical_difference import cliques, critical_difference, nemenyi
 from synaptic_pruning.study.statistics.diebold_mariano import DieboldMariano, diebold_mariano, over_series
@@ -10,6 +18,7 @@ from synaptic_pruning.study.statistics.effect_sizes import (
     Effect,
     bayesian_signed_rank,
     effect,
+    effects_by_dataset,
     hodges_lehmann,
 )
 from synaptic_pruning.study.statistics.hypotheses import (
@@ -44,6 +53,7 @@ __all__ = [
     "MARGIN",
     "PAPER_NOTE",
     "ROPE",
+    "TASK",
     "TOP",
     "ComparisonMatrix",
     "DieboldMariano",
@@ -63,11 +73,13 @@ __all__ = [
     "bayesian_signed_rank",
     "best_by_validation",
     "block_means",
+    "case_name",
     "cliques",
     "comparison_matrix",
     "critical_difference",
     "diebold_mariano",
     "effect",
+    "effects_by_dataset",
     "false_alarms",
     "friedman",
     "hodges_lehmann",
@@ -78,6 +90,7 @@ __all__ = [
     "over_series",
     "paired",
     "power",
+    "several_of",
     "smallest_p",
     "smallest_sample",
     "vos2025_statistic",

@@ -4,13 +4,15 @@ A block is a data set, or several from one source. Its value is a mean over seed
 are not independent observations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 CASE = ["dataset", "regime", "model", "length", "horizon"]
 """What errors are averaged within; a table without one of these columns has one value of it."""
+TASK = ["dataset", "regime", "horizon"]
+"""What all models are compared on."""
 
 
 def paired(results: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -118,3 +120,26 @@ def log_ratios(table: pd.DataFrame, arm: str, other: str) -> np.ndarray:
             )
     logs: np.ndarray = np.log(errors[0] / errors[1])
     return logs
+
+
+def several_of(runs: pd.DataFrame) -> list[str]:
+    """Return those of regime and horizon that a table has several of.
+
+    Example:
+        >>> several_of(pd.DataFrame({"regime": "features", "horizon": [1, 24]}))
+        ['horizon']
+    """
+    return [column for column in TASK[1:] if runs[column].nunique() > 1]
+
+
+def case_name(task: Sequence[object], several: Sequence[str]) -> str:
+    """Name a data set with its regime and horizon (`TASK`), those that there are `several_of`.
+
+    Example:
+        >>> case_name(("co2", "features", 12), ["regime", "horizon"]), case_name(("co2", "features", 12), [])
+        ('co2 (features, horizon 12)', 'co2')
+    """
+    dataset, regime, horizon = task
+    told = {"regime": f"{regime}", "horizon": f"horizon {horizon}"}
+    inner = ", ".join(told[column] for column in several)
+    return f"{dataset} ({inner})" if inner else f"{dataset}"

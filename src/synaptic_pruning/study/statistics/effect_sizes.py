@@ -14,7 +14,7 @@ from baycomp import SignedRankTest
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from synaptic_pruning.study.statistics.blocks import log_ratios
+from synaptic_pruning.study.statistics.blocks import CASE, log_ratios
 
 ROPE = 0.01
 """Region of practical equivalence: errors that differ by at most 1 % count as equal."""
@@ -160,6 +160,40 @@ def bayesian_signed_rank(logs: ArrayLike, rope: float = ROPE) -> tuple[float, fl
         np.zeros(len(values)), values, rope=math.log1p(rope), nsamples=_SAMPLES, random_state=0
     )
     return float(better), float(equivalent), float(worse)
+
+
+def effects_by_dataset(runs: pd.DataFrame, arm: str, other: str) -> pd.DataFrame:
+    """Return the difference of one arm from another on every data set, with what other seeds would give.
+
+    The effect of a seed is the mean logarithm of `arm / other` over models, window lengths and horizons. The interval
+    is Student's, over seeds: it holds for these data and networks of other seeds, not for other data.
+
+    Args:
+        runs: Paired runs (`paired`).
+        arm: The arm to judge.
+        other: The arm to compare it with.
+
+    Returns:
+        One row per data set, the best first: dataset, estimate, low and high as relative changes of the MAE; the ends
+        are NaN with one seed.
+
+    Example:
+        >>> rows = [("a", arm, seed, mae) for arm, maes in (("x", (0.9, 0.8)), ("y", (1, 1))) for seed, mae in
+        ...         enumerate(maes)]
+        >>> runs = pd.DataFrame(rows, columns=["dataset", "arm", "seed", "mae"])
+        >>> effects_by_dataset(runs, "x", "y").round(3).to_dict("records")
+        [{'dataset': 'a', 'estimate': -0.151, 'low': -0.599, 'high': 0.793}]
+    """
+    cases = [*(name for name in CASE if name in runs), "seed"]
+    wide = runs.pivot_table(index=cases, columns="arm", values="mae", sort=False).astype(float)
+    by_seed = (wide[arm] / wide[other]).map(math.log).groupby(["dataset", "seed"], sort=False).mean()
+    rows = []
+    for dataset, values in by_seed.groupby("dataset", sort=False):
+        mean, n = float(values.mean()), len(values)
+        half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1) * values.std() / math.sqrt(n)) if n > 1 else math.nan
+        rows.append((dataset, *(math.expm1(value) for value in (mean, mean - half, mean + half))))
+    found = pd.DataFrame(rows, columns=["dataset", "estimate", "low", "high"])
+    return found.sort_values("estimate", kind="stable", ignore_index=True)
 
 
 def _rank_sums(n: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Compare the forecasts of two arms on every single series."""
+"""Read forecasts: compare those of two arms on every single series, and tell the error at every step ahead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.forecasting.plan import Plan
 from synaptic_pruning.study.forecasting.run import read_forecasts
 from synaptic_pruning.study.statistics import ALPHA, DieboldMariano, over_series
@@ -80,6 +81,36 @@ def by_series(runs: pd.DataFrame, plan: Plan, folder: Path, arm: str, others: Se
         if other in losses and arm in losses
         for model in plan.models
     ]
+
+
+def errors_by_step(runs: pd.DataFrame, plan: Plan, folder: Path, datasets: Sequence[str]) -> pd.DataFrame:
+    """Return the test error of single networks at every step ahead, where there are several steps.
+
+    Args:
+        runs: Paired runs (`paired`).
+        plan: Plan of the study.
+        folder: Folder with the forecasts of the cells.
+        datasets: Data sets to tell of.
+
+    Returns:
+        One row per data set, regime, horizon, arm and step: those, and mae, the mean over models, window lengths and
+        seeds in the units of the data.
+    """
+    single = [name for name in dict.fromkeys(runs["arm"]) if not ARMS[name].ensemble]
+    runs = runs[runs["dataset"].isin(datasets) & runs["arm"].isin(single) & (runs["horizon"] > 1)]
+    rows = []
+    keys = ["dataset", "regime", "horizon", "arm"]
+    for found, part in runs.groupby(keys, sort=False):
+        by_run = [_by_step(read_forecasts(folder, name), plan.passes(str(found[-1]))) for name in part["config_hash"]]
+        mean = np.mean(by_run, axis=0)
+        rows += [(*found, step, float(mae)) for step, mae in enumerate(mean, 1)]
+    return pd.DataFrame(rows, columns=[*keys, "step", "mae"])
+
+
+def _by_step(stored: Mapping[str, np.ndarray], passes: int) -> np.ndarray:
+    """Return the mean absolute error at every step, shape (horizon,), over the origins with a known truth there."""
+    error: np.ndarray = np.abs(stored[f"test {passes}"] - stored["test"])
+    return np.array([step[~np.isnan(step)].mean() if not np.isnan(step).all() else np.nan for step in error.T])
 
 
 def _losses(runs: pd.DataFrame, passes: int, folder: Path) -> np.ndarray:

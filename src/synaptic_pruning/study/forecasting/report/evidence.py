@@ -8,7 +8,8 @@ import pandas as pd
 
 from synaptic_pruning.study.engine import About
 from synaptic_pruning.study.forecasting.report.declared import Declared, as_values
-from synaptic_pruning.study.forecasting.report.verdict import change, contestants, p_is
+from synaptic_pruning.study.forecasting.report.tables import effects
+from synaptic_pruning.study.forecasting.report.verdict import ARM, change, contestants, p_is
 from synaptic_pruning.study.statistics import (
     NonInferiority,
     Pair,
@@ -53,7 +54,7 @@ def parts(runs: pd.DataFrame, arm: str, block_of: Mapping[str, str], development
     """Compare an arm with the others on the development half, the confirmation half and all data sets.
 
     Args:
-        runs: Paired runs (`paired`).
+        runs: Paired runs (`paired`) of one regime.
         arm: The arm to judge.
         block_of: Block of every data set.
         development: Names of the data sets of the development half; without any there are no halves.
@@ -82,7 +83,7 @@ def _part(name: str, runs: pd.DataFrame, arm: str, block_of: Mapping[str, str]) 
 
 
 def statistics(results: pd.DataFrame, about: About, outcomes: Sequence[Declared] = ()) -> dict[str, Any]:
-    """Return the numbers behind the report's claims of significance, as plain values.
+    """Return the numbers behind the report's claims of significance, as plain values, each regime on its own.
 
     Args:
         results: Table of all runs.
@@ -90,14 +91,22 @@ def statistics(results: pd.DataFrame, about: About, outcomes: Sequence[Declared]
         outcomes: What came of the hypotheses, of `declared`.
     """
     runs, left_out = paired(contestants(results))
-    said = as_values(outcomes)
-    if runs.empty:
-        return {"left_out": left_out, "hypotheses": said, "judged": [], "friedman": []}
-    judged = [part for arm in JUDGED for part in parts(runs, arm, about.blocks, about.development)]
-    tests = [
-        {**row, "test": asdict(row["test"]) if row["test"] else None} for row in friedman_tests(runs, about.blocks)
-    ]
-    return {"left_out": left_out, "hypotheses": said, "judged": [asdict(part) for part in judged], "friedman": tests}
+    judged: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
+    for regime, of_regime in runs.groupby("regime", sort=False):
+        found = [part for arm in JUDGED for part in parts(of_regime, arm, about.blocks, about.development)]
+        judged += [{"regime": regime, **asdict(part)} for part in found]
+        tests += [
+            {"regime": regime, **row, "test": asdict(row["test"]) if row["test"] else None}
+            for row in friedman_tests(of_regime, about.blocks)
+        ]
+    return {
+        "left_out": left_out,
+        "hypotheses": as_values(outcomes),
+        "judged": judged,
+        "effects": [{"regime": row["regime"], **asdict(row["effect"])} for row in effects(runs, ARM, about.blocks)],
+        "friedman": tests,
+    }
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def friedman_tests(runs: pd.DataFrame, block_of: Mapping[str, str]) -> list[dict
     """Compute Friedman's test and average ranks for all models together, where there are several, and for each.
 
     Args:
-        runs: Paired runs (`paired`).
+        runs: Paired runs (`paired`) of one regime.
         block_of: Block of every data set.
     """
     of = {"all models": runs} if runs["model"].nunique() > 1 else {}

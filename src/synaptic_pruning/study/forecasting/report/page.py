@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from synaptic_pruning.study.forecasting.report.by_series import by_series
 from synaptic_pruning.study.forecasting.report.declared import Declared, null_check
 from synaptic_pruning.study.forecasting.report.evidence import JUDGED, checks, friedman_tests, parts
 from synaptic_pruning.study.forecasting.report.export_benchmark import BATCHES, Exported
-from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels
+from synaptic_pruning.study.forecasting.report.panels import choose_datasets, draw_panels, draw_regime
 from synaptic_pruning.study.forecasting.report.verdict import (
     ARM,
     CHECKS,
+    Verdict,
     contestants,
     judge,
     losses,
@@ -29,9 +32,18 @@ from synaptic_pruning.study.forecasting.report.verdict import (
     p_is,
     signed,
 )
-from synaptic_pruning.study.forecasting.results import RunRecord
+from synaptic_pruning.study.forecasting.results import RunRecord, network_files
 from synaptic_pruning.study.plots import DASHES, colour
-from synaptic_pruning.study.statistics import CASE, MARGIN, PAPER_NOTE, block_means, paired, vos2025_statistic
+from synaptic_pruning.study.statistics import (
+    CASE,
+    MARGIN,
+    PAPER_NOTE,
+    block_means,
+    paired,
+    several_of,
+    vos2025_statistic,
+)
+from synaptic_pruning.tasks.forecasting import Times
 
 _MOST_ROWS = 1000
 
@@ -48,6 +60,7 @@ class Dataset:
         season: Rows in a season.
         digest: SHA-256 of the series, in hexadecimal.
         reading: How its file was read, in one line; "" where no file of the user's was.
+        times: Times of its rows; pictures of forecasts count steps without them.
     """
 
     name: str
@@ -57,6 +70,7 @@ class Dataset:
     season: int
     digest: str
     reading: str = ""
+    times: Times | None = field(default=None, compare=False, repr=False)
 
 
 def write_report(
@@ -128,6 +142,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed, "p_is": p_is}
+    environment.filters["headings"] = _headings
     runs, left_out = paired(contestants(results))
     failed = results[results["status"] != "ok"]
     used = set(runs["dataset"])
@@ -146,12 +161,13 @@ def render(
             "failed": len(failed),
             "left_out": left_out,
         },
-        verdict=judge(runs, about.blocks),
+        verdicts=_verdicts(runs, about),
         declared=outcomes,
         null_check=null_check(results, about.blocks),
         checks=checks(results, about.blocks),
         persistence=lost_to_persistence(runs),
         ridge=tables.lost_to(runs, beside, "ridge"),
+        several=several_of(results),
         paper=plan.protocol == "paper",
         **(_evidence(runs, records, beside, plan, about, datasets, cells) if len(runs) else {"arms": []}),
         options=tables.options(results) if plan.tunes else [],
@@ -179,31 +195,72 @@ def _evidence(
     cells: Path | None,
 ) -> dict[str, Any]:
     """Return everything that needs at least one run in every arm."""
-    table = block_means(runs, block_of=about.blocks)
     shown = choose_datasets(runs)
     names = set(runs["arm"])
     competing = [r for r in records if not {arm["name"] for arm in r["cell"]["arms"]} <= set(CHECKS)]
     largest = max((d for d in datasets if d.name in set(runs["dataset"])), key=lambda d: d.rows).name
     lost = losses(runs)
+    network = next(iter(network_files(records)), "")
+    dated = {} if plan.protocol == "paper" else {d.name: d.times for d in datasets if d.times is not None}
+    axes: dict[str, dict[str, Any]] = {"times": dated, "targets": {d.name: d.target for d in datasets}}
+    several = runs["regime"].nunique() > 1
+    regimes = [
+        _regime(str(regime), part, baselines[baselines["regime"] == regime], about, several)
+        for regime, part in runs.groupby("regime", sort=False)
+    ]
     return {
-        "arms": tables.arms(runs, table, about.blocks),
+        "regimes": regimes,
+        "arms": regimes[0]["arms"],
         "errors": tables.errors(runs, baselines),
         "arm_names": list(dict.fromkeys(map(str, runs["arm"]))),
         "baselines": list(dict.fromkeys(baselines["arm"])),
-        "baseline_skill": tables.baseline_skill(runs, baselines, about.blocks),
         "effects": tables.effects(runs, ARM, about.blocks),
-        "judged": [found for name in JUDGED if (found := parts(runs, name, about.blocks, about.development))],
-        "friedman": friedman_tests(runs, about.blocks),
         "by_series": by_series(runs, plan, cells, ARM, ("none", "dropout")) if cells and ARM in names else [],
+        "first_case": f"{runs['regime'].iloc[0]}, horizon {runs['horizon'].iloc[0]}" if several_of(runs) else "",
         "shown": shown if len(shown) < runs["dataset"].nunique() else [],
         "largest": largest,
-        "figures": draw_panels(runs, competing, about.blocks, shown, largest, cells),
+        "figures": draw_panels(runs, competing, plan, shown, largest, axes, cells),
         "costs": tables.costs(runs),
+        "network": network,
+        "quoted": shlex.quote(f"networks/{network}"),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
         "cases": runs.groupby(CASE).ngroups,
         "over_lengths": vos2025_statistic(runs) if plan.protocol == "paper" else [],
         "over_lengths_note": PAPER_NOTE,
     }
+
+
+def _regime(name: str, runs: pd.DataFrame, baselines: pd.DataFrame, about: About, several: bool) -> dict[str, Any]:
+    """Return what compares the arms in one regime; its `title` is empty where it is the only one."""
+    table = block_means(runs, block_of=about.blocks)
+    title = name if several else ""
+    return {
+        "name": name,
+        "title": title,
+        "blocks": len(table),
+        "arms": tables.arms(runs, table, about.blocks),
+        "baseline_skill": tables.baseline_skill(runs, baselines, about.blocks),
+        "judged": [found for arm in JUDGED if (found := parts(runs, arm, about.blocks, about.development))],
+        "friedman": friedman_tests(runs, about.blocks),
+        "figures": draw_regime(runs, table, about.blocks, title),
+    }
+
+
+def _verdicts(runs: pd.DataFrame, about: About) -> list[tuple[str, Verdict]]:
+    """Return the name of every regime, "" where there is but one, and the verdict in it."""
+    if runs["regime"].nunique() < 2:
+        return [("", judge(runs, about.blocks))]
+    return [(str(regime), judge(part, about.blocks)) for regime, part in runs.groupby("regime", sort=False)]
+
+
+def _headings(html: str) -> list[tuple[str, str]]:
+    """Return id and text of every section of a page.
+
+    Example:
+        >>> _headings('<h2 id="arms">The arms</h2><h2>Unnamed</h2>')
+        [('arms', 'The arms')]
+    """
+    return re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', html)
 
 
 def _number(value: Any, digits: int = 4) -> str:
@@ -222,7 +279,7 @@ def _number(value: Any, digits: int = 4) -> str:
 
 
 def _fixed(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None or pd.isna(value) else f"{round(value, 3) + 0:.3f}".replace("-", "−")
 
 
 def _signed(value: Any) -> str:

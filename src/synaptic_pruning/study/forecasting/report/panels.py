@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synaptic_pruning.study.forecasting.plan import Plan
+from synaptic_pruning.study.forecasting.report.by_series import errors_by_step
 from synaptic_pruning.study.forecasting.report.evidence import REFERENCE
 from synaptic_pruning.study.forecasting.report.verdict import ARM
 from synaptic_pruning.study.forecasting.results import RunRecord, best_records, single_networks, validation_error
@@ -15,6 +17,7 @@ from synaptic_pruning.study.plots import (
     comparison_map,
     costs_by_length,
     costs_by_model,
+    effects_plot,
     error_by_sparsity,
     error_by_weights,
     forecasts,
@@ -25,7 +28,8 @@ from synaptic_pruning.study.plots import (
     sparsity_by_layer,
     training_curves,
 )
-from synaptic_pruning.study.statistics import block_means
+from synaptic_pruning.study.plots import errors_by_step as draw_errors_by_step
+from synaptic_pruning.study.statistics import block_means, case_name, effects_by_dataset, several_of
 
 MOST_SHOWN = 6
 """Largest number of data sets with panels of their own."""
@@ -35,38 +39,59 @@ _MOST_MASKS = 8
 def draw_panels(
     runs: pd.DataFrame,
     records: Sequence[RunRecord],
-    block_of: Mapping[str, str],
+    plan: Plan,
     shown: Sequence[str],
     largest: str,
+    axes: Mapping[str, Mapping[str, Any]],
     folder: Path | None,
 ) -> dict[str, Any]:
-    """Return the panels by name; a name without data has None or an empty list.
+    """Return the panels of the networks by name; a name without data has None or an empty list.
 
     Args:
         runs: Paired runs (`paired`), at least one.
         records: The selected records of these arms.
-        block_of: Block of every data set.
+        plan: Plan of the study.
         shown: Data sets with panels of their own (`choose_datasets`).
         largest: Data set whose networks are shown layer by layer.
-        folder: Folder with the networks of the cells; None shows no masks.
+        axes: What pictures of forecasts write on their axes: "times" and "targets" of the data sets.
+        folder: Folder with the networks and forecasts of the cells; None shows no masks and no steps.
     """
-    arms, table = set(runs["arm"]), block_means(runs, block_of=block_of)
     of_arm = [r for r in single_networks(records) if ARM in r.get("arms", {}) and r["history"]]
-    shown_networks = {model: r for (name, model, _), r in reversed(best_records(of_arm).items()) if name == largest}
-    by_length = REFERENCE in arms and runs["length"].nunique() > 1
+    ramps = [r["history"] for r in of_arm if len({entry["sparsity"] for entry in r["history"]}) > 1]
+    best = {model: r for (name, model, _), r in reversed(best_records(of_arm).items()) if name == largest}
+    shown_networks = {model: best[model] for model in plan.models if model in best}
+    by_length = REFERENCE in set(runs["arm"]) and runs["length"].nunique() > 1
+    by_step = pd.DataFrame() if folder is None else errors_by_step(runs, plan, folder, shown)
     return {
-        "comparison": comparison_map(table) if min(table.shape) > 1 else None,
-        "rank_diagram": rank_diagram(table) if min(table.shape) > 1 else None,
-        "ranks": ranks(runs, block_of) if runs["model"].nunique() > 1 or len(table) == 1 else None,
-        "heat_map": heat_map(runs) if len(arms) > 1 and REFERENCE in arms else None,
         "training": training_curves(single_networks(records)),
-        "error_by_sparsity": error_by_sparsity([r["history"] for r in of_arm]) if of_arm else None,
+        "error_by_sparsity": error_by_sparsity(ramps) if ramps else None,
         "layers": _layers(shown_networks),
-        "masks": _masks(shown_networks, folder),
+        "masks": _masks(shown_networks, folder, several_of(runs)),
         "weights": error_by_weights(runs[runs["dataset"].isin(shown)]),
-        "forecasts": forecasts(_forecast(records, shown)),
+        "forecasts": forecasts(_forecast(records, shown), axes["times"], axes["targets"], several_of(runs)),
+        "by_step": draw_errors_by_step(by_step, axes["targets"]) if len(by_step) else [],
         "costs": costs_by_model(runs),
         "by_length": costs_by_length(runs) if by_length else [],
+    }
+
+
+def draw_regime(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str], part: str) -> dict[str, Any]:
+    """Return the panels that compare the arms in one regime, by name; a name without data has None or an empty list.
+
+    Args:
+        runs: Paired runs (`paired`) of the regime, at least one.
+        table: Their errors, one row per block, one column per arm.
+        block_of: Block of every data set.
+        part: Name of the regime, where the page has several.
+    """
+    arms, several = set(runs["arm"]), min(table.shape) > 1
+    others = [name for name in (REFERENCE, "dropout") if name in arms and ARM in arms]
+    return {
+        "effects": [effects_plot(effects_by_dataset(runs, ARM, other), ARM, other, part) for other in others],
+        "comparison": comparison_map(table, part) if several else None,
+        "rank_diagram": rank_diagram(table, part=part) if several else None,
+        "ranks": ranks(runs, block_of, part) if runs["model"].nunique() > 1 or len(table) == 1 else None,
+        "heat_map": heat_map(runs, part=part) if len(arms) > 1 and REFERENCE in arms else None,
     }
 
 
@@ -99,7 +124,7 @@ def _layers(records: Mapping[str, RunRecord]) -> list[Panel]:
     return panels
 
 
-def _masks(records: Mapping[str, RunRecord], folder: Path | None) -> dict[str, Any] | None:
+def _masks(records: Mapping[str, RunRecord], folder: Path | None, several: Sequence[str]) -> dict[str, Any] | None:
     """Return the masks of the network with the smallest validation error; of a deep one its largest masks."""
     from safetensors.numpy import load_file
 
@@ -113,7 +138,8 @@ def _masks(records: Mapping[str, RunRecord], folder: Path | None) -> dict[str, A
     kept = [name for name in record["layers"] if name in names[:_MOST_MASKS]]
     return {
         "model": model,
-        "cell": record["cell"],
+        "case": case_name((record["cell"]["dataset"], record["cell"]["regime"], record["cell"]["horizon"]), several),
+        "length": record["cell"]["length"],
         "option": record["option"],
         "layers": len(names),
         "panels": masks({name: stored[name] != 0 for name in kept}),

@@ -9,9 +9,16 @@ import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.plots import colour
-from synaptic_pruning.study.statistics import CASE, average_ranks, block_means, effect
+from synaptic_pruning.study.statistics import (
+    CASE,
+    TASK,
+    average_ranks,
+    block_means,
+    case_name,
+    effect,
+    several_of,
+)
 
-_TASK = ["dataset", "regime", "horizon"]
 _COSTS = ["train_seconds", "predict_seconds", "peak_memory_mb"]
 
 
@@ -19,7 +26,7 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
     """Return one dictionary per arm: meaning, average rank, skill, error relative to the first arm, size.
 
     Args:
-        runs: Paired runs (`paired`).
+        runs: Paired runs (`paired`) of one regime.
         table: Errors, one row per block, one column per arm.
         block_of: Block of every data set.
     """
@@ -53,14 +60,14 @@ def errors(runs: pd.DataFrame, baselines: pd.DataFrame) -> list[dict[str, Any]]:
     """
     beside = {
         key: part.groupby("arm", sort=False)[["mae", "skill"]].mean()
-        for key, part in baselines[baselines["status"] == "ok"].groupby(_TASK, sort=False)
+        for key, part in baselines[baselines["status"] == "ok"].groupby(TASK, sort=False)
     }
     rows = []
-    for (*key, model), part in runs.groupby([*_TASK, "model"], sort=False):
+    for (*key, model), part in runs.groupby([*TASK, "model"], sort=False):
         own = part.groupby("arm", sort=False)[["mae", "skill"]].mean()
         scores = pd.concat([beside[tuple(key)], own]) if tuple(key) in beside else own
         maes = scores["mae"].to_dict()
-        found = dict(zip(_TASK, key, strict=True)) | {"model": model, "maes": maes}
+        found = dict(zip(TASK, key, strict=True)) | {"model": model, "maes": maes}
         rows.append(found | {"skills": scores["skill"].to_dict(), "best": min(maes.values(), default=None)})
     return rows
 
@@ -72,16 +79,16 @@ def baseline_skill(runs: pd.DataFrame, baselines: pd.DataFrame, block_of: Mappin
     error is smaller.
 
     Args:
-        runs: Paired runs (`paired`).
+        runs: Paired runs (`paired`) of one regime.
         baselines: Their rows of the same table.
         block_of: Block of every data set.
     """
-    by_model = runs.groupby([*_TASK, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
-    best = by_model.loc[by_model.groupby([*_TASK, "arm"], sort=False)["validation_mae"].idxmin()]
+    by_model = runs.groupby([*TASK, "model", "arm"], sort=False)[["mae", "validation_mae"]].mean().reset_index()
+    best = by_model.loc[by_model.groupby([*TASK, "arm"], sort=False)["validation_mae"].idxmin()]
     found = []
     for name, part in baselines[baselines["status"] == "ok"].groupby("arm", sort=False):
-        own = part.groupby(_TASK)["mae"].mean().rename("of baseline")
-        both = best.join(own, on=_TASK).dropna(subset="of baseline")
+        own = part.groupby(TASK)["mae"].mean().rename("of baseline")
+        both = best.join(own, on=TASK).dropna(subset="of baseline")
         lost = (
             (both["mae"] / both["of baseline"])
             .map(np.log)
@@ -102,15 +109,14 @@ def lost_to(runs: pd.DataFrame, baselines: pd.DataFrame, name: str) -> dict[str,
         name: Name of the baseline.
 
     Returns:
-        `name`, the number `of` data sets, and the `series`, each with its regime and horizon where there are several;
+        `name`, the number `of` cases, and the `series`, each a `case_name`;
         None where the baseline has no runs or loses everywhere.
     """
-    own = baselines[(baselines["arm"] == name) & (baselines["status"] == "ok")].groupby(_TASK)["mae"].mean()
-    best = runs.groupby([*_TASK, "model", "arm"])["mae"].mean().groupby(_TASK).min()
+    own = baselines[(baselines["arm"] == name) & (baselines["status"] == "ok")].groupby(TASK)["mae"].mean()
+    best = runs.groupby([*TASK, "model", "arm"])["mae"].mean().groupby(TASK).min()
     both = pd.DataFrame({"network": best, "baseline": own}).dropna()
     lost = both.index[both["baseline"] < both["network"]]
-    several = [column for column in _TASK[1:] if runs[column].nunique() > 1]
-    series = [", ".join(map(str, (case[0], *(case[_TASK.index(column)] for column in several)))) for case in lost]
+    series = [case_name(case, several_of(runs)) for case in lost]
     return {"name": name, "of": len(both), "series": series} if series else None
 
 
@@ -138,14 +144,18 @@ def unfinished(results: pd.DataFrame) -> list[dict[str, Any]]:
         results: Table of all runs.
 
     Returns:
-        One dictionary per arm: arm, share in [0, 1], and the data sets where it is more than half of the runs.
+        One dictionary for "all arms", where there are several, and one per arm: arm, share in [0, 1], and as series
+        the cases (`case_name`) where it is more than half of the runs.
     """
     well = results[results["status"] == "ok"]
-    late = well["best_epoch"] > 0.9 * well["most_epochs"]
+    late = (well["best_epoch"] > 0.9 * well["most_epochs"]).astype(float)
+    arms = {"all arms": well} if well["arm"].nunique() > 1 else {}
+    arms |= {str(arm): part for arm, part in well.groupby("arm", sort=False)}
     found = []
-    for arm, part in late.groupby(well["arm"], sort=False, dropna=False):
-        by_series = part.groupby(well.loc[part.index, "dataset"], sort=False).mean()
-        found.append({"arm": arm, "share": float(part.mean()), "series": by_series.index[by_series > 0.5].tolist()})
+    for arm, part in arms.items():
+        by_case = late[part.index].groupby([part[column] for column in TASK], sort=False).mean()
+        series = [case_name(case, several_of(results)) for case in by_case.index[by_case > 0.5]]
+        found.append({"arm": arm, "share": float(late[part.index].mean()), "series": series})
     return found
 
 

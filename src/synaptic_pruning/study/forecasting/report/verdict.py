@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from synaptic_pruning.study.statistics import CASE, Pair, against, average_ranks, block_means, smallest_sample
+from synaptic_pruning.study.statistics import (
+    CASE,
+    TASK,
+    Pair,
+    against,
+    average_ranks,
+    block_means,
+    case_name,
+    several_of,
+    smallest_sample,
+)
 
 ARM = "synaptic"
 ENSEMBLE = "synaptic-ensemble"
@@ -46,7 +56,7 @@ def judge(runs: pd.DataFrame, block_of: Mapping[str, str] | None = None) -> Verd
     """Say whether synaptic pruning beats dropout in these runs, by how much, and whether that is supported.
 
     Args:
-        runs: Paired runs (`paired`) of `contestants`, all with status "ok".
+        runs: Paired runs (`paired`) of `contestants` in one regime, all with status "ok".
         block_of: Block of every data set (`block_means`); each data set is its own where None.
     """
     if runs.empty:
@@ -92,7 +102,13 @@ def signed(difference: float) -> str:
 
 def _said(count: int, datasets: int) -> str:
     """Say how much evidence there is; data sets of one source count once."""
-    return f"{datasets} data sets" + ("" if count == datasets else f" from {count} sources")
+    source = "" if count == datasets else f" from {count} source{'s' if count > 1 else ''}"
+    return f"{datasets} data set{'s' if datasets > 1 else ''}{source}"
+
+
+def _called(arm: str) -> str:
+    """Name an arm in a headline, where no table explains it."""
+    return {"none": "the plain network", "mc-dropout": "MC dropout"}.get(arm, arm)
 
 
 def p_is(p: float) -> str:
@@ -116,19 +132,19 @@ def _answer(pair: Pair, family: int, evidence: str) -> tuple[str, str]:
     if pair.significant:
         verb = "beats" if pair.difference < 0 else "loses to"
         return (
-            f"Synaptic pruning {verb} {pair.other}",
+            f"Synaptic pruning {verb} {_called(pair.other)}",
             f"Synaptic pruning {verb} {other} here: its {size}, and the difference is statistically supported "
             f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
         )
     if pair.can_be_significant:
         return (
-            f"No difference from {pair.other} is established",
+            f"No difference from {_called(pair.other)} is established",
             f"Synaptic pruning and {other} cannot be told apart here: its {size}, which is not statistically supported "
             f"(Wilcoxon signed-rank test with Holm's correction, {p_is(pair.p_holm)}).",
         )
     comparisons = f"{family} comparison{'s' if family > 1 else ''}"
     return (
-        f"{_lean(pair)} {pair.other} here, but too few data sets to tell",
+        f"{_lean(pair)} {_called(pair.other)} here, but too few data sets to tell",
         f"Against {other}, synaptic pruning's {size}; no outcome can be significant with N = {evidence} "
         f"({comparisons} at the 5{_PERCENT} level take at least {smallest_sample(family)}).",
     )
@@ -144,10 +160,11 @@ def _single(pair: Pair, runs: pd.DataFrame, dataset: str) -> tuple[str, str]:
     keys = ["regime", "model", "length", "horizon", "seed"]
     wide = runs.pivot_table(index=keys, columns="arm", values="mae")
     ratios = wide[ARM] / wide[pair.other] - 1
+    spread = f"{len(ratios)} paired runs, {signed(ratios.min())} to {signed(ratios.max())}"
     return (
-        f"{_lean(pair)} {pair.other} on this data set",
+        f"{_lean(pair)} {_called(pair.other)} on {'this data set' if runs['dataset'].nunique() == 1 else 'one source'}",
         f"Against “{pair.other}”, synaptic pruning's mean test error (MAE) on {dataset} is {change(pair.difference)} "
-        f"({len(ratios)} paired runs, {signed(ratios.min())} to {signed(ratios.max())}); one data set "
+        f"({'one pair of runs' if len(ratios) == 1 else spread}); one data set "
         "cannot show that this holds elsewhere, so no significance is claimed.",
     )
 
@@ -192,18 +209,18 @@ def lost_to_persistence(runs: pd.DataFrame) -> list[dict[str, str]]:
         runs: Paired runs (`paired`).
 
     Returns:
-        One dictionary per data set and model with such networks: dataset, model and arms (one string).
+        One dictionary per `case_name` and model with such networks: case, model and arms (one string).
     """
-    skill = runs.groupby(["dataset", "model", "arm"], sort=False)["skill"].mean()
+    skill = runs.groupby([*TASK, "model", "arm"], sort=False)["skill"].mean()
     losing = skill[skill < 0].reset_index()
-    count = runs["arm"].nunique()
+    count, several = runs["arm"].nunique(), several_of(runs)
     return [
         {
-            "dataset": str(dataset),
+            "case": case_name(task, several),
             "model": str(model),
             "arms": "every arm" if len(part) == count else ", ".join(part["arm"]),
         }
-        for (dataset, model), part in losing.groupby(["dataset", "model"], sort=False)
+        for (*task, model), part in losing.groupby([*TASK, "model"], sort=False)
     ]
 
 
