@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 from synaptic_pruning.core import PrunableParameter
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
 
-
 _SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
 """Where PyTorch's optimizers keep mean squares of gradients, whose roots they divide by."""
 
