@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from interleaved import RAMP, STEPS, alternate, cost, mean
+from interleaved import STEPS, alternate, cost, mean
 from torch import nn
 
 import synaptic_pruning as sp
@@ -19,7 +19,7 @@ from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
 RUNS = 3
-RULES = {"default": sp.default_rule, "ramp": lambda: RAMP}
+RULES = {"default": sp.default_rule, "SET": lambda: sp.SET(0.8, scaled_start=True)}
 PARTS = ("forward", "backward", "optimizer step")
 
 

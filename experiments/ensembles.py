@@ -38,7 +38,7 @@ def trained(
     cycles = isinstance(rule, sp.Cycles)
 
     def attach(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> sp.SynapticPruner:
-        return sp.SynapticPruner(net, optimizer, rule, total_steps=steps)
+        return sp.SynapticPruner(net, optimizer, rule, total_steps=steps, compensate=1)
 
     run = train(
         model,

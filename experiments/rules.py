@@ -45,7 +45,9 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
     pruners: list[sp.SynapticPruner] = []
 
     def attach(net: nn.Module, optimizer: Optimizer, steps: int) -> sp.SynapticPruner:
-        pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps, exclude=options.exclude))
+        pruners.append(
+            sp.SynapticPruner(net, optimizer, rule, total_steps=steps, compensate=1, exclude=options.exclude)
+        )
         return pruners[0]
 
     synapses = sp.Synapses(model)

@@ -117,7 +117,7 @@ def test_codes_of_eight_bits_mean_zero_where_weights_are_pruned():
         "step": 3,
         "unrelated": torch.ones(5),
     }
-    reset_pruned_state([optimizer], synapses.layers, MaskEnforcer(synapses.layers))
+    reset_pruned_state([optimizer], synapses.layers, MaskEnforcer(synapses.layers), grows=True)
     state = optimizer.state[net.weight]
     for kept in (state["state1"], both.codes):
         assert kept.tolist() == [[0, 2, 2], [2, 4, 0]]

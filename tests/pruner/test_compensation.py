@@ -2,9 +2,11 @@
 
 import io
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from helpers.small_network import learn_step, loss_of, small_net
 
 TOTAL, STEPS, EVERY = 70, 24, 3
 RAMP = sp.cubic(0.9, begin=0.05, end=0.5)
+ROOT = math.sqrt(10)  # one weight in ten is alive at the end
 
 
 def _alive(step: int) -> int:
@@ -28,7 +31,7 @@ def _alive(step: int) -> int:
 
 
 def _factor(step: int, cap: float) -> float:
-    return min(TOTAL / _alive(step), cap)
+    return min(math.sqrt(TOTAL / _alive(step)), cap)
 
 
 def _pruner(net: nn.Module, optimizer: Any, compensate: float = 4.0, **arguments: Any) -> sp.SynapticPruner:
@@ -115,8 +118,9 @@ def test_the_rates_of_a_step_worked_out_by_hand():
     for step in range(4):
         learn_step(net, optimizer, step)
         assert _rates(optimizer) == [0.125, 0.5]
-    # 35 of 70 weights go after the second step: from the third on the rates are doubled.
-    assert optimizer.rates == [[0.125, 0.5]] * 2 + [[0.25, 1.0]] * 2
+    # 35 of 70 weights go after the second step: from the third on the rates are √2 times as high.
+    assert optimizer.rates[:2] == [[0.125, 0.5]] * 2
+    assert np.array(optimizer.rates[2:]) == pytest.approx(np.sqrt([[1 / 32, 1 / 2]] * 2))
     assert pruner.sparsity() == 0.5
 
 
@@ -132,7 +136,7 @@ def test_a_group_added_later_and_accumulated_gradients():
         optimizer.step()
         optimizer.zero_grad()
     assert len(optimizer.rates) == STEPS
-    assert optimizer.rates[-1] == pytest.approx([0.4, 0.8])
+    assert optimizer.rates[-1] == pytest.approx([0.1 * ROOT, 0.2 * ROOT])
 
 
 def test_one_that_is_off_touches_nothing():
@@ -145,6 +149,45 @@ def test_one_that_is_off_touches_nothing():
         learn_step(net, optimizer, step)
         assert optimizer.param_groups[0]["lr"] is rate
     assert pruner.sparsity() == 0.9
+
+
+@pytest.mark.parametrize(
+    ("rule", "factor"),
+    [
+        (sp.default_rule, math.sqrt(5)),
+        (lambda: sp.SET(0.5), math.sqrt(2)),
+        (lambda: sp.ToSparsity(sp.one_shot(0.95, at=0.5)), 4),
+        (lambda: sp.vos2025(initial=0.3, final=0.7, warmup=0.1), 1),
+        (sp.Disuse, 1),
+        (lambda: sp.Units(sp.one_shot(0.5, at=0.5)), 1),
+    ],
+)
+def test_a_rule_brings_its_own_limit(rule, factor):
+    net = small_net()
+    optimizer = Seen(net.parameters(), lr=0.1)
+    pruner = sp.SynapticPruner(net, optimizer, rule(), total_steps=40, every=1)
+    for step in range(40):
+        learn_step(net, optimizer, step)
+    assert optimizer.rates[-1] == pytest.approx([0.1 * factor], rel=0.01)
+    assert pruner.sparsity() > 0 or isinstance(pruner.rule, sp.Disuse)
+
+
+def test_where_it_cannot_compensate_a_rule_leaves_rates_alone():
+    net = small_net()
+    optimizer = Seen(net.parameters(), lr=0.1)
+    rule = lambda: sp.ToSparsity(sp.one_shot(0.5, at=0.25))  # noqa: E731
+    for name in ("0.weight", "3.weight"):  # the first one raises the rates
+        sp.SynapticPruner(net, optimizer, rule(), total_steps=4, every=1, include=[name])
+    for step in range(4):
+        learn_step(net, optimizer, step)
+    assert optimizer.rates[-1] == pytest.approx([0.1 * math.sqrt(2)], rel=0.02)
+    net = small_net()
+    without = torch.optim.Adafactor(net.parameters())
+    for group in without.param_groups:
+        group["lr"] = None  # as optimizers that find their own
+    pruner = sp.SynapticPruner(net, without, rule(), total_steps=4, every=1)
+    assert all(group["lr"] is None for group in without.param_groups)
+    assert pruner.steps == 0
 
 
 def test_a_dense_network_is_trained_at_its_own_rate():
@@ -171,7 +214,7 @@ def test_a_closure_sees_the_rate_that_the_user_set_and_may_set_another():
     for _ in range(3):
         optimizer.step(closure)
     assert seen == [0.25, 1.25, 2.25]
-    assert optimizer.rates == [[1.25], [4.5], [6.5]]
+    assert [rate for (rate,) in optimizer.rates] == pytest.approx([1.25, 2.25 * math.sqrt(2), 3.25 * math.sqrt(2)])
     assert optimizer.param_groups[0]["lr"] == 3.25
 
 
@@ -318,7 +361,7 @@ def test_a_rate_shared_by_groups_is_raised_once_and_never_read():
         learn_step(net, optimizer, step)
     assert all(group["lr"] is rate for group in optimizer.param_groups)
     assert rate == torch.tensor(0.1, dtype=torch.float64)
-    assert optimizer.rates[-1] == pytest.approx([0.4] * 4)
+    assert optimizer.rates[-1] == pytest.approx([0.1 * ROOT] * 4)
     with Reads():
         pruner._compensation.begin()
         pruner._compensation.end()
@@ -365,7 +408,7 @@ def test_remove_leaves_the_optimizer_as_it_was():
     assert "step" not in vars(optimizer)
     again = _pruner(net, optimizer, earlier=pruner.state_dict())
     learn_step(net, optimizer, 0)
-    assert optimizer.rates[-1] == pytest.approx([0.4])  # the masks of the earlier training, from the first step on
+    assert optimizer.rates[-1] == pytest.approx([0.1 * ROOT])  # the masks of the earlier training
     again.remove()
     learn_step(net, optimizer, 0)
     assert optimizer.rates[-1] == [0.1]
@@ -384,7 +427,7 @@ def test_two_pruners_of_one_optimizer_may_not_both_compensate():
     second = _pruner(net, outer, 1, include=["3.weight"])
     for step in range(STEPS):
         learn_step(net, outer, step)
-    assert inner.rates[-1] == pytest.approx([0.4])
+    assert inner.rates[-1] == pytest.approx([0.1 * ROOT])
     first.remove()
     second.remove()
     _pruner(net, outer, 2, include=["3.weight"], earlier=second.state_dict())
@@ -455,7 +498,7 @@ def test_an_optimizer_that_sets_its_own_rate_is_told_of():
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("value", [0.5, 0, -1, float("nan"), float("inf"), True, "4", None, 1j])
+@pytest.mark.parametrize("value", [0.5, 0, -1, float("nan"), float("inf"), True, "4", 1j])
 def test_refused_factors(value: Any):
     net = small_net()
     optimizer = SGD(net.parameters())

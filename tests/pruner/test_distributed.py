@@ -255,7 +255,7 @@ def _trained_on_one(rank: int, world: int, folder: str) -> None:
         fully_shard(net)
         optimizer = torch.optim.Adam(net.parameters())
         with pytest.raises(ValueError, match="does not look freshly initialised") as caught:
-            sp.SynapticPruner(net, optimizer, total_steps=20)
+            sp.SynapticPruner(net, optimizer, sp.SET(0.8, scaled_start=True), total_steps=20)
         Path(folder, str(rank)).write_text(str(caught.value))
 
 

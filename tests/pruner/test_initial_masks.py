@@ -41,10 +41,14 @@ def _learnt() -> nn.Sequential:
     return net
 
 
-def test_the_default_starts_sparse_and_scaled_and_stays_at_its_sparsity():
+def _sparse_throughout() -> sp.Rule:
+    return sp.SET(0.8, scaled_start=True)
+
+
+def test_a_scaled_start_is_sparse_from_the_first_step_on_and_stays_so():
     net, fresh = _net(), _net()
     optimizer = _adam(net)
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    pruner = sp.SynapticPruner(net, optimizer, _sparse_throughout(), total_steps=STEPS)
     assert pruner.ramp_finished
     assert not pruner.finished
     for name, mask in pruner.masks().items():
@@ -71,7 +75,7 @@ def test_learnt_weights_are_not_pruned_at_random():
         ValueError,
         match=r"^\d\.weight does not look freshly initialised, .* 80% .* rule=ToSparsity\(.*state with state=",
     ):
-        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+        sp.SynapticPruner(net, optimizer, _sparse_throughout(), total_steps=STEPS)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert optimizer.state_dict() == remembered
     assert not optimizer._optimizer_step_pre_hooks
@@ -87,7 +91,7 @@ def test_a_network_that_is_sparse_already_keeps_its_zeros():
     _learn(net, optimizer, 0, STEPS)
     ramp.remove()
     before = copy.deepcopy(net.state_dict())
-    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    pruner = sp.SynapticPruner(net, optimizer, _sparse_throughout(), total_steps=STEPS)
     assert sum(int((~mask).sum()) for mask in pruner.masks().values()) == round(0.8 * 2030)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -99,12 +103,27 @@ def test_a_network_less_sparse_than_the_rule_is_refused():
     _learn(net, optimizer, 0, STEPS)
     ramp.remove()
     with pytest.raises(ValueError, match="does not look freshly initialised"):
-        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+        sp.SynapticPruner(net, optimizer, _sparse_throughout(), total_steps=STEPS)
+
+
+def test_the_default_takes_networks_that_have_learnt_and_starts_with_all_they_have():
+    net = _learnt()
+    before = copy.deepcopy(net.state_dict())
+    optimizer = _adam(net)
+    pruner = sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+    assert pruner.sparsity() == 0
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    _learn(net, optimizer, 0, STEPS)
+    assert pruner.sparsity() == 0.8
+    x = torch.randn(500, 20, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():  # the target's variance is 4
+        assert (net(x) - x[:, :4].sum(1, keepdim=True)).square().mean() < 0.05
 
 
 RULES: dict[str, Callable[[], sp.Rule]] = {
     "default": sp.default_rule,
     "set": lambda: sp.SET(0.8),
+    "scaled": _sparse_throughout,
     "rigl": lambda: sp.RigL(0.8),
     "granet": lambda: sp.GraNet(0.8),
     "ramp": lambda: sp.ToSparsity(sp.cubic(0.8, end=0.5)),
@@ -391,7 +410,7 @@ def test_no_small_trained_network_loses_weights_at_random_in_silence(sizes: tupl
     told = pytest.warns(UserWarning, match="at random, .* do not look drawn")
     refused = pytest.raises(ValueError, match="does not look freshly initialised")
     with refused if find_pretrained(sp.Synapses(net).layers) else told:
-        sp.SynapticPruner(net, optimizer, total_steps=STEPS)
+        sp.SynapticPruner(net, optimizer, _sparse_throughout(), total_steps=STEPS)
 
 
 def test_networks_as_libraries_start_them_are_not_warned_of():

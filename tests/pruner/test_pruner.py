@@ -33,7 +33,10 @@ def test_default_recipe():
     for _ in range(200):
         _train(net, optimizer, 1)
         seen.append((pruner.sparsity(), pruner.finished))
-    assert seen == [(56 / 70, step >= 150) for step in range(1, 201)]  # 0.8 · 70, and swaps up to 75 %
+    ramp = sp.cubic(0.8, begin=0.0, end=0.15)
+    events = [step if step >= 30 else step - step % 4 for step in range(1, 201)]  # fifty in 200 steps, and the end
+    assert seen == [(pytest.approx(round(70 * ramp(event / 200)) / 70), event >= 30) for event in events]
+    assert seen[-1] == (56 / 70, True)  # 0.8 · 70
 
 
 def test_the_last_event_comes_even_between_two_regular_ones():
@@ -82,7 +85,7 @@ def test_events_are_every_so_many_steps_and_once_at_the_end(total, every, end, r
 
 def test_pruned_weights_have_no_influence():
     """Training the pruned network equals training a network that never had those weights."""
-    net, optimizer, pruner = _started(10, rule=sp.ToSparsity(sp.one_shot(0.6, at=0.1)))
+    net, optimizer, pruner = _started(10, rule=sp.ToSparsity(sp.one_shot(0.6, at=0.1)), compensate=1)
     _train(net, optimizer, 1)
     masks = pruner.masks()
     thin = _net()
@@ -172,8 +175,8 @@ def test_training_longer_or_shorter_than_said():
     _train(net, optimizer, 12)
     with pytest.warns(UserWarning, match="training ended at step 12 of total_steps=100, before the end of the ramp"):
         pruner.remove()
-    net, optimizer, pruner = _started(100)  # as sparse as it will be from the first step on
-    _train(net, optimizer, 12)
+    net, optimizer, pruner = _started(100)  # as sparse as it will be from 15 % on
+    _train(net, optimizer, 15)
     pruner.remove()
 
 

@@ -1,7 +1,6 @@
 """Every p-value that docs/results publishes, computed again from the committed table with plain SciPy."""
 
 import json
-import runpy
 import tomllib
 from pathlib import Path
 
@@ -141,13 +140,6 @@ def test_the_costs_of_the_released_protocol(released):
         for arm in ("dropout", "vos2025"):
             said = " | ".join(f"{ratio:.2f}" for ratio in ratios[arm])
             assert f"| {arm} | {said} |" in section.partition(f"| {column} ")[2].partition("\n\n")[0]
-
-
-def test_the_default_alone_is_what_the_page_says():
-    script = runpy.run_path(str(RESULTS.parents[1] / "experiments" / "default_alone.py"))
-    page = (RESULTS.parent / "results.md").read_text()
-    for line in script["table"](pd.read_parquet(RESULTS / "default.parquet")):
-        assert f"{line}\n" in page
 
 
 def test_the_default_alone_is_made_of_trainings_of_the_studies():

@@ -38,7 +38,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
     "units": (lambda: sp.Units(CUBIC), None),
     "inputs": (lambda: sp.Inputs(CUBIC), None),
-    "default": (sp.default_rule, lambda p, n: round(0.8 * n)),
+    "default": (sp.default_rule, lambda p, n: round(sp.cubic(0.8, end=0.15)(p) * n)),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]
@@ -50,7 +50,7 @@ def _start(
     rule: str,
     optimizer: str = "adam",
     wrap: Callable[[nn.Module], nn.Module] = lambda m: m,
-    compensate: float = 1,
+    compensate: float | None = None,
 ):
     torch.manual_seed(3)
     model, loss = NETWORKS[network]()
@@ -134,7 +134,7 @@ ONCE = set(zip(itertools.cycle(list(RULES)[::2]), NETWORKS, itertools.cycle(OPTI
 @quick_or_slow(("rule", "network", "optimizer"), ONCE, *FACTORS)
 def test_compensated_training_is_one_with_rates_set_by_hand(rule, network, optimizer):
     model, loss, opt, pruner = _start(network, rule, optimizer, compensate=2)
-    by_hand, same_loss, its_opt, its_pruner = _start(network, rule, optimizer)
+    by_hand, same_loss, its_opt, its_pruner = _start(network, rule, optimizer, compensate=1)
     base = opt.param_groups[0]["lr"]
     for _ in range(STEPS):
         _step(model, loss, opt)
@@ -142,8 +142,9 @@ def test_compensated_training_is_one_with_rates_set_by_hand(rule, network, optim
         _check_pruned(model, opt, pruner)
         masks = its_pruner.masks().values()
         alive, total = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
-        its_opt.param_groups[0]["lr"] = base * min(total / alive, 2)
+        its_opt.param_groups[0]["lr"] = base * min(math.sqrt(total / alive), 2)
         _step(by_hand, same_loss, its_opt)
+        _check_pruned(by_hand, its_opt, its_pruner)
     assert pruner.finished
     ours, theirs = ({**net.state_dict(), **p.masks()} for net, p in ((model, pruner), (by_hand, its_pruner)))
     assert all(value.isfinite().all() and torch.equal(value, theirs[name]) for name, value in ours.items())

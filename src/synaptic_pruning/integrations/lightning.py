@@ -32,7 +32,7 @@ class SynapticPruning(Callback):
     before they are validated and saved. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
 
     Args:
-        rule: What is pruned and when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`.
         total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
         every: As for `SynapticPruner`.
         compensate: As for `SynapticPruner`.
@@ -61,7 +61,7 @@ class SynapticPruning(Callback):
         *,
         total_steps: int | None = None,
         every: int | None = None,
-        compensate: float = 1.0,
+        compensate: float | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
     ) -> None:

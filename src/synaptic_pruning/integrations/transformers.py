@@ -26,7 +26,7 @@ class SynapticPruning(TrainerCallback):
     a model that still has its zeros goes on with the same masks; see ``earlier`` of `SynapticPruner`.
 
     Args:
-        rule: What is pruned and when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`.
         every: As for `SynapticPruner`.
         compensate: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
@@ -53,7 +53,7 @@ class SynapticPruning(TrainerCallback):
         rule: Rule | None = None,
         *,
         every: int | None = None,
-        compensate: float = 1.0,
+        compensate: float | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         resume_from: str | os.PathLike[str] | None = None,

@@ -32,8 +32,17 @@ def check_limit(limit: float) -> None:
         )
 
 
+def may_compensate(optimizers: Sequence[Optimizer]) -> bool:
+    """Return whether there are learning rates that no other pruner multiplies."""
+    rates = (group.get("lr") for one in optimizers for group in one.param_groups)
+    return any(rate is not None for rate in rates) and not any(one in _compensated for one in optimizers)
+
+
 class Compensation:
-    """Multiplies the learning rates of all parameter groups by ``min(1 / density, limit)`` while a step runs.
+    """Multiplies the learning rates of all parameter groups by ``min(1 / √density, limit)`` while a step runs.
+
+    A step moves what a unit puts out the less, the fewer inputs it has. The square root was the best exponent with few
+    inputs and with many (docs/recipe.md).
 
     The factor follows from the masks, so nothing of it needs to be saved. A rate that is a tensor is changed in place
     and without waiting for its device. With a limit of 1 nothing is touched.
@@ -89,7 +98,7 @@ class Compensation:
     def refresh(self) -> None:
         """Take up the present density, of which everything alive is 1."""
         alive = self._synapses.count
-        self._factor = min(self._synapses.total / alive, self._limit) if alive else self._limit
+        self._factor = min(math.sqrt(self._synapses.total / alive), self._limit) if alive else self._limit
 
     def begin(self) -> None:
         """Raise the rates."""

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.core import History, Summary, Synapses, unwrap
-from synaptic_pruning.pruner.compensation import Compensation, check_limit
+from synaptic_pruning.pruner.compensation import Compensation, check_limit, may_compensate
 from synaptic_pruning.pruner.enforcement import MaskEnforcer
 from synaptic_pruning.pruner.initial_masks import check_no_weights_loaded, check_start, earlier_masks, restore_rule
 from synaptic_pruning.pruner.optimizer_state import reset_pruned_state
 from synaptic_pruning.pruner.optimizer_steps import MissingSteps, OptimizerSteps, find_holder, skipped, unwrap_optimizer
 from synaptic_pruning.pruner.ownership import claim, release
-from synaptic_pruning.rules import SET, Rule
+from synaptic_pruning.rules import Rule, ToSparsity, cubic
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
 _FORMAT = 1
@@ -24,18 +24,17 @@ _UNKNOWN_SHARE = 0.1
 """From this part of the network's weights on, a word is said about those in layers of no known type."""
 
 
-def default_rule() -> SET:
-    """Return the default rule: a fifth of the weights from the first step on, the weakest making room for new ones.
+def default_rule() -> ToSparsity:
+    """Return the default rule: dense at first, 80 % of the weights go for good over the first 15 % of training.
 
-    It is for fresh networks, and trains best at about twice the learning rate of the dense one. On weights that look
-    trained the pruner raises `ValueError`; prune those with ``ToSparsity(cubic(0.8, begin=0.3, end=0.8))``. What both
-    were chosen on: docs/recipe.md.
+    The smallest of the whole network go first. What stays learns on, at learning rates that the pruner raises as the
+    density falls, so that they stay yours to set for the dense network. What it was chosen on: docs/recipe.md.
 
     Example:
-        >>> default_rule().sparsity
-        0.8
+        >>> default_rule().schedule.preview(5)
+        [(0.0, 0.0), (0.25, 0.8), (0.5, 0.8), (0.75, 0.8), (1.0, 0.8)]
     """
-    return SET(0.8, scaled_start=True)
+    return ToSparsity(cubic(0.8, begin=0.0, end=0.15))
 
 
 class SynapticPruner:
@@ -54,14 +53,15 @@ class SynapticPruner:
             ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
         optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
             prunable parameter.
-        rule: What is pruned and when; default `default_rule`, for fresh networks.
+        rule: What is pruned and when; default `default_rule`.
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one fiftieth of training.
-        compensate: Largest factor of the learning rates, at least 1. While a step runs, those of all parameter groups
-            are multiplied by ``min(1 / density, compensate)``, the density being the part of the prunable weights that
-            is alive. So what stays learns faster. Outside of steps, and in closures, rates are as you and your
-            scheduler set them. Decay that is multiplied by the rate (``AdamW``) grows with it. One pruner of an
-            optimizer may do so.
+        compensate: Largest factor of the learning rates, at least 1; 1 leaves them alone. While a step runs, those of
+            all parameter groups are multiplied by ``min(1 / √density, compensate)``, the density being the part of the
+            prunable weights that is alive. So what stays learns faster. Outside of steps, and in closures, rates are as
+            you and your scheduler set them. Decay that is multiplied by the rate (``AdamW``) grows with it. Default:
+            that of the rule, 4 for `ToSparsity` and rules that drop and grow, 1 for others. Then rates that another
+            pruner multiplies are left alone.
         include: Name patterns of the only parameters to prune, instead of the default choice.
         exclude: Name patterns of parameters to leave alone.
         state: What `state_dict` returned, to *resume this training*; the same as `load_state_dict` right after.
@@ -97,7 +97,7 @@ class SynapticPruner:
         *,
         total_steps: int,
         every: int | None = None,
-        compensate: float = 1.0,
+        compensate: float | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         state: Mapping[str, Any] | None = None,
@@ -106,8 +106,9 @@ class SynapticPruner:
         _check_steps("total_steps", total_steps, "the number of optimizer steps you will take, epochs × batches")
         if every is not None:
             _check_steps("every", every, "the number of optimizer steps between events")
-        check_limit(compensate)
         self.rule = default_rule() if rule is None else rule
+        limit = self.rule.compensate if compensate is None else compensate
+        check_limit(limit)
         self.synapses = Synapses(model, include, exclude, biases=self.rule.biases)
         if self.synapses.sharded and not self.rule.shardable:
             raise ValueError(
@@ -124,7 +125,9 @@ class SynapticPruner:
         masks = None if earlier is None else earlier_masks(self.synapses, earlier)
         self._missing = MissingSteps(type(self.optimizer).__name__)
         self._steps = OptimizerSteps(self.optimizer, self._before_step, self._after_step)
-        self._compensation = Compensation(self.optimizers, self.synapses, compensate)
+        if compensate is None and not may_compensate(self.optimizers):
+            limit = 1.0
+        self._compensation = Compensation(self.optimizers, self.synapses, limit)
         claim(self.synapses.layers, self)
         rule_before = dict(vars(self.rule))
         weights_before: list[Tensor] = []

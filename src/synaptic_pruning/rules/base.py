@@ -19,6 +19,7 @@ class Rule(ABC):
         shardable: True for a rule that is exact on sharded parameters, as one that only ranks scores.
         grows: True for a rule whose masks may revive weights; those start at zero with clean optimizer state.
         biases: True for a rule that prunes biases too: those of the default choice of layers are then prunable.
+        compensate: Largest factor on learning rates that belongs to the rule, at least 1; see `SynapticPruner`.
         end: Training progress in [0, 1] from which the rule changes nothing any more; ``update`` is called one last
             time when it is reached.
 
@@ -47,6 +48,7 @@ class Rule(ABC):
     shardable: ClassVar[bool] = False
     grows: ClassVar[bool] = False
     biases: ClassVar[bool] = False
+    compensate: ClassVar[float] = 1.0
 
     @property
     @abstractmethod

@@ -39,6 +39,7 @@ class ToSparsity(Rule):
     """
 
     shardable: ClassVar[bool] = True
+    compensate: ClassVar[float] = 4.0
 
     schedule: Schedule
     score: str | Score = "magnitude"

@@ -41,13 +41,14 @@ class Algorithm:
         rule: Makes a fresh rule of a final sparsity, the seed of the training and the ramp of the task.
         meaning: What it does, in words; "{ramp}" stands for the ramp of the task.
         sparsity: Final sparsity that belongs to the algorithm, 0 where it is an outcome; None where a study chooses it.
-        compensate: Largest factor on the learning rate while weights go; see `synaptic_pruning.SynapticPruner`.
+        compensate: Largest factor on the learning rate while weights go, where it is not the rule's own; see
+            `synaptic_pruning.SynapticPruner`.
     """
 
     rule: Callable[[float, int, Ramp], sp.Rule]
     meaning: str
     sparsity: float | None = None
-    compensate: float = 1.0
+    compensate: float | None = None
 
     def describe(self, ramp: Ramp) -> str:
         """Say what the algorithm does in a task.
@@ -77,10 +78,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15)),
         "as “magnitude”, on a ramp over the first 15 % of training",
     ),
-    "compensated": Algorithm(
-        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.5)),
-        "as “magnitude”, on a ramp over the first half of training, while learning rates follow 1 / density up to 4",
-        compensate=4.0,
+    "uncompensated": Algorithm(
+        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15)),
+        "as “early”, while learning rates stay as they are set",
+        compensate=1.0,
     ),
     "inputs": Algorithm(
         lambda sparsity, seed, ramp: sp.Inputs(sp.cubic(sparsity, begin=0.0, end=0.15)),
@@ -119,5 +120,5 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 """Algorithms by name, in the order of tables and legends."""
 
-DEFAULT = "set"
+DEFAULT = "early"
 """The algorithm that the library's default rule follows, `synaptic_pruning.default_rule`; its arm is “synaptic”."""

@@ -18,7 +18,7 @@ from helpers.planned import planned
 from helpers.processes.cell_work import failing_square, square, told_training
 from helpers.processes.forked import Forked
 from helpers.processes.study_runs import wait_until
-from synaptic_pruning.study.algorithms import ALGORITHMS
+from synaptic_pruning.study.algorithms import ALGORITHMS, DEFAULT
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
 from synaptic_pruning.study.engine.runner import run
@@ -177,7 +177,7 @@ def test_arms_of_one_option_share_a_training():
     kinds = [(cell.option.algorithm, cell.option.share, cell.option.keep) for cell in cells if not cell.option.dropout]
     own = {"disuse": 0, "survival": 0, "vos2025": 0.7}  # of the first two the sparsity is an outcome
     pruned = [(name, 1 - s, 1) for name in ALGORITHMS for s in ((own[name],) * 2 if name in own else (0.5, 0.9))]
-    wide = [("set", (1 / (1 - s)) * (1 - s), 1 / (1 - s)) for s in (0.5, 0.9)]
+    wide = [(DEFAULT, (1 / (1 - s)) * (1 - s), 1 / (1 - s)) for s in (0.5, 0.9)]
     narrow = [("", 1 - s, 1 - s) for s in (0.5, 0.9)]
     # None and identical remove nothing, with and without weight decay.
     assert sorted(kinds) == sorted([*pruned, *wide, *narrow, *[("", 1, 1)] * 4])

@@ -55,6 +55,7 @@ class SET(Rule):
 
     shardable: ClassVar[bool] = True
     grows: ClassVar[bool] = True
+    compensate: ClassVar[float] = 4.0
 
     sparsity: float = 0.9
     drop: float = 0.3

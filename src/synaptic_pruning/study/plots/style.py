@@ -45,7 +45,7 @@ _LINES = {
     "disuse": ("#6b08d6", "-"),
     "survival": ("#29009c", ":"),
     "early": ("#ef8421", "--"),
-    "compensated": ("#942900", "--"),
+    "uncompensated": ("#942900", "--"),
     "inputs": ("#420052", "-"),
     "locked-dropout": ("#c2570c", "-"),
     "synaptic-dropout": ("#0b7a75", ":"),

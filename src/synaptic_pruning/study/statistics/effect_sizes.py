@@ -178,11 +178,10 @@ def effects_by_dataset(runs: pd.DataFrame, arm: str, other: str) -> pd.DataFrame
         are NaN with one seed.
 
     Example:
-        >>> rows = [("a", arm, seed, mae) for arm, maes in (("x", (0.9, 0.8)), ("y", (1, 1))) for seed, mae in
-        ...         enumerate(maes)]
+        >>> rows = [("a", "x", 0, 0.9), ("a", "x", 1, 0.8), ("a", "y", 0, 1.0), ("a", "y", 1, 1.0)]
         >>> runs = pd.DataFrame(rows, columns=["dataset", "arm", "seed", "mae"])
         >>> effects_by_dataset(runs, "x", "y").round(3).to_dict("records")
-        [{'dataset': 'a', 'estimate': -0.151, 'low': -0.599, 'high': 0.793}]
+        [{'dataset': 'a', 'estimate': -0.151, 'low': -0.598, 'high': 0.793}]
     """
     cases = [*(name for name in CASE if name in runs), "seed"]
     wide = runs.pivot_table(index=cases, columns="arm", values="mae", sort=False).astype(float)
