@@ -1,0 +1,11 @@
+"""Forms of a network for use outside of the program that trained it: ONNX, C code, one row at a time."""
+
+from synaptic_pruning.export.deploy.onnx import to_onnx
+from synaptic_pruning.export.deploy.streaming import NoStreaming, StreamingStep, streaming
+
+__all__ = [
+    "NoStreaming",
+    "StreamingStep",
+    "streaming",
+    "to_onnx",
+]
