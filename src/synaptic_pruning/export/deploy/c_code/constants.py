@@ -1,0 +1,140 @@
+"""Weights as constant C arrays: each once, matrices dense or packed, whichever takes fewer bytes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from synaptic_pruning.export.deploy.c_code.loops import literal
+
+_BYTES = {"float": 4, "uint8_t": 1, "uint16_t": 2, "uint32_t": 4}
+_LONGEST_ROW = 2**16 - 1  # counts are uint16_t
+
+
+@dataclass(frozen=True)
+class Array:
+    """A constant array of a C file."""
+
+    name: str
+    kind: str
+    values: tuple[float, ...]
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Return its size in bytes."""
+        return len(self.values) * _BYTES[self.kind]
+
+    def lines(self) -> list[str]:
+        """Return its definition."""
+        texts = [literal(v) if self.kind == "float" else str(v) for v in self.values]
+        head = [f"/* {self.note} */"] if self.note else []
+        rows, row = list[str](), "   "
+        for text in texts:
+            if len(row) + len(text) + 2 > 120:
+                rows.append(row)
+                row = "   "
+            row += f" {text},"
+        return [*head, f"static const {self.kind} NET_{self.name}[{len(texts)}] = {{", *rows, row, "};"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A constant matrix in a C file, and the call that multiplies by it.
+
+    Attributes:
+        name: Its name in the model.
+        form: "dense" or "sparse".
+        rows: Number of outputs.
+        columns: Number of inputs.
+        alive: Number of weights that are not 0.
+        bytes: Bytes of its arrays.
+        function: Name of the C function.
+        arguments: First arguments of the call.
+    """
+
+    name: str
+    form: str
+    rows: int
+    columns: int
+    alive: int
+    bytes: int
+    function: str
+    arguments: str
+
+    def call(self, start: str, x: str, y: str) -> str:
+        """Return the statement ``y = start + W x``; ``start`` is a vector of outputs or NULL."""
+        return f"NET_{self.function}({self.arguments}, {start}, {x}, {y});"
+
+
+class Constants:
+    """The constant arrays of one C file; equal arrays are written once.
+
+    Attributes:
+        arrays: What the file holds.
+        products: Matrices among them.
+        functions: Names of the functions in `library` that the file calls.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+        self.products: dict[str, Product] = {}
+        self.functions: set[str] = set()
+        self._by_content: dict[tuple[str, tuple[float, ...]], str] = {}
+        self._names: set[str] = set()
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of all arrays in bytes."""
+        return sum(array.bytes for array in self.arrays)
+
+    def vector(self, name: str, values: Tensor | None) -> str:
+        """Return the C name of float32 numbers; NULL for None."""
+        if values is None:
+            return "NULL"
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"model must have finite numbers only, but {name} holds infinities or NaN")
+        return self._array(name, "float", values.detach().float().flatten().tolist())
+
+    def product(self, name: str, weight: Tensor) -> Product:
+        """Return a matrix (outputs, inputs) in the form that takes fewer bytes; dense where both take as many."""
+        weight = weight.detach().float()
+        rows, columns = weight.shape
+        counts = weight.count_nonzero(1).tolist()
+        kind = "uint8_t" if columns <= 2**8 else "uint16_t" if columns <= 2**16 else "uint32_t"
+        packed = sum(counts) * (4 + _BYTES[kind]) + 2 * rows
+        fits = max(counts, default=0) <= _LONGEST_ROW
+        before = self.bytes
+        if packed < 4 * rows * columns and fits:
+            at = weight.nonzero(as_tuple=True)
+            note = f"{name}: {rows} x {columns}, {sum(counts)} weights that are not 0"
+            arrays = [
+                self._array(f"{name}_counts", "uint16_t", counts, note),
+                self._array(f"{name}_columns", kind, at[1].tolist()),
+                self.vector(f"{name}_values", weight[at]),
+            ]
+            form, function, arguments = "sparse", f"sparse_{kind}", f"{rows}, {', '.join(arrays)}"
+        else:
+            arrays = [self.vector(f"{name}_by_column", weight.T)]
+            form, function, arguments = "dense", "dense", f"{rows}, {columns}, {arrays[0]}"
+        self.functions.add(function)
+        made = Product(name, form, rows, columns, sum(counts), self.bytes - before, function, arguments)
+        return self.products.setdefault(arguments, made)
+
+    def unique(self, name: str) -> str:
+        """Return a C name, with a number where it is taken."""
+        name = re.sub(r"\W", "_", name, flags=re.ASCII)
+        number, free = 2, name
+        while free in self._names:
+            number, free = number + 1, f"{name}_{number}"
+        self._names.add(free)
+        return free
+
+    def _array(self, name: str, kind: str, values: Sequence[float], note: str = "") -> str:
+        values = tuple(values) or (0,)  # C has no empty arrays
+        key = kind, values
+        if key not in self._by_content:
+            self._by_content[key] = self.unique(name)
+            self.arrays.append(Array(self._by_content[key], kind, values, note))
+        return f"NET_{self._by_content[key]}"
