@@ -52,6 +52,23 @@ class Function(nn.Module):
         return self.function(self.linear(x))
 
 
+class Named(nn.Module):
+    """Names that mean something else in C; the head reads both final states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict(
+            {"my-layer*/": nn.LSTM(3, 6, batch_first=True), "0": nn.LSTM(6, 4, batch_first=True)}
+        )
+        self.state, self.scratch = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(3))
+        self.tanh, self.int = nn.Linear(10, 4), nn.Conv1d(1, 1, 3, padding="same", dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, (h, c) = self.layers["my-layer*/"](x * self.scratch)
+        last = self.layers["0"](rows * self.state)[0][:, -1]
+        return self.int(self.tanh(torch.cat([h[-1] + c[0], last], 1))[:, None])[:, 0]
+
+
 def sequential() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2), nn.BatchNorm1d(6), nn.ReLU(inplace=True)),
@@ -85,6 +102,7 @@ NETWORKS = QUICK | {
     "projected": (lambda: Recurrent(nn.LSTM(5, 8, 2, proj_size=3, batch_first=True)), (1, 7, 3)),
     "both_ways": (lambda: Recurrent(nn.GRU(5, 6, 2, bidirectional=True, batch_first=True)), (1, 7, 3)),
     "both_projected": (lambda: Recurrent(nn.LSTM(5, 6, 2, proj_size=2, bidirectional=True)), (7, 1, 3)),
+    "named": (Named, (1, 7, 3)),
     "wide": (lambda: nn.Linear(300, 4), (1, 300)),
     "mixed": (lambda: Function(mixed), (1, 5, 6)),
     "encoder": (
@@ -165,7 +183,9 @@ def test_every_network_dense_and_pruned_under_sanitizers(zeros: float, tmp_path:
     compiled = library(tmp_path, [report.path for _, report in written.values()])
     for name, (model, report) in written.items():
         check(name, model, report, compiled)
-        assert report.steps == (name in ("lstm", "gru", "our_rnn", "our_lstm", "rnn_relu", "rnn_rows", "projected"))
+        assert report.steps == (
+            name in ("lstm", "gru", "named", "our_rnn", "our_lstm", "rnn_relu", "rnn_rows", "projected")
+        )
         self_test(report.path, ["gcc", *FLAGS, *SANITIZERS])
     assert written["both_ways"][1].reason == "layer is bidirectional: it reads the window from its end, " \
         "which a step has not seen"  # fmt: skip
@@ -189,16 +209,17 @@ def test_arm_builds_pass_their_self_tests(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_the_self_test_fails_on_a_wrong_weight(tmp_path: Path) -> None:
-    model = nn.Linear(3, 1)
+    model = nn.Linear(3, 2)
     with torch.no_grad():
-        model.weight.copy_(torch.tensor([[0.5, 2.0, 4.0]]))
+        model.weight.copy_(torch.tensor([[0.5, 2.0, 4.0], [1.0, 1.0, 1.0]]))
     path = to_c(model, torch.ones(1, 3), tmp_path / "net.c").path
     self_test(path, ["gcc", *FLAGS])
     text = path.read_text()
-    assert text.count("0.5f, 2.0f, 4.0f") == 1
-    path.write_text(text.replace("0.5f, 2.0f, 4.0f", "0.5f, 2.001f, 4.0f"))
-    with pytest.raises(AssertionError, match="FAILED"):
-        self_test(path, ["gcc", *FLAGS])
+    assert text.count("0.5f, 1.0f, 2.0f") == 1
+    for wrong in ("2.001f", "NAN"):
+        path.write_text(text.replace("0.5f, 1.0f, 2.0f", f"{wrong}, 1.0f, 2.0f"))
+        with pytest.raises(AssertionError, match="FAILED"):
+            self_test(path, ["gcc", *FLAGS])
 
 
 def test_sizes_are_those_of_the_weights_left_and_files_the_same_every_time(tmp_path: Path) -> None:

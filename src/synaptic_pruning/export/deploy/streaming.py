@@ -31,6 +31,7 @@ class StreamingStep(nn.Module):
     def __init__(self, model: nn.Module, axis: int) -> None:
         super().__init__()
         self.model, self.axis = model, axis
+        self._layers = recurrent_layers(model)
         super().train(False)
 
     def train(self, mode: bool = True) -> Self:
@@ -63,7 +64,7 @@ class StreamingStep(nn.Module):
         Raises:
             ValueError: ``state`` is of another network, or of another batch than ``row``.
         """
-        layers = recurrent_layers(self.model)
+        layers = self._layers
         if state is not None and (not isinstance(state, tuple) or len(state) != len(layers)):
             raise ValueError(f"state must be what step returned, a tuple of {len(layers)}, not {type(state).__name__}")
         window = row.unsqueeze(self.axis)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from synaptic_pruning.export.deploy.c_code.loops import literal
+from synaptic_pruning.export.deploy.c_code.library import names_of_functions
+from synaptic_pruning.export.deploy.c_code.loops import comment_lines, literal
 
 _BYTES = {"float": 4, "uint8_t": 1, "uint16_t": 2, "uint32_t": 4}
+_TAKEN = {"forward", "step", "reset", "state", "scratch", "gap", "test_x", "test_y", "test_rows", "test_steps"}
 _LONGEST_ROW = 2**16 - 1  # counts are uint16_t
 
 
@@ -29,14 +31,19 @@ class Array:
     def lines(self) -> list[str]:
         """Return its definition."""
         texts = [literal(v) if self.kind == "float" else str(v) for v in self.values]
-        head = [f"/* {self.note} */"] if self.note else []
         rows, row = list[str](), "   "
         for text in texts:
             if len(row) + len(text) + 2 > 120:
                 rows.append(row)
                 row = "   "
             row += f" {text},"
-        return [*head, f"static const {self.kind} NET_{self.name}[{len(texts)}] = {{", *rows, row, "};"]
+        return [
+            *comment_lines(self.note),
+            f"static const {self.kind} NET_{self.name}[{len(texts)}] = {{",
+            *rows,
+            row,
+            "};",
+        ]
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Constants:
         self.products: dict[str, Product] = {}
         self.functions: set[str] = set()
         self._by_content: dict[tuple[str, tuple[float, ...]], str] = {}
-        self._names: set[str] = set()
+        self._names = _TAKEN | names_of_functions()
 
     @property
     def bytes(self) -> int:

@@ -179,6 +179,11 @@ _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def names_of_functions() -> set[str]:
+    """Return the names of all functions."""
+    return set(_FUNCTIONS)
+
+
 def functions(names: set[str]) -> list[str]:
     """Return the source of functions and of those that they call; each begins its names with NET.
 

@@ -30,6 +30,21 @@ def literal(value: float) -> str:
     return f"{text}f" if set(text) & {".", "e"} else f"{text}.0f"
 
 
+def comment_lines(text: str) -> list[str]:
+    """Return a comment in C; nothing for an empty text.
+
+    Example:
+        >>> comment_lines("head (Linear)")
+        ['/* head (Linear) */']
+    """
+    return [f"/* {closed_never(text)} */"] if text else []
+
+
+def closed_never(text: str) -> str:
+    """Return a text that does not end the comment around it."""
+    return text.replace("*/", "* /")
+
+
 def every(shape: Sequence[int], operands: Sequence[Operand], body: Callable[..., list[str]]) -> list[str]:
     """Return loops over a shape around ``body``, which gets the C expression of every operand's element.
 

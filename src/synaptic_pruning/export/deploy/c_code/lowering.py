@@ -2,6 +2,7 @@
 
 import math
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from synaptic_pruning.export.deploy.c_code.constants import Constants
-from synaptic_pruning.export.deploy.c_code.loops import every, literal, reduce
+from synaptic_pruning.export.deploy.c_code.loops import comment_lines, every, literal, reduce
 from synaptic_pruning.export.deploy.c_code.memory import Buffer, Function, Kind
 from synaptic_pruning.export.deploy.c_code.recurrent import MODES, Layers
-from synaptic_pruning.export.deploy.c_code.values import Values, comment_lines, storage
+from synaptic_pruning.export.deploy.c_code.values import Values, storage
 
 _VIEWS = {
     *("alias", "chunk", "contiguous", "clone", "detach", "dropout", "expand", "feature_dropout", "flatten", "movedim"),
@@ -484,7 +485,8 @@ class Lowering:
         for argument in pytree.tree_leaves(node.args):
             value = self._env.get(argument) if isinstance(argument, fx.Node) else None
             if isinstance(value, Tensor) and (name := self.values.names.get(storage(value))):
-                return (name.rpartition(".")[0] or node.name).replace(".", "_")
+                name = re.sub(r"\W", "_", name.rpartition(".")[0] or node.name, flags=re.ASCII)
+                return f"layer{name}" if name[0].isdigit() else name
         return node.name
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from synaptic_pruning.export.deploy.c_code.constants import Constants
-from synaptic_pruning.export.deploy.c_code.loops import Operand, every, pointer, strided
+from synaptic_pruning.export.deploy.c_code.loops import Operand, comment_lines, every, pointer, strided
 from synaptic_pruning.export.deploy.c_code.memory import Buffer, Function, Kind
 
 
@@ -103,8 +103,3 @@ class Values:
 def storage(x: Tensor) -> int:
     """Return what tells one tensor's memory from another's."""
     return x.untyped_storage().data_ptr()
-
-
-def comment_lines(text: str) -> list[str]:
-    """Return a comment in C; nothing for an empty text."""
-    return [f"/* {text} */"] if text else []

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from synaptic_pruning.export.deploy.c_code.constants import Constants
 from synaptic_pruning.export.deploy.c_code.library import functions
-from synaptic_pruning.export.deploy.c_code.loops import literal
+from synaptic_pruning.export.deploy.c_code.loops import closed_never, literal
 from synaptic_pruning.export.deploy.c_code.memory import Function
 
 
@@ -154,7 +154,7 @@ class Source:
                 " *   NET_step(row, y, &state);",
             ]
         elif self.reason:
-            usage += [f" * There is no NET_step: {self.reason}."]
+            usage += [f" * There is no NET_step: {closed_never(self.reason)}."]
         lines = [
             f"/* {self.name}.c: {self.model}, one sample at a time, written by synaptic-pruning {self.version}.",
             " *",
@@ -197,7 +197,7 @@ class Source:
             "    for (int i = 0; i < size; i++) {",
             "        const float size_of_it = fabsf(want[i]) > 1.0f ? fabsf(want[i]) : 1.0f;",
             "        const float gap = fabsf(got[i] - want[i]) / size_of_it;",
-            "        largest = gap <= largest ? largest : gap;",
+            "        largest = largest == largest && !(gap <= largest) ? gap : largest;",
             "    }",
             "    return largest;",
             "}",
