@@ -242,6 +242,29 @@ def test_sizes_are_those_of_the_weights_left_and_files_the_same_every_time(tmp_p
     assert (report.path.read_text(), report.header.read_text()) == (text, header)
 
 
+class Started(nn.Module):
+    """A first state that is computed of the first row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.layer = nn.Linear(3, 4), nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, self.start(x[:, 0])[None])[0][:, -1]
+
+
+@needs_compiler
+def test_a_start_that_depends_on_the_window_leaves_no_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Started()
+    report = to_c(model, torch.randn(1, 5, 3), tmp_path / "net.c")
+    assert not report.steps
+    assert report.reason == "layer (GRU): gru starts from a state that depends on the input"
+    x, got = torch.randn(1, 5, 3), torch.full((1, 4), torch.nan)
+    library(tmp_path, [report.path]).net_forward(address(x), address(got))
+    torch.testing.assert_close(got, model(x), atol=1e-5, rtol=1e-5)
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
@@ -267,6 +290,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "integers": (Function(lambda x: x.argmax(1)), "computes torch.int64"),
     "in place": (Function(lambda x: x.mul_(2)), "Function: mul_ changes a tensor in place"),
     "seen in place": (Shortcut(), "when traced, outputs differed by"),
+    "masked": (
+        Function(lambda x: nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=x @ x.T)),
+        "attention with a mask",
+    ),
     "power": (Function(lambda x: x**3), "raises to a power other than 2"),
     "infinite": (Function(lambda x: x + torch.inf), "finite numbers only"),
     "float64": (nn.Linear(6, 6).double(), r"weight is torch.float64; give model.float\(\)"),

@@ -1,5 +1,6 @@
 """Turn a traced network into C statements, operation by operation, while running it on the example."""
 
+import inspect
 import math
 import operator
 import re
@@ -19,7 +20,18 @@ from synaptic_pruning.export.deploy.c_code.values import Values, storage
 _VIEWS = {
     *("alias", "chunk", "contiguous", "clone", "detach", "dropout", "expand", "feature_dropout", "flatten", "movedim"),
     *("narrow", "permute", "reshape", "select", "slice", "split", "squeeze", "swapaxes", "t", "transpose", "unbind"),
-    *("unflatten", "unsqueeze", "view", "alpha_dropout", "lift_fresh_copy", "mT", "expand_as", "view_as", "reshape_as"),
+    *(
+        "unflatten",
+        "unsqueeze",
+        "view",
+        "alpha_dropout",
+        "lift_fresh_copy",
+        "mT",
+        "numpy_T",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+    ),
 }
 _FILLED = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 _POINTWISE = {
@@ -108,7 +120,7 @@ class Lowering:
         run: Callable[..., Any] = node.target  # type: ignore[assignment]
         if name in _FILLED or all(self.values.is_constant(x) for x in tensors):
             return run(*args, **kwargs)
-        if name in ("_assert_tensor_metadata",):
+        if name == "_assert_tensor_metadata":
             return None
         if name in MODES:
             return self._recurrent(node, name, args)
@@ -130,6 +142,12 @@ class Lowering:
             raise ValueError(
                 f"model cannot be written as C: {_where(node)} calls {node.target}; docs/export.md lists what can"
             )
+        try:
+            inspect.signature(handler).bind(node, value, *args, **kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"model cannot be written as C: {_where(node)} calls {node.target} with {error}"
+            ) from error
         return handler(node, value, *args, **kwargs)
 
     # ---- element by element
@@ -451,13 +469,13 @@ class Lowering:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        if mask is not None or is_causal or enable_gqa:
+        if attn_mask is not None or is_causal or enable_gqa:
             raise ValueError(f"model cannot be written as C: {_where(node)} is attention with a mask or grouped heads")
         self.constants.functions.add("attention")
         parts = [self.values.known(x) for x in (q, k, v)]
