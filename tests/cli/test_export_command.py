@@ -162,6 +162,9 @@ def test_export_writes_c_that_says_its_sizes(file: Path, tmp_path: Path) -> None
     first = target.read_text()
     run("export", file, *how)
     assert target.read_text() == first, "the example is the same every time"
+    rounded = run("export", file, *how, "--values", "int8")
+    assert "int8: outputs differ by up to" in rounded.output
+    assert "static const int8_t lstm_" in target.read_text()
 
 
 def test_export_refuses_bad_c_files_before_any_work(file: Path, tmp_path: Path) -> None:

@@ -208,6 +208,46 @@ def test_arm_builds_pass_their_self_tests(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_int8_weights_are_off_by_half_a_level_and_the_file_says_how_far(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30), nn.Tanh(), nn.Linear(30, 3)).eval()
+    with torch.no_grad():
+        model[0].weight *= torch.rand(30, 40) < 0.2
+        model[1].weight.normal_()
+    rounded = nn.Sequential(*(nn.Linear(40, 30), model[1], nn.Tanh(), nn.Linear(30, 3))).eval()
+    rounded.load_state_dict(model.state_dict())
+    model.requires_grad_(False)
+    rounded.requires_grad_(False)
+    with torch.no_grad():
+        for layer in (rounded[0], rounded[3]):  # rounded here by NumPy's rule, row by row
+            for row in layer.weight:
+                level = row.abs().max() / 127
+                row.copy_(torch.from_numpy((row / level).numpy().round()) * level)
+    x = torch.randn(1, 40)
+    report = to_c(model, x, tmp_path / "net.c", values="int8")
+    alive = int((rounded[0].weight != 0).sum())
+    assert report.flash == alive * 2 + 30 * 2 + 30 * 4 * 2 + 90 + 3 * 4 * 2
+    assert report.error >= float((model(x) - rounded(x)).abs().max()) > 0
+    assert f"int8: outputs differ by up to {report.error:.1e}" in str(report)
+    assert "passed" in self_test(report.path, ["gcc", *FLAGS])
+    compiled, x, got = library(tmp_path, [report.path]), torch.randn(1, 40), torch.empty(1, 3)
+    compiled.net_forward(address(x), address(got))
+    torch.testing.assert_close(got, rounded(x), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"values must be .*, not 'int4'"):
+        to_c(model, x, tmp_path / "net.c", values="int4")  # type: ignore[arg-type]
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_every_network_in_int8(tmp_path: Path) -> None:
+    for name in NETWORKS:
+        model = made(name, 0.3)
+        report = to_c(model, torch.randn(NETWORKS[name][1]), tmp_path / f"{name}.c", values="int8")
+        assert "passed" in self_test(report.path, ["gcc", *FLAGS, *SANITIZERS])
+        assert 0 < report.error < 0.1
+
+
+@needs_compiler
 def test_the_self_test_fails_on_a_wrong_weight(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     with torch.no_grad():

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -87,9 +87,10 @@ def export(
     def write_others(network: "nn.Module", example: "Tensor") -> list[str]:
         from synaptic_pruning.export import to_c, to_onnx
 
+        kept: Literal["float32", "int8"] = "int8" if values is Precision.int8 else "float32"
         lines = []
         with tempfile.TemporaryDirectory(dir=c.parent if c else None, prefix=".export-") as folder:
-            written = None if c is None else to_c(network, example, Path(folder, c.name))
+            written = None if c is None else to_c(network, example, Path(folder, c.name), values=kept)
             if onnx is not None:
                 names = [options.split(names) or None for names in (input_names, output_names)]
                 to_onnx(network, example, onnx, input_names=names[0], output_names=names[1])

@@ -9,7 +9,7 @@ from torch import Tensor
 from synaptic_pruning.export.deploy.c_code.library import names_of_functions
 from synaptic_pruning.export.deploy.c_code.loops import comment_lines, literal
 
-_BYTES = {"float": 4, "uint8_t": 1, "uint16_t": 2, "uint32_t": 4}
+_BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "uint16_t": 2, "uint32_t": 4}
 _TAKEN = {"forward", "step", "reset", "state", "scratch", "gap", "test_x", "test_y", "test_rows", "test_steps"}
 _LONGEST_ROW = 2**16 - 1  # counts are uint16_t
 
@@ -78,13 +78,17 @@ class Product:
 class Constants:
     """The constant arrays of one C file; equal arrays are written once.
 
+    Args:
+        int8: Store matrices that `round_rows` has rounded as whole numbers and a scale a row.
+
     Attributes:
         arrays: What the file holds.
         products: Matrices among them.
         functions: Names of the functions in `library` that the file calls.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool = False) -> None:
+        self.int8 = int8
         self.arrays: list[Array] = []
         self.products: dict[str, Product] = {}
         self.functions: set[str] = set()
@@ -110,21 +114,29 @@ class Constants:
         rows, columns = weight.shape
         counts = weight.count_nonzero(1).tolist()
         kind = "uint8_t" if columns <= 2**8 else "uint16_t" if columns <= 2**16 else "uint32_t"
-        packed = sum(counts) * (4 + _BYTES[kind]) + 2 * rows
+        levels, scales = _levels(weight)
+        # A weight that was not rounded, such as one that the model computes, stays as it is.
+        whole = self.int8 and bool(
+            ((levels * scales - weight).abs() <= 1e-6 * weight.abs().amax(1, keepdim=True)).all()
+        )
+        stored, each, suffix = (levels, "int8_t", "8") if whole else (weight, "float", "")
+        packed = sum(counts) * (_BYTES[each] + _BYTES[kind]) + 2 * rows
         fits = max(counts, default=0) <= _LONGEST_ROW
         before = self.bytes
-        if packed < 4 * rows * columns and fits:
+        if packed < _BYTES[each] * rows * columns and fits:
             at = weight.nonzero(as_tuple=True)
             note = f"{name}: {rows} x {columns}, {sum(counts)} weights that are not 0"
             arrays = [
                 self._array(f"{name}_counts", "uint16_t", counts, note),
                 self._array(f"{name}_columns", kind, at[1].tolist()),
-                self.vector(f"{name}_values", weight[at]),
+                self._numbers(f"{name}_values", each, stored[at]),
             ]
-            form, function, arguments = "sparse", f"sparse_{kind}", f"{rows}, {', '.join(arrays)}"
+            form, function, arguments = "sparse", f"sparse{suffix}_{kind}", f"{rows}, {', '.join(arrays)}"
         else:
-            arrays = [self.vector(f"{name}_by_column", weight.T)]
-            form, function, arguments = "dense", "dense", f"{rows}, {columns}, {arrays[0]}"
+            arrays = [self._numbers(f"{name}_by_column", each, stored.T)]
+            form, function, arguments = "dense", f"dense{suffix}", f"{rows}, {columns}, {arrays[0]}"
+        if whole:
+            arguments += f", {self.vector(f'{name}_scales', scales)}"
         self.functions.add(function)
         made = Product(name, form, rows, columns, sum(counts), self.bytes - before, function, arguments)
         return self.products.setdefault(arguments, made)
@@ -138,6 +150,11 @@ class Constants:
         self._names.add(free)
         return free
 
+    def _numbers(self, name: str, kind: str, values: Tensor) -> str:
+        if kind == "float":
+            return self.vector(name, values)
+        return self._array(name, kind, values.flatten().int().tolist())
+
     def _array(self, name: str, kind: str, values: Sequence[float], note: str = "") -> str:
         values = tuple(values) or (0,)  # C has no empty arrays
         key = kind, values
@@ -145,3 +162,21 @@ class Constants:
             self._by_content[key] = self.unique(name)
             self.arrays.append(Array(self._by_content[key], kind, values, note))
         return f"NET_{self._by_content[key]}"
+
+
+def round_rows(weight: Tensor) -> Tensor:
+    """Return a weight with every row (along its first dimension) rounded to 255 levels, from -max to max of the row.
+
+    Example:
+        >>> import torch
+        >>> round_rows(torch.tensor([[127.0, 1.4, 0.0]]))
+        tensor([[127.,   1.,   0.]])
+    """
+    levels, scales = _levels(weight.flatten(1))
+    return (levels * scales).view(weight.shape)
+
+
+def _levels(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whole numbers from -127 to 127 (rows, columns) and the scale of each row (rows, 1)."""
+    scales = weight.abs().amax(1, keepdim=True) / 127
+    return (weight / scales.where(scales > 0, 1)).round(), scales

@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from synaptic_pruning.export.batch import describe_difference, find_batch
-from synaptic_pruning.export.deploy.c_code.constants import Constants, Product
+from synaptic_pruning.export.batch import describe_difference, difference, find_batch
+from synaptic_pruning.export.deploy.c_code.constants import Constants, Product, round_rows
 from synaptic_pruning.export.deploy.c_code.lowering import Lowering
 from synaptic_pruning.export.deploy.c_code.recurrent import Layers
 from synaptic_pruning.export.deploy.c_code.writing import Source, Step
@@ -36,6 +37,7 @@ class CReport:
         state: Bytes of the state struct; 0 without a step.
         steps: Whether there is a function that takes one row.
         reason: Why a recurrent network has none; empty otherwise.
+        error: Largest difference of an output that rounding weights to int8 made, on the example and on random numbers.
         products: Its matrices.
     """
 
@@ -46,6 +48,7 @@ class CReport:
     state: int
     steps: bool
     reason: str
+    error: float
     products: tuple[Product, ...]
 
     def __str__(self) -> str:
@@ -61,12 +64,20 @@ class CReport:
             f"{self.path}: {calls}; flash {self.flash} bytes and the code, RAM {self.scratch + self.state} bytes "
             f"({self.scratch} scratch, {self.state} state) and the stack"
         )
+        if self.error:
+            lines.append(f"int8: outputs differ by up to {self.error:.1e} on the example and on random numbers")
         if self.reason:
             lines.append(f"no {name}_step: {self.reason}")
         return "\n".join(lines)
 
 
-def to_c(model: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) -> CReport:
+def to_c(
+    model: nn.Module,
+    example_input: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    values: Literal["float32", "int8"] = "float32",
+) -> CReport:
     """Write a network as one C99 file and its header, for one sample at a time; no libraries but libm.
 
     The network is shrunk (see `shrink`). Weights are constants: matrices without their zeros where that takes fewer
@@ -83,6 +94,8 @@ def to_c(model: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) 
         model: The network, not compacted; float32. It is not changed.
         example_input: A float32 tensor of the shape that it runs on. Of several samples the first is taken.
         path: The C file to write, such as "net.c". Its stem begins every name in it. The header lies beside it.
+        values: How weights of Linear, Conv1d and recurrent layers are stored. "int8" keeps 255 levels a row: each is
+            off by at most max|row| / 254, and the report says how far the outputs are. Sums are float32 either way.
 
     Returns:
         A printable `CReport`.
@@ -98,6 +111,8 @@ def to_c(model: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) 
         40
     """
     path = check_c_path(path)
+    if values not in ("float32", "int8"):
+        raise ValueError(f'values must be "float32" or "int8", not {values!r}')
     inputs = as_arguments(example_input)
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dtype != torch.float32 or inputs[0].dim() < 1:
         raise ValueError("example_input must be one float32 tensor; other inputs cannot be written as C")
@@ -116,10 +131,14 @@ def to_c(model: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) 
             raise ValueError(f"model must return one tensor to be written as C, not a {type(output).__name__}")
         x = _one_sample(original, x)
         plain = unfuse(copy.deepcopy(shrink(original, x)))
+        reference, error = original, 0.0
+        if values == "int8":
+            reference = copy.deepcopy(_round_weights(plain))
+            error = max(difference(original(given), reference(given)) for given in (x, _noise(x)))
         for module in plain.modules():
             if getattr(module, "inplace", False):  # the comparison below tells whether anybody sees it
                 module.inplace = False  # type: ignore[assignment]
-        source = _source(path.stem, original, plain, x)
+        source = _source(path.stem, reference, plain, x, Constants(values == "int8"))
         texts = {path.with_suffix(".h"): source.header(), path: source.code()}
     _write(texts)
     return CReport(
@@ -130,6 +149,7 @@ def to_c(model: nn.Module, example_input: Tensor, path: str | os.PathLike[str]) 
         source.state_bytes,
         source.step is not None,
         source.reason,
+        error,
         tuple(source.constants.products.values()),
     )
 
@@ -157,12 +177,25 @@ def _one_sample(model: nn.Module, x: Tensor) -> Tensor:
     return x if axis is None else x.narrow(axis, 0, 1).contiguous()
 
 
-def _source(name: str, original: nn.Module, plain: nn.Module, x: Tensor) -> Source:
+def _round_weights(model: nn.Module) -> nn.Module:
+    """Round the weights of layers that become matrices, in place."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.RNNBase):
+            for weight in layer.parameters():
+                if weight.dim() > 1:
+                    weight.copy_(round_rows(weight))
+    return model
+
+
+def _noise(x: Tensor) -> Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+def _source(name: str, original: nn.Module, plain: nn.Module, x: Tensor, constants: Constants) -> Source:
     program = _trace(plain, x)
     want = original(x)
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     traced = program.module()
-    for where, given in (("on the example", x), ("on random numbers", noise)):
+    for where, given in (("on the example", x), ("on random numbers", _noise(x))):
         if problem := describe_difference([original(given)], [traced(given)], _TOLERANCE, where):
             raise ValueError(f"model cannot be written as C: when traced, {problem}")
     reason, steps = "", None
@@ -173,9 +206,9 @@ def _source(name: str, original: nn.Module, plain: nn.Module, x: Tensor) -> Sour
         except (NoStreaming, ValueError) as error:
             reason = str(error)
     try:
-        return _lower(name, original, program, x, want, steps, reason)
+        return _lower(name, original, program, x, want, steps, reason, constants)
     except _NoStep as error:
-        return _lower(name, original, program, x, want, None, str(error))
+        return _lower(name, original, program, x, want, None, str(error), Constants(constants.int8))
 
 
 class _NoStep(Exception):
@@ -190,8 +223,8 @@ def _lower(
     want: Tensor,
     steps: tuple[int, torch.export.ExportedProgram] | None,
     reason: str,
+    constants: Constants,
 ) -> Source:
-    constants = Constants()
     layers = Layers(constants)
     forward = Lowering(program, constants, layers, stateful=False)
     if problem := describe_difference([want], [forward.run(x)], _TOLERANCE, "on the example"):

@@ -161,6 +161,23 @@ _SILU = """\
 static float NET_silu(float x) { return x * NET_sigmoid(x); }
 """
 
+
+def _int8(source: str) -> str:
+    """Return a product with whole numbers as weights and a scale a row."""
+    changes = {
+        "NET_sparse_": "NET_sparse8_",
+        "NET_dense": "NET_dense8",
+        "const float *value,": "const int8_t *value, const float *scale,",
+        "const float *weight,": "const int8_t *weight, const float *scale,",
+        "+ ((a + b) + (c + d))": "+ scale[row] * ((a + b) + (c + d))",
+        "+= weight[row] * factor": "+= scale[row] * (float)weight[row] * factor",
+        "y = from + W x": "y = from + scale W x",
+    }
+    for before, after in changes.items():
+        source = source.replace(before, after)
+    return source
+
+
 # In an order in which each stands after what it calls.
 _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tanh": (_TANH, ()),
@@ -170,7 +187,9 @@ _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gelu_tanh": (_GELU_TANH, ("tanh",)),
     "silu": (_SILU, ("sigmoid",)),
     **{f"sparse_{kind}": (_SPARSE.replace("TYPE", kind), ()) for kind in ("uint8_t", "uint16_t", "uint32_t")},
+    **{f"sparse8_{kind}": (_int8(_SPARSE).replace("TYPE", kind), ()) for kind in ("uint8_t", "uint16_t", "uint32_t")},
     "dense": (_DENSE, ()),
+    "dense8": (_int8(_DENSE), ()),
     "lstm": (_LSTM, ("sigmoid", "tanh")),
     "gru": (_GRU, ("sigmoid", "tanh")),
     "layer_norm": (_LAYER_NORM, ()),
