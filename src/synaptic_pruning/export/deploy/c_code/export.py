@@ -86,9 +86,9 @@ def to_c(
     ``net_state``. Compiled with ``-DNET_SELF_TEST`` it is a program that checks the example's outputs.
 
     What is read is the computation that ``torch.export`` traces: Linear, Conv1d, RNN, LSTM, GRU, norms in evaluation
-    mode, attention without masks, activations, sums and element-wise arithmetic in float32, all reshaping. The traced
-    network is compared with the model on the example and on random numbers; the C code is only as good as its
-    self-test, since no compiler need be at hand here.
+    mode, attention without masks, activations, sums and element-wise arithmetic in float32, reshaping, slicing and
+    joining. The traced network is compared with the model on the example and on random numbers. The C code is only as
+    good as its self-test, since no compiler need be at hand here.
 
     Args:
         model: The network, not compacted; float32. It is not changed.
