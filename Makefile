@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: compare test test-slow test-hosts test-versions test-cuda lint bench clean
+.PHONY: compare test test-slow test-arm test-hosts test-versions test-cuda lint bench clean
 
 compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
@@ -24,6 +24,10 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/pytest -q -m slow
+
+# Networks written as C, built for Arm and run in QEMU: Debian's gcc-arm-linux-gnueabihf and qemu-user-static.
+test-arm: $(READY)
+	$(BIN)/pytest -q -rs -m arm tests/export/test_c_code.py
 
 test-hosts: $(HOSTS)/.ready
 	# Only the files that hold such tests: the others need extras that this environment lacks.

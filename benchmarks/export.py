@@ -6,12 +6,16 @@
 
 Candidates take turns (A, B, C, A, B, C, ...); printed is the median of each in milliseconds and, as the ratio
 that counts, the fastest dense PyTorch form (eager or compiled) over `compact`. "csr" is every weight matrix
-as a PyTorch CSR tensor, `W @ x.T`, for Linear only.
+as a PyTorch CSR tensor, `W @ x.T`, for Linear only. At batch 1, where gcc is installed, "c" is the file of `to_c`
+(-O2 -march=native); of recurrent networks "c step" and "step" are one row of it and of `streaming`.
 """
 
 import argparse
+import ctypes
 import itertools
 import os
+import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -107,9 +111,34 @@ def csr(model: nn.Module) -> nn.Module | None:
     return None
 
 
+def c_code(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
+    """The network as C, one thread; what PyTorch alone can express, such as unfolding, is left out."""
+    if len(x) > 1 or shutil.which("gcc") is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            report = export.to_c(model, x, f"{folder}/net.c")
+        except ValueError:
+            return {}
+        flags = ["-std=c99", "-O2", "-march=native", "-shared", "-fPIC"]
+        subprocess.run(["gcc", *flags, report.path, "-lm", "-o", f"{folder}/net.so"], check=True)
+        library = ctypes.CDLL(f"{folder}/net.so")
+    y, state = torch.empty(model(x).shape), torch.zeros(report.state)
+    at = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, y, state)]
+    forms = {"c": lambda _=(x, y): library.net_forward(*at[:2])}
+    if report.steps:
+        forms["c step"] = lambda _=state: library.net_step(*at)
+    return forms
+
+
 def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[str, Callable[[], Any]]:
     compact = export.compact(model, x, threads=threads)
     forms: dict[str, Callable[[], Any]] = {"eager": lambda: model(x), "compact": lambda: compact(x)}
+    forms |= c_code(model, x)
+    if len(x) == 1 and isinstance(model, Recurrent):
+        small, row = export.streaming(compact, x), x[:, 0]
+        state = small.step(row)[1]
+        forms["step"] = lambda: small.step(row, state)
     if not others:
         return forms
     try:

@@ -148,3 +148,32 @@ def test_every_network_of_a_run(tmp_path: Path) -> None:
     empty = CliRunner().invoke(app, ["export", str(tmp_path / "networks")])
     assert empty.exit_code == 2
     assert "holds no networks" in empty.stderr
+
+
+@pytest.mark.slow
+def test_export_writes_c_that_says_its_sizes(file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "lstm.c"
+    how = ("--model", f"{__name__}:build", "--input", "1,6,4", "--c", target)
+    done = run("export", file, *how)
+    assert done.exit_code == 0, done.output
+    flash = re.search(r"#define LSTM_FLASH_BYTES (\d+) ", target.with_suffix(".h").read_text())
+    assert flash is not None
+    assert f"{target}: lstm_forward, lstm_step; flash {flash[1]} bytes" in done.output
+    first = target.read_text()
+    run("export", file, *how)
+    assert target.read_text() == first, "the example is the same every time"
+    rounded = run("export", file, *how, "--values", "int8")
+    assert "int8: outputs differ by up to" in rounded.output
+    assert "static const int8_t lstm_" in target.read_text()
+
+
+def test_export_refuses_bad_c_files_before_any_work(file: Path, tmp_path: Path) -> None:
+    refused = run("export", file, "--c", tmp_path / "net.c")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "--input, --onnx and --c need both --model and --input." in refused.stderr
+    how = ("--model", f"{__name__}:build", "--input", "1,6,4")
+    for name in ("2net.c", "none/net.c"):
+        refused = run("export", file, *how, "--c", tmp_path / name)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert refused.stderr.startswith("--c: path must")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]

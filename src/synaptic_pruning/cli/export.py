@@ -3,9 +3,10 @@
 import importlib
 import sys
 import tempfile
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -49,7 +50,7 @@ def export(
     values: Annotated[Precision, typer.Option(help="Precision of alive weights.")] = Precision.float32,
     dense: Annotated[bool, typer.Option("--dense", help="Write a plain dense safetensors file instead.")] = False,
     model: Annotated[
-        str, typer.Option(help="module:function that returns the plain model; needed for --input, --onnx.")
+        str, typer.Option(help="module:function that returns the plain model; needed for --input, --onnx, --c.")
     ] = "",
     input: Annotated[
         str, typer.Option(help="Shape of an example input, such as 32,30,8: time dense against compact.")
@@ -57,11 +58,14 @@ def export(
     onnx: Annotated[Path | None, typer.Option(help="ONNX file of the shrunk network to write as well.")] = None,
     input_names: Annotated[str, typer.Option(help="Names of the ONNX file's inputs, such as window.")] = "",
     output_names: Annotated[str, typer.Option(help="Names of its outputs, such as forecast.")] = "",
+    c: Annotated[
+        Path | None, typer.Option("--c", help="C file of the network to write as well, such as net.c.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to time with.")] = 1,
 ) -> None:
-    """Write FILE, or every network of a RUN, with its zeros packed away; time it and write ONNX, given a model."""
-    if (input or onnx) and not (model and input):
-        options.refuse("--input and --onnx need both --model and --input.")
+    """Write FILE, or every network of a RUN, with its zeros packed away; time it, write ONNX and C, given a model."""
+    if (input or onnx or c) and not (model and input):
+        options.refuse("--input, --onnx and --c need both --model and --input.")
     if (input_names or output_names) and not onnx:
         options.refuse("--input-names and --output-names are those of an ONNX file; give --onnx.")
     if input and source.is_dir():
@@ -77,18 +81,29 @@ def export(
             options.refuse(f"--out {target} is no file in a folder that exists; choose another name.")
     network = None if shape is None else _build(model)
 
-    def write_onnx(network: "nn.Module", example: "Tensor") -> list[str]:
-        from synaptic_pruning.export import to_onnx
+    if c is not None:
+        _check_c(c)
 
-        if onnx is None:
-            return []
-        names = [options.split(names) or None for names in (input_names, output_names)]
-        to_onnx(network, example, onnx, input_names=names[0], output_names=names[1])
-        return [f"{onnx}: {onnx.stat().st_size} bytes, checked in ONNX Runtime"]
+    def write_others(network: "nn.Module", example: "Tensor") -> list[str]:
+        from synaptic_pruning.export import to_c, to_onnx
+
+        kept: Literal["float32", "int8"] = "int8" if values is Precision.int8 else "float32"
+        lines = []
+        with tempfile.TemporaryDirectory(dir=c.parent if c else None, prefix=".export-") as folder:
+            written = None if c is None else to_c(network, example, Path(folder, c.name), values=kept)
+            if onnx is not None:
+                names = [options.split(names) or None for names in (input_names, output_names)]
+                to_onnx(network, example, onnx, input_names=names[0], output_names=names[1])
+                lines.append(f"{onnx}: {onnx.stat().st_size} bytes, checked in ONNX Runtime")
+            if c is not None and written is not None:
+                written.header.replace(c.with_suffix(".h"))
+                written.path.replace(c)
+                lines.append(str(replace(written, path=c, header=c.with_suffix(".h"))))
+        return lines
 
     for file, target in targets.items():
         try:
-            lines = _export(file, target, values, dense, network, shape, threads, write_onnx)
+            lines = _export(file, target, values, dense, network, shape, threads, write_others)
         except (ValueError, RuntimeError, ImportError, OSError, MemoryError) as error:
             options.refuse(str(error) or f"{file}: {type(error).__name__}")
         typer.echo("\n".join(lines))
@@ -102,9 +117,9 @@ def _export(
     network: "nn.Module | None",
     shape: list[int] | None,
     threads: int,
-    write_onnx: "Callable[[nn.Module, Tensor], list[str]]",
+    write_others: "Callable[[nn.Module, Tensor], list[str]]",
 ) -> list[str]:
-    """Write one file, and ONNX of it; both come to their place only when all has gone well. Return what to say."""
+    """Write one file, and ONNX and C of it; it comes to its place only when all has gone well. Return what to say."""
     import torch
 
     from synaptic_pruning.export import compact, load
@@ -117,9 +132,9 @@ def _export(
         lines = [f"{target}: {after} bytes, {before / after:.1f}x smaller than {file.name}"]
         if network is not None and shape is not None:
             load(network, finished)
-            example = torch.randn(shape)
+            example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             lines.append(str(compact(network, example, threads=threads).report))
-            lines += write_onnx(network, example)
+            lines += write_others(network, example)
         finished.replace(target)
     return lines
 
@@ -134,6 +149,15 @@ def _targets(source: Path, out: Path | None, suffix: str) -> dict[Path, Path]:
     if out is not None:
         options.prepare(out)
     return {file: (out or file.parent) / f"{file.stem}.{suffix}" for file in files}
+
+
+def _check_c(path: Path) -> None:
+    from synaptic_pruning.export.deploy import check_c_path
+
+    try:
+        check_c_path(path)
+    except ValueError as error:
+        options.refuse(f"--c: {error}.")
 
 
 def _shape(text: str) -> list[int]:

@@ -10,26 +10,33 @@ The parts:
 - `compact` times every layer dense and sparse on this machine and keeps the fastest form.
 - `shrink` removes units that cannot change the outputs, so that layers get narrower.
 - `save`, `load`, `read` and `inspect_file` handle files that store non-zero weights only.
+- `streaming` runs a recurrent network one row at a time.
+- `to_c` writes a C file that needs nothing but a compiler.
 - `to_onnx` writes the shrunk network and checks it in ONNX Runtime.
 
 Importing this package loads neither Numba nor ONNX Runtime; the first call that needs one does.
 """
 
 from synaptic_pruning.export.autotune import CompactReport, compact
-from synaptic_pruning.export.onnx import to_onnx
+from synaptic_pruning.export.deploy import CReport, NoStreaming, StreamingStep, streaming, to_c, to_onnx
 from synaptic_pruning.export.packed import FileError, FileReport, inspect_file, load, read, save
 from synaptic_pruning.export.shrinking import ShrinkReport, shrink
 
 __all__ = [
+    "CReport",
     "CompactReport",
     "FileError",
     "FileReport",
+    "NoStreaming",
     "ShrinkReport",
+    "StreamingStep",
     "compact",
     "inspect_file",
     "load",
     "read",
     "save",
     "shrink",
+    "streaming",
+    "to_c",
     "to_onnx",
 ]

@@ -116,7 +116,7 @@ def _forward_names(model: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
 
 def _write(model: nn.Module, batch: Batch, path: Path, names: list[str], results: list[str]) -> None:
     program = _trace(model, batch)
-    with _silence():
+    with quietly():
         try:
             torch.onnx.export(
                 program,
@@ -129,7 +129,7 @@ def _write(model: nn.Module, batch: Batch, path: Path, names: list[str], results
                 verbose=False,
             )
         except Exception as error:  # the exporter raises many kinds on models that it does not understand
-            raise RuntimeError(f"model cannot be written as ONNX: {_first_line(error)}") from error
+            raise RuntimeError(f"model cannot be written as ONNX: {first_line(error)}") from error
 
 
 def _trace(model: nn.Module, batch: Batch) -> torch.export.ExportedProgram:
@@ -144,7 +144,7 @@ def _trace(model: nn.Module, batch: Batch) -> torch.export.ExportedProgram:
     shapes, arguments = pytree.tree_map(shape, bound), batch.arguments(batch.other)
     failures = []
     for strict in (False, True):
-        with _silence():
+        with quietly():
             try:
                 return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=strict)
             except Exception as error:  # as above
@@ -154,7 +154,7 @@ def _trace(model: nn.Module, batch: Batch) -> torch.export.ExportedProgram:
             f"model has its batch size baked in: traced with a batch of {batch.other}, it takes that one only; "
             "use sizes such as x.shape[0] or -1 in its code, not numbers"
         )
-    raise RuntimeError(f"model cannot be written as ONNX: {_first_line(failures[0])}") from failures[0]
+    raise RuntimeError(f"model cannot be written as ONNX: {first_line(failures[0])}") from failures[0]
 
 
 def _check(model: nn.Module, batch: Batch, path: Path, atol: float, names: list[str]) -> None:
@@ -179,7 +179,7 @@ def _check(model: nn.Module, batch: Batch, path: Path, atol: float, names: list[
             got = [torch.from_numpy(x) for x in session.run(None, feed)]
         except Exception as error:
             raise RuntimeError(
-                f"ONNX Runtime fails at batch {samples}, where PyTorch runs: {_first_line(error)}; nothing was written"
+                f"ONNX Runtime fails at batch {samples}, where PyTorch runs: {first_line(error)}; nothing was written"
             ) from error
         for node, a, b in zip(session.get_outputs(), want, got, strict=True):
             fits = len(node.shape) == a.dim() and all(
@@ -199,14 +199,14 @@ def _check(model: nn.Module, batch: Batch, path: Path, atol: float, names: list[
                 )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return what an error says first, without colours."""
     lines = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep the exporter's warnings, log messages and prints about its own internals from the user."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
