@@ -66,10 +66,7 @@ class Series:
             )
         if self.season < 1:
             raise DataError(f"series {self.name!r}: season is {self.season}; give rows per season, 1 for none.")
-        observed = self.values[~np.isnan(self.values[:, 0]), 0]
-        if len(observed) == 0 or observed.min() == observed.max():
-            what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
-            raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
+        self._check_target()
 
     @cached_property
     def digest(self) -> str:
@@ -77,3 +74,22 @@ class Series:
         head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
         values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
         return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()
+
+    def _check_target(self) -> None:
+        observed = self.values[~np.isnan(self.values[:, 0]), 0]
+        if len(observed) == 0 or observed.min() == observed.max():
+            what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
+            raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
+
+
+@dataclass(frozen=True, eq=False)
+class Recent(Series):
+    """The latest rows of a series, to forecast from: a `Series` whose target need not vary.
+
+    Example:
+        >>> Recent("dry", "rain", ("rain",), np.arange(3), np.zeros((3, 1)), season=1).values.shape
+        (3, 1)
+    """
+
+    def _check_target(self) -> None:
+        pass
