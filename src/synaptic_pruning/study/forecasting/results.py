@@ -395,14 +395,26 @@ def single_networks(runs: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def keep_best_networks(runs: Iterable[RunRecord], cells: Path, folder: Path) -> None:
-    """Copy the best network of every data set, model and horizon to `<data set>-<model>.safetensors`.
+    """Copy the best network of every data set, model and horizon, and the best pruned one beside it where that differs.
 
-    Where there are several horizons the name has the horizon too.
+    A file is named `<data set>-<model>-<arm>.safetensors`; where there are several horizons the name has the horizon
+    before the arm. Networks of an earlier call that are no longer the best are removed.
     """
     folder.mkdir(exist_ok=True)
+    runs = list(runs)
     best = best_records(runs)
+    pruned = best_records([run for run in runs if run["cell"]["option"]["algorithm"]])
     several = len({horizon for _, _, horizon in best}) > 1
-    for (dataset, model, horizon), run in best.items():
-        network = (cells / f"{run['hash']}.safetensors").read_bytes()
-        name = f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
-        write_atomically(folder / f"{name}.safetensors", network)
+    for key, run in best.items():
+        dataset, model, horizon = key
+        stem = f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
+        kept = {f"{stem}-{_best_arm(one)}.safetensors": one["hash"] for one in (run, pruned.get(key, run))}
+        for name in {f"{stem}-{arm}.safetensors" for arm in ARMS} - kept.keys():
+            (folder / name).unlink(missing_ok=True)
+        for name, cell in kept.items():
+            write_atomically(folder / name, (cells / f"{cell}.safetensors").read_bytes())
+
+
+def _best_arm(run: RunRecord) -> str:
+    """Return the arm of a training that has the smallest validation error."""
+    return min(run["arms"], key=lambda name: run["arms"][name]["validation_mae"])
