@@ -168,7 +168,7 @@ def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatc
 
     table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
     table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
-    table = table.assign(prunable=10, alive=10)
+    table = table.assign(prunable=10, alive=10, best_epoch=1, most_epochs=2)
     table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
     monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", lambda *_, **__: table)
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
@@ -200,17 +200,23 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     assert by_arm.loc["none", "sparsity"] == 0
     assert by_arm.loc["dropout", "train_seconds"] == by_arm.loc["mc-dropout", "train_seconds"]
     assert by_arm.loc["dropout", "mae"] != by_arm.loc["mc-dropout", "mae"]  # the passes really differ
-    (network,) = (out / "networks").iterdir()
-    assert sum(tensor.numel() for tensor in load_file(network).values()) > 4000
+    networks = {path.stem.split("-", 2)[-1]: load_file(path) for path in (out / "networks").iterdir()}
+    best = by_arm["validation_mae"].idxmin()
+    assert set(networks) == {best, "synaptic"}
+    zeros = int(sum((tensor == 0).sum() for tensor in networks["synaptic"].values() if tensor.dim() > 1))
+    assert zeros == by_arm.loc["synaptic", "prunable"] - by_arm.loc["synaptic", "alive"]
     html = (out / "report.html").read_text()
     command = re.search(r"synaptic-pruning compare [^<]*", html).group()
     assert "--target y --time day" in command
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith("wave.csv: ")]
-    assert line == (
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("Read: ")]
+    reading = (
         "wave.csv: 120 rows; times from 'day': dates as YYYY-MM-DD; target 'y'; inputs x; no value missing; "
-        "',' between cells; decimal mark '.'; no mark between thousands; UTF-8."
+        "',' between cells; decimal mark '.'; no mark between thousands; UTF-8"
     )
-    assert f"As read: {line}" in unescape(html)
+    # 70 % of the rows and the next 10 % are 84 and 12 of 120.
+    split = "trained until 2024-03-24, validated until 2024-04-05, tested until 2024-04-29"
+    assert line == f"Read: {reading}; {split}."
+    assert f"As read: {reading}." in unescape(html)
 
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert forked_command(tmp_path, *words).returncode == 0

@@ -160,7 +160,7 @@ class Forecaster:
                     "rows": len(series.times),
                     "first": _text(series.times[0]),
                     "last": _text(series.times[-1]),
-                    "reading": dict(reading or {}),
+                    "reading": dict(reading or {}) | {"date_format": series.date_format},
                 }
             ),
             network=Network.model_validate(

@@ -28,6 +28,8 @@ class Series:
         season: Number of rows in a season, 1 when there is none.
         reading: How the file was read, in one line; "" where no file of the user's was.
 
+        date_format: What `read_csv` reads times of further files of the kind with; None where they tell it themselves.
+
     Raises:
         DataError: Shapes do not agree, times do not increase, a value is infinite, or the target is constant.
 
@@ -44,6 +46,7 @@ class Series:
     values: Array
     season: int
     reading: str = ""
+    date_format: str | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.times)
@@ -70,7 +73,7 @@ class Series:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of columns, times, values and season, in hexadecimal; name and reading do not count."""
+        """Return the SHA-256 of columns, times, values and season, in hexadecimal; nothing else counts."""
         head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
         values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
         return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()

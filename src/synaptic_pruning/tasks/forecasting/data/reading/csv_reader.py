@@ -53,8 +53,9 @@ def read_csv(
         time: The time column, or several to join, ``"Date,Time"``. By default ``ds`` of a long file, else the
             first column if it holds text, or whole numbers under the name date, datetime, ds, time,
             timestamp, year or index; else rows are numbered, empty ones included.
-        date_format: How times are written, as in ``"%d.%m.%y"``; ``"s"`` or ``"ms"`` since 1970; or ``"number"``.
-            By default ISO 8601, or numbers of day, month and year whose order the column itself shows.
+        date_format: How times are written, as in ``"%d.%m.%y"``; ``"day first"`` or ``"month first"``; ``"s"`` or
+            ``"ms"`` since 1970; or ``"number"``. By default ISO 8601, or numbers of day, month and year whose order the
+            column itself shows.
         separator: The character between cells.
         encoding: Encoding of the text; by default UTF-8, UTF-16 with its mark, or Windows-1252, as the bytes tell.
         decimal: The decimal mark, a point or a comma; by default a point.
@@ -109,13 +110,14 @@ def read_csv(
             f"separator={separator!r} and decimal={decimal!r} are the same mark, and no cell in quotes holds it; "
             "pass the right separator."
         )
-    times, form = rows - rows[0], "rows numbered"
+    times, form, dates = rows - rows[0], "rows numbered", date_format
     if time_columns:
         label = ",".join(time_columns)
         stamps = kept[time_columns[0]]
         for extra in time_columns[1:]:
             stamps = stamps.str.strip() + " " + kept[extra].str.strip()
-        times, form = parse_times(stamps, label, date_format)
+        times, form, found = parse_times(stamps, label, date_format)
+        dates = date_format or found
         form = f"times from {shown(label)}: {form}"
     elif date_format is not None:
         raise DataError(f"date_format={date_format!r} is given, but there is no time column; name it with time=.")
@@ -139,7 +141,7 @@ def read_csv(
     )
     kind = Recent if recent else Series
     return [
-        kind(name, target, (target, *names), times, values, inferred if season is None else season, reading)
+        kind(name, target, (target, *names), times, values, inferred if season is None else season, reading, dates)
         for name, times, values, inferred in parts
     ]
 
