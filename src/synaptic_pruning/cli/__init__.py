@@ -11,6 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich takes "[default: …]" and other words in brackets for its own and drops them
 )
 app.command("compare", cls=series_options.SeriesCommand)(compare.compare)
 app.command("fit", cls=series_options.SeriesCommand)(forecast.fit)

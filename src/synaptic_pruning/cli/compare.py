@@ -18,7 +18,7 @@ def compare(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA...",
             help="CSV (also .gz) or Parquet files, wide (a time column, numeric columns) or long (unique_id, ds, y), "
             "or names of “datasets list”. Without any: co2, sunspots and elnino from statsmodels.",
         ),

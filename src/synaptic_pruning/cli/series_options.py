@@ -213,8 +213,12 @@ def command_of(ctx: typer.Context, data: list[str]) -> str:
     """Return the command line that gives the same again; without data it has no options of reading."""
     unread = () if data else (*_READING, "target", "inputs")
     left_out = {"data", "jobs", "quick", *unread}
-    names = [str(one.name) for one in ctx.command.params if one.name in ctx.params and one.name not in left_out]
-    words = options.written(**{name: ctx.params[name] for name in names})
+    words: list[str] = []
+    for one in ctx.command.params:
+        value = ctx.params.get(str(one.name))
+        if one.name in left_out or (value in (None, "") and value == one.default) or value is False:
+            continue
+        words += [one.opts[0]] if value is True else [one.opts[0], str(value)]
     return shlex.join(["synaptic-pruning", str(ctx.info_name), *data, *words])
 
 

@@ -90,7 +90,8 @@ def train_plan(series: Sequence[Series], plan: Plan, out: Path, *, executor: Exe
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
     first: list[Job] = [*expand(plan, compared), *baselines]
-    run(first, data, kept, executor)
+    later = plan.tunes * len(compared) * len(plan.arms) * plan.seeds
+    run(first, data, kept, executor, later=later)
     run(expand_chosen(plan, compared, chosen_options(plan, compared, kept)), data, kept, executor)
 
 
