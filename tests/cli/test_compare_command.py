@@ -240,7 +240,7 @@ def planned(monkeypatch, *words):
     monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", compare_series)
     result = CliRunner().invoke(app, ["compare", *map(str, words)])
     assert result.exit_code == 130, result.stderr
-    return *found[0], result.stdout.splitlines()
+    return *found[0], result.output.splitlines()
 
 
 def test_several_files_and_data_sets_by_name(csv, tmp_path, monkeypatch):
@@ -252,7 +252,7 @@ def test_several_files_and_data_sets_by_name(csv, tmp_path, monkeypatch):
     series, _, command, said = planned(monkeypatch, csv, twin, entry.name, "--target", "y", "--out", tmp_path / "out")
     assert [one.name for one in series] == ["wave", "twin", "sunspots"]
     assert series[0].columns == series[1].columns == ("y", "x")
-    assert [line.partition(" rows")[0] for line in said] == [
+    assert [line.partition(" rows")[0] for line in said[:3]] == [
         "Read: wave.csv: 120",
         "Read: twin.parquet: 100",
         "Read: sunspots: 309",
@@ -260,6 +260,14 @@ def test_several_files_and_data_sets_by_name(csv, tmp_path, monkeypatch):
     assert said[2].endswith("trained until 1915, validated until 1946, tested until 2008.")
     assert command.startswith(f"synaptic-pruning compare {csv} {twin} etth1 --out")
     assert "--gaps error" in command
+
+
+def test_a_short_series_is_warned_of(csv, tmp_path, monkeypatch):
+    short = tmp_path / "short.csv"
+    pd.read_csv(csv)[:25].to_csv(short, index=False)
+    *_, said = planned(monkeypatch, short, "--target", "y", "--lengths", "3", "--out", tmp_path / "out")
+    assert said[0].endswith("tested until 2024-01-25.")
+    assert said[1].startswith("Warning: the test part of short has 5 windows")
 
 
 def test_inputs_calendar_and_columns_known_ahead(csv, tmp_path, monkeypatch):
@@ -322,8 +330,12 @@ def test_runs_that_were_best_in_their_last_epoch_are_warned_of(tmp_path, monkeyp
     assert result.stderr.startswith("Warning: 2 of 4 runs were best in their last epoch; give more --epochs")
 
 
-def test_help_shows_defaults_names_and_the_number_of_options():
-    result = synaptic_pruning("compare", "--help")
+def test_help_shows_defaults_names_and_the_number_of_options_and_needs_no_pytorch():
+    probe = (
+        "import sys; sys.argv = ['synaptic-pruning', 'compare', '--help']\nfrom synaptic_pruning.__main__ import main\n"
+    )
+    probe += "try: main()\nexcept SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     text = " ".join(result.stdout.split())
     for shown in (
         "[default: rnn,lstm,patchtst]",
@@ -333,15 +345,7 @@ def test_help_shows_defaults_names_and_the_number_of_options():
         "Each arm tries 3 options",
     ):
         assert shown in text
-
-
-def test_help_needs_no_pytorch():
-    probe = (
-        "import sys; sys.argv = ['synaptic-pruning', 'compare', '--help']\nfrom synaptic_pruning.__main__ import main\n"
-    )
-    probe += "try: main()\nexcept SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=ENVIRONMENT, check=True)
-    assert result.stdout.splitlines()[-1] == "False False"
+    assert text.endswith("False False")
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from synaptic_pruning.__main__ import main
 from synaptic_pruning.cli import app
 from synaptic_pruning.export import read
 
-QUICK = ["--quick", "--arms", "none,synaptic", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
+QUICK = ["--quick", "--arms", "synaptic", "--epochs", "2", "--jobs", "2"]
+BOTH = [*QUICK, "--arms", "none,synaptic"]
 
 
 def command(folder, *words):
@@ -93,7 +94,7 @@ def test_what_fit_says_and_leaves(fitted):
     assert said[0].endswith(
         "trained until 2024-01-30 08:00:00, validated until 2024-01-30 23:00:00, tested until 2024-02-01 05:00:00."
     )
-    assert said[1].startswith("Chosen of 2 by validation error: rnn, window 7, arm ")
+    assert said[1].startswith("Chosen of 1 by validation error: rnn, window 7, arm “synaptic”")
     assert sorted(path.name for path in (fitted / "model").iterdir()) == ["forecaster.json", "weights.safetensors"]
 
 
@@ -123,11 +124,13 @@ def test_rows_in_parquet_are_those_of_the_csv(fitted, tmp_path):
 @pytest.mark.slow
 def test_fit_from_a_comparison_trains_what_it_found_best(fitted, tmp_path, undrawn):
     words = [fitted / "old.csv", "--target", "load", "--separator", ";", "--decimal", ","]
-    compared = command(tmp_path, "compare", *words, "--horizon", "3", "--out", tmp_path / "run", *QUICK)
+    compared = command(tmp_path, "compare", *words, "--horizon", "3", "--out", tmp_path / "run", *BOTH)
     assert compared.returncode == 0, compared.stderr
     result = command(tmp_path, "fit", *words, "--from", tmp_path / "run", "--out", tmp_path / "model")
     assert result.returncode == 0, result.stderr
-    one, other = (json.loads((folder / "model" / "forecaster.json").read_text()) for folder in (fitted, tmp_path))
+    alone = command(tmp_path, "fit", *words, "--horizon", "3", "--out", tmp_path / "alone", *BOTH)
+    assert alone.returncode == 0, alone.stderr
+    one, other = (json.loads((tmp_path / name / "forecaster.json").read_text()) for name in ("model", "alone"))
     assert one == other  # the weights' digest included
     found = pd.read_parquet(tmp_path / "run" / "results.parquet")
     best = found[found["model"] != ""].set_index("arm")["validation_mae"].idxmin()
@@ -220,6 +223,6 @@ def test_the_commands_in_interpreters_of_their_own(fitted, tmp_path):
         return subprocess.run(line, capture_output=True, text=True, env=environment, check=True, timeout=600).stdout
 
     words = ["--target", "load", "--separator", ";", "--decimal", ",", "--out", tmp_path / "model", "--calendar"]
-    run("fit", fitted / "old.csv", *words, *QUICK, "--models", "rnn,lstm,patchtst,mlp")
+    run("fit", fitted / "old.csv", *words, *BOTH, "--models", "rnn,lstm,patchtst,mlp")
     found = pd.read_csv(io.StringIO(run("forecast", tmp_path / "model", fitted / "new.csv")))
     assert found["forecast"].between(400, 1600).all()

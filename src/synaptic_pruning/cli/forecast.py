@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synaptic_pruning.study.forecaster import Forecaster
 
 _PICTURES = (".svg", ".png", ".pdf")
-_SEARCH = "search"
+_SEARCH = ".synaptic-pruning-search"
 
 
 def fit(

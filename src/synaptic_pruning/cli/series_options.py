@@ -34,6 +34,8 @@ class Predict(StrEnum):
 
 QUICK = {"models": "rnn", "lengths": "7", "seeds": 1, "epochs": 10}
 """Defaults under `--quick`."""
+_FEW = 20
+"""Test windows below which errors are chance."""
 RATES = (1.0, 3.0, 10.0)
 """Factors on the learning rate, one for each option of an arm."""
 _READING = ("time", "date_format", "separator", "encoding", "decimal", "thousands", "missing", "gaps", "season")
@@ -183,19 +185,25 @@ def tell_reading(series: "list[Series]", plan: "Plan") -> None:
     for line, parts in of_file.items():
         try:
             horizon = max(int(rows) for rows in plan.horizons)
-            cuts = [make_task(one, length=max(plan.lengths), horizon=horizon).cuts for one in parts]
+            tasks = [make_task(one, length=max(plan.lengths), horizon=horizon) for one in parts]
         except DataError:  # told before the training
             typer.echo(f"Read: {line}")
             continue
         ends = {
-            tuple(_day(one.times[row - 1]) for row in (*own, len(one.times)))
-            for one, own in zip(parts, cuts, strict=True)
+            tuple(_day(task.series.times[row - 1]) for row in (*task.cuts, len(task.series.times))) for task in tasks
         }
         (train, validation, test) = min(ends)
         split = f"trained until {train}, validated until {validation}, tested until {test}"
         if len(ends) > 1:
             split = "trained on the first 70 % of each series, validated on the next 10 %, tested on the rest"
         typer.echo(f"Read: {line.rstrip('.')}; {split}.")
+        for task in tasks:
+            if len(task.test) < _FEW:
+                typer.echo(
+                    f"Warning: the test part of {task.series.name} has {len(task.test)} windows, so that errors there "
+                    "are chance for the most part; give more rows.",
+                    err=True,
+                )
 
 
 def _day(time: Any) -> str:

@@ -1,12 +1,17 @@
 """A kept forecaster: its forecasts are those worked out in NumPy from the files of its folder alone."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from synaptic_pruning.export import read
 from synaptic_pruning.study.engine import Processes
@@ -204,6 +209,10 @@ def copied(folder, tmp_path, **entries):
         ({"network__model": "os.system"}, "damaged: network.model"),
         ({"network__model": "lstm"}, "holds another network"),
         ({"network__horizon": 3}, "intervals.half_widths has 2 entries"),
+        ({"data__frequency": "fortnight"}, "damaged: data.frequency: .*'fortnight' is no step of times"),
+        ({"data__frequency": "-1D"}, "'-1D' is no step"),
+        ({"data__reading__path": "/etc/passwd"}, "damaged: data.reading.path: Extra inputs"),
+        ({"data__reading__separator": 3}, "damaged: data.reading.separator"),
         ({"code": "import os"}, "damaged: code: Extra inputs"),
         ({"weights": "0" * 64}, "weights.safetensors is damaged, or of another forecaster.json"),
     ],
@@ -211,6 +220,25 @@ def copied(folder, tmp_path, **entries):
 def test_damaged_folders_are_refused(folder, tmp_path, entries, message):
     with pytest.raises(DataError, match=message):
         Forecaster.load(copied(folder, tmp_path, **entries))
+
+
+def test_weights_that_are_not_finite_are_refused(folder, tmp_path):
+    kept = Forecaster.load(folder / "kept")
+    torch.nn.init.constant_(kept.network.head.bias, torch.inf)
+    kept.save(tmp_path)
+    with pytest.raises(DataError, match="not finite"):
+        Forecaster.load(tmp_path)
+
+
+def test_what_cannot_be_fitted_is_refused_before_training(tmp_path):
+    for arguments, message in [
+        ({"level": 1.0}, r"level=1\.0 must be above 0"),
+        ({"reading": {"sep": ";"}}, "reading names 'sep', which is no argument; use time, "),
+        ({"known": ["sold"]}, "known='sold' is no input"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            Forecaster.fit(sales(), PLAN, tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_files_are_refused(folder, tmp_path):
@@ -293,3 +321,12 @@ def test_the_series_must_be_that_of_the_comparison(folder, tmp_path):
     runs().to_parquet(tmp_path / "results.parquet")
     with pytest.raises(DataError, match="holds no run of these data"):
         Forecaster.from_comparison(sales(), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "forecast.md").read_text()
+    (tmp_path / "example.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=environment, check=True, timeout=600)
+    assert len(Forecaster.load(tmp_path / "model").description.intervals.half_widths) == 3

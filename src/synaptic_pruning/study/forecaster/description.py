@@ -4,9 +4,18 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from synaptic_pruning.tasks.forecasting import DataError
+from synaptic_pruning.tasks.forecasting import DataError, continued
 
 FILE = "forecaster.json"
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
@@ -16,6 +25,20 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reading(_Strict):
+    """How files are read: arguments of `tasks.forecasting.read_csv`, with its defaults."""
+
+    time: str | None = None
+    date_format: str | None = None
+    separator: str = ","
+    encoding: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    missing: tuple[str | Finite, ...] = ()
+    gaps: Literal["error", "fill", "ignore"] = "error"
+    season: Count | None = None
 
 
 class Data(_Strict):
@@ -33,7 +56,7 @@ class Data(_Strict):
         rows: Rows that it was trained on.
         first: Time of the first of them.
         last: Time of the last.
-        reading: Arguments of `tasks.forecasting.read_csv` for further files.
+        reading: How further files are read.
     """
 
     name: str
@@ -47,7 +70,19 @@ class Data(_Strict):
     rows: Count
     first: str
     last: str
-    reading: dict[str, str | int | tuple[str, ...] | None]
+    reading: Reading
+
+    @field_validator("frequency")
+    @classmethod
+    def _check_frequency(cls, text: str, info: ValidationInfo) -> str:
+        start = np.datetime64("2024-01-01", "ns") if info.data.get("dates") else np.int64(0)
+        try:
+            goes_on = bool(continued(start, text, 1)[0] > start)
+        except (ValueError, OverflowError, IndexError):
+            goes_on = False
+        if not goes_on:
+            raise ValueError(f"{text!r} is no step of times")
+        return text
 
 
 class Network(_Strict):

@@ -1,10 +1,13 @@
 """Fit, forecast, save and load: one network with its scaler, its columns, its step in time and its intervals."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +17,7 @@ from torch import nn
 
 import synaptic_pruning as sp
 from synaptic_pruning.export import FileError, read, save
-from synaptic_pruning.study.engine import Executor, versions, write_atomically
+from synaptic_pruning.study.engine import Executor, Processes, versions, write_atomically
 from synaptic_pruning.study.forecaster.choice import Choice, choose_run
 from synaptic_pruning.study.forecaster.description import (
     FILE,
@@ -23,6 +26,7 @@ from synaptic_pruning.study.forecaster.description import (
     Description,
     Intervals,
     Network,
+    Reading,
     Scaling,
 )
 from synaptic_pruning.study.forecaster.inputs import cycles, extend, with_inputs
@@ -32,6 +36,7 @@ from synaptic_pruning.study.forecasting import (
     build_network,
     pruner_factory,
     read_forecasts,
+    run_job,
     training_settings,
 )
 from synaptic_pruning.tasks.forecasting import (
@@ -71,9 +76,9 @@ class Forecaster:
         cls,
         series: Series,
         plan: Plan,
-        folder: Path,
+        folder: Path | None = None,
         *,
-        executor: Executor,
+        executor: Executor | None = None,
         known: Sequence[str] = (),
         calendar: bool = False,
         level: float = 0.9,
@@ -84,8 +89,9 @@ class Forecaster:
         Args:
             series: The series, in time order.
             plan: What is compared, with one horizon.
-            folder: Existing folder for the trainings of the comparison; a second call goes on from them.
-            executor: Where they run.
+            folder: Existing folder for the trainings of the comparison, so that a second call goes on from them; None
+                forgets them.
+            executor: Where they run; None takes a process for every core.
             known: Columns whose values will be known for the rows to forecast.
             calendar: Whether the network sees the place in the day, week and year.
             level: Share of truths that intervals are to hold, in (0, 1).
@@ -96,12 +102,14 @@ class Forecaster:
         """
         from synaptic_pruning.study.forecasting import runs_of, train_plan
 
-        _check_level(level)
+        _check(level, reading)
         horizon = _rows_ahead(series, plan.horizons[0])
         extended = with_inputs(series, horizon=horizon, known=known, calendar=calendar)
-        train_plan([extended], plan, folder, executor=executor)
-        runs = runs_of([extended], plan, folder)
-        return cls._chosen(series, runs, folder, known, calendar, level, reading)
+        place = executor or Processes(os.cpu_count() or 1, run_job)
+        with nullcontext(folder) if folder else TemporaryDirectory() as search:
+            train_plan([extended], plan, Path(search), executor=place)
+            runs = runs_of([extended], plan, Path(search))
+            return cls._chosen(series, runs, Path(search), known, calendar, level, reading)
 
     @classmethod
     def from_comparison(
@@ -121,7 +129,7 @@ class Forecaster:
         Raises:
             DataError: The folder holds no comparison of these data.
         """
-        _check_level(level)
+        _check(level, reading)
         try:
             runs = pd.read_parquet(folder / "results.parquet")
         except (OSError, ValueError):
@@ -198,8 +206,8 @@ class Forecaster:
         Raises:
             DataError: The file cannot be used, or lacks a column.
         """
-        data, how = self.description.data, dict(self.description.data.reading)
-        found = read_csv(path, data.target, columns=data.columns[1:], recent=True, **how)  # type: ignore[arg-type]
+        data = self.description.data
+        found = read_csv(path, data.target, columns=data.columns[1:], recent=True, **data.reading.model_dump())
         if len(found) > 1:
             names = ", ".join(series.name for series in found)
             raise DataError(f"{Path(path).name} holds {len(found)} series ({names}); give one to forecast.")
@@ -323,12 +331,17 @@ class Forecaster:
             network.load_state_dict(state, assign=True)
         except RuntimeError:
             raise DataError(f"{path} holds another network than {FILE} describes; fit again.") from None
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise DataError(f"{path} holds weights that are not finite; fit again.")
         return cls(network.eval(), description)
 
 
-def _check_level(level: float) -> None:
+def _check(level: float, reading: Mapping[str, Any] | None) -> None:
     if not 0 < level < 1:
         raise DataError(f"level={level!r} must be above 0 and below 1; 0.9 is usual.")
+    unknown = sorted(set(reading or ()) - set(Reading.model_fields))
+    if unknown:
+        raise DataError(f"reading names {unknown[0]!r}, which is no argument; use {', '.join(Reading.model_fields)}.")
 
 
 def _rows_ahead(series: Series, horizon: int | str) -> int:
@@ -401,7 +414,7 @@ def _check_rows(series: Series, data: Data) -> None:
     if (times.dtype.kind == "M") != data.dates:
         wanted, found = ("dates", "numbers") if data.dates else ("numbers", "dates")
         raise DataError(f"series {series.name!r} has {found} for times, and the forecaster knows {wanted}.")
-    if data.reading.get("gaps") != "ignore":
+    if data.reading.gaps != "ignore":
         wrong = np.flatnonzero(continued(times[0], data.frequency, len(times) - 1) != times[1:])
         if len(wrong):
             raise DataError(
