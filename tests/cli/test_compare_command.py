@@ -331,10 +331,9 @@ def test_runs_that_were_best_in_their_last_epoch_are_warned_of(tmp_path, monkeyp
 
 
 def test_help_shows_defaults_names_and_the_number_of_options_and_needs_no_pytorch():
-    probe = (
-        "import sys; sys.argv = ['synaptic-pruning', 'compare', '--help']\nfrom synaptic_pruning.__main__ import main\n"
-    )
-    probe += "try: main()\nexcept SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    probe = "import sys; sys.argv = ['synaptic-pruning', 'compare', '--help']\n"
+    probe += "from synaptic_pruning.__main__ import main\ntry: main()\n"
+    probe += "except SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     text = " ".join(result.stdout.split())
     for shown in (
