@@ -17,10 +17,11 @@ from synaptic_pruning.export import read
 from synaptic_pruning.study.engine import Processes
 from synaptic_pruning.study.engine.local import attempt
 from synaptic_pruning.study.engine.records import write_record
-from synaptic_pruning.study.forecaster import Forecaster
+from synaptic_pruning.study.forecaster import Forecaster, extend
 from synaptic_pruning.study.forecaster.choice import choose_run
+from synaptic_pruning.study.forecaster.description import Description
 from synaptic_pruning.study.forecasting import Grid, Plan, run_job
-from synaptic_pruning.tasks.forecasting import DataError, Recent, Series, build_model
+from synaptic_pruning.tasks.forecasting import DataError, Recent, Series, build_model, make_task, predict
 
 PLAN = Plan(("rnn",), ("synaptic",), (5,), (2,), seeds=1, epochs=2, baselines=(), grid=Grid(sparsity=(0.7,)))
 
@@ -266,6 +267,29 @@ def test_every_network_comes_back(folder, tmp_path, model):
     one = Forecaster(network, kept.description.model_copy(update={"network": sizes}))
     one.save(tmp_path)
     pd.testing.assert_frame_equal(Forecaster.load(tmp_path).forecast(known_ahead()), one.forecast(known_ahead()))
+
+
+@pytest.mark.parametrize(("model", "target"), [("patchtst", "delta"), ("patchtst", "level"), ("lstm", "level")])
+def test_forecasts_of_rows_are_those_of_the_windows_of_a_task(folder, model, target):
+    series, about = sales(), Forecaster.load(folder / "kept").description
+    seen = extend(series, horizon=2, known=["price"], calendar=["weekday"])
+    task = make_task(seen, length=5, horizon=2, predict=target)
+    sizes = {"length": 5, "horizon": 2, "predict": target, "unit": task.unit}
+    network = build_model(model, channels=5, **sizes).eval()
+    scale = [value if np.isfinite(value) else None for value in task.scaler.scale.tolist()]
+    changes = {
+        "network": {**about.network.model_dump(), **sizes, "model": model},
+        "scaling": {"mean": task.scaler.mean.tolist(), "scale": scale},
+    }
+    kept = Forecaster(network, Description.model_validate({**about.model_dump(), **changes}))
+    wanted = task.to_units(predict(network, task.test), task.test)
+    for place in (0, 7, len(task.test) - 1):
+        end = task.test.origins[place] + 3
+        values = series.values[end - 10 : end].copy()
+        values[-2:, 0] = np.nan
+        with pytest.warns(UserWarning, match="before those of training"):
+            found = kept.forecast(replace(series, times=series.times[end - 10 : end], values=values))
+        np.testing.assert_allclose(found["forecast"], wanted[place], rtol=1e-5)
 
 
 def runs(**columns):
