@@ -202,6 +202,7 @@ def test_what_fit_refuses(fitted, tmp_path):
     [
         (["--known", "sun"], "--known='sun' is no input of series 'old'; its inputs are: wind."),
         (["--lengths", "400"], "too short"),
+        (["--arms", "none,mc-dropout"], "arm 'mc-dropout' is not one network asked once"),
         (["--inputs", "sun"], "column 'sun' is not in old.csv"),
     ],
 )

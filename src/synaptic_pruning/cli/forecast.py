@@ -23,7 +23,9 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for the forecaster: packed weights and a JSON file.")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="The --out folder of a finished compare on DATA; trains no more."),
+        typer.Option(
+            "--from", metavar="RUN", help="The --out folder of a finished compare on DATA, in place of a new choice."
+        ),
     ] = None,
     level: Annotated[float, typer.Option(help="Share of values that intervals are to hold, in (0, 1).")] = 0.9,
     target: given.Target = None,

@@ -239,6 +239,14 @@ def test_what_cannot_be_fitted_is_refused_before_training(tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             Forecaster.fit(sales(), PLAN, tmp_path, **arguments)
+    for changes, message in [
+        ({"arms": ("none", "mc-dropout")}, "arm 'mc-dropout' is not one network asked once"),
+        ({"arms": ("dense-ensemble-x2",)}, "arm 'dense-ensemble-x2' is not one network"),
+        ({"horizons": (1, 2)}, r"horizons=\(1, 2\)"),
+        ({"regimes": ("features",)}, r"regimes=\('features',\)"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            Forecaster.fit(sales(), replace(PLAN, **changes), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from synaptic_pruning.study.forecasting import ARMS, Cell, CellRecord, Option
+from synaptic_pruning.study.forecasting import ARMS, Cell, CellRecord, Option, Plan
 from synaptic_pruning.tasks.forecasting import DataError
 
 _KEYS = ["model", "length", "arm"]
@@ -33,6 +33,26 @@ class Choice:
     candidates: int
 
 
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan whose outcome could not be kept as one network, asked once, that reads the columns as they are.
+
+    Raises:
+        DataError: It has an arm that averages, a control, several horizons, or another regime.
+    """
+    for name in plan.arms:
+        if name not in _single():
+            raise DataError(f"arm {name!r} is not one network asked once, which is what is kept; leave it out.")
+    if len(plan.horizons) != 1 or plan.regimes != ("multivariate",) or plan.protocol != "rigorous":
+        raise DataError(
+            f"horizons={plan.horizons}, regimes={plan.regimes} and protocol={plan.protocol!r} must be one horizon, "
+            "('multivariate',) and 'rigorous'."
+        )
+
+
+def _single() -> list[str]:
+    return [name for name, arm in ARMS.items() if not (arm.ensemble or arm.passes or name in _CONTROLS)]
+
+
 def choose_run(runs: pd.DataFrame, cells: Path, digest: str) -> Choice:
     """Return the model, window and arm of the smallest mean validation error over seeds. The test part has no say.
 
@@ -49,8 +69,7 @@ def choose_run(runs: pd.DataFrame, cells: Path, digest: str) -> Choice:
     own = runs[(runs["data_hash"] == digest) & (runs["model"] != "")]
     if own.empty:
         raise DataError("the comparison holds no run of these data; read them with the options that it was run with.")
-    single = [name for name, arm in ARMS.items() if not (arm.ensemble or arm.passes or name in _CONTROLS)]
-    own = own[(own["status"] == "ok") & (own["regime"] == "multivariate") & own["arm"].isin(single)]
+    own = own[(own["status"] == "ok") & (own["regime"] == "multivariate") & own["arm"].isin(_single())]
     own = own[own["protocol"] == "rigorous"]
     if own.empty:
         raise DataError("the comparison holds no finished run of one network asked once; add the arm none or synaptic.")

@@ -18,7 +18,7 @@ from torch import nn
 import synaptic_pruning as sp
 from synaptic_pruning.export import FileError, read, save
 from synaptic_pruning.study.engine import Executor, Processes, versions, write_atomically
-from synaptic_pruning.study.forecaster.choice import Choice, choose_run
+from synaptic_pruning.study.forecaster.choice import Choice, check_plan, choose_run
 from synaptic_pruning.study.forecaster.description import (
     FILE,
     Chosen,
@@ -88,7 +88,7 @@ class Forecaster:
 
         Args:
             series: The series, in time order.
-            plan: What is compared, with one horizon.
+            plan: What is compared, with one horizon; its arms are single networks, asked once.
             folder: Existing folder for the trainings of the comparison, so that a second call goes on from them; None
                 forgets them.
             executor: Where they run; None takes a process for every core.
@@ -98,11 +98,12 @@ class Forecaster:
             reading: Arguments of `read_csv` that further files are read with.
 
         Raises:
-            DataError: The series is too short, a column or the level is wrong, or no training ended well.
+            DataError: The series is too short, the plan, a column or the level is wrong, or no training ended well.
         """
         from synaptic_pruning.study.forecasting import runs_of, train_plan
 
         _check(level, reading)
+        check_plan(plan)
         horizon = _rows_ahead(series, plan.horizons[0])
         extended = with_inputs(series, horizon=horizon, known=known, calendar=calendar)
         place = executor or Processes(os.cpu_count() or 1, run_job)
