@@ -1,32 +1,32 @@
 """Networks that prune themselves while they train, in place of dropout."""
 
+import importlib
 from typing import TYPE_CHECKING
-
-from synaptic_pruning.core import Summary, Synapses
-from synaptic_pruning.dropout import monte_carlo_dropout, set_dropout
-from synaptic_pruning.pruner import SparsityPath, SynapticPruner, default_rule
-from synaptic_pruning.rules import (
-    SET,
-    Cycles,
-    Disuse,
-    GraNet,
-    Inputs,
-    RigL,
-    Rule,
-    Schedule,
-    Survival,
-    ToSparsity,
-    Units,
-    cubic,
-    cubic_ease_in,
-    linear,
-    one_shot,
-    scores,
-    vos2025,
-)
 
 if TYPE_CHECKING:
     from synaptic_pruning import export as export
+    from synaptic_pruning.core import Summary, Synapses
+    from synaptic_pruning.dropout import monte_carlo_dropout, set_dropout
+    from synaptic_pruning.pruner import SparsityPath, SynapticPruner, default_rule
+    from synaptic_pruning.rules import (
+        SET,
+        Cycles,
+        Disuse,
+        GraNet,
+        Inputs,
+        RigL,
+        Rule,
+        Schedule,
+        Survival,
+        ToSparsity,
+        Units,
+        cubic,
+        cubic_ease_in,
+        linear,
+        one_shot,
+        scores,
+        vos2025,
+    )
 
 __version__ = "0.1.0"
 
@@ -64,9 +64,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "export":  # loaded when first used: most programs train and never export
-        import importlib
+_ROOMS = ("rules", "pruner", "core", "dropout")
 
-        return importlib.import_module("synaptic_pruning.export")
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: PyTorch takes seconds, and `--help` needs none of it."""
+    if name in ("export", *_ROOMS):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"{__name__}.{room}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from helpers.processes.forked import forked
 from synaptic_pruning.__main__ import main
 from synaptic_pruning.study.forecasting.results import COLUMNS
+from synaptic_pruning.tasks.forecasting import DATASETS, embedded
 
 COMMAND = [sys.executable, "-m", "synaptic_pruning"]
 QUICK = ["--models", "rnn", "--lengths", "3", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
@@ -168,7 +169,7 @@ def test_failed_runs_are_told_and_no_run_at_all_is_an_error(tmp_path, monkeypatc
 
     table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
     table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
-    table = table.assign(prunable=10, alive=10)
+    table = table.assign(prunable=10, alive=10, best_epoch=1, most_epochs=2)
     table.loc[: bad - 1, "status"] = "nan-loss: lower the learning rate."
     monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", lambda *_, **__: table)
     result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
@@ -200,22 +201,150 @@ def test_from_a_csv_to_the_report_and_again(csv, tmp_path):
     assert by_arm.loc["none", "sparsity"] == 0
     assert by_arm.loc["dropout", "train_seconds"] == by_arm.loc["mc-dropout", "train_seconds"]
     assert by_arm.loc["dropout", "mae"] != by_arm.loc["mc-dropout", "mae"]  # the passes really differ
-    (network,) = (out / "networks").iterdir()
-    assert sum(tensor.numel() for tensor in load_file(network).values()) > 4000
+    networks = {path.stem.split("-", 2)[-1]: load_file(path) for path in (out / "networks").iterdir()}
+    best = by_arm["validation_mae"].idxmin()
+    assert set(networks) == {best, "synaptic"}
+    zeros = int(sum((tensor == 0).sum() for tensor in networks["synaptic"].values() if tensor.dim() > 1))
+    assert zeros == by_arm.loc["synaptic", "prunable"] - by_arm.loc["synaptic", "alive"]
     html = (out / "report.html").read_text()
     command = re.search(r"synaptic-pruning compare [^<]*", html).group()
     assert "--target y --time day" in command
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith("wave.csv: ")]
-    assert line == (
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("Read: ")]
+    reading = (
         "wave.csv: 120 rows; times from 'day': dates as YYYY-MM-DD; target 'y'; inputs x; no value missing; "
-        "',' between cells; decimal mark '.'; no mark between thousands; UTF-8."
+        "',' between cells; decimal mark '.'; no mark between thousands; UTF-8"
     )
-    assert f"As read: {line}" in unescape(html)
+    # 70 % of the rows and the next 10 % are 84 and 12 of 120.
+    split = "trained until 2024-03-24, validated until 2024-04-05, tested until 2024-04-29"
+    assert line == f"Read: {reading}; {split}."
+    assert f"As read: {reading}." in unescape(html)
 
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert forked_command(tmp_path, *words).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == stamps
     assert (out / "report.html").read_text() == html
+
+
+def planned(monkeypatch, *words):
+    """The series, the plan and the command line of a comparison that is not run, and what was said."""
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
+
+    found = []
+
+    def compare_series(series, plan, out, *, executor, about):
+        found.append((series, plan, about.command))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", compare_series)
+    result = CliRunner().invoke(app, ["compare", *map(str, words)])
+    assert result.exit_code == 130, result.stderr
+    return *found[0], result.output.splitlines()
+
+
+def test_several_files_and_data_sets_by_name(csv, tmp_path, monkeypatch):
+    twin, sets = tmp_path / "twin.parquet", tmp_path / "data"
+    pd.read_csv(csv, parse_dates=["day"])[:100].to_parquet(twin, index=False)
+    monkeypatch.setenv("SYNAPTIC_PRUNING_DATA", str(sets))
+    entry = DATASETS["etth1"]
+    monkeypatch.setattr("synaptic_pruning.tasks.forecasting.load", lambda name, inputs: embedded()[1])
+    series, _, command, said = planned(monkeypatch, csv, twin, entry.name, "--target", "y", "--out", tmp_path / "out")
+    assert [one.name for one in series] == ["wave", "twin", "sunspots"]
+    assert series[0].columns == series[1].columns == ("y", "x")
+    assert [line.partition(" rows")[0] for line in said[:3]] == [
+        "Read: wave.csv: 120",
+        "Read: twin.parquet: 100",
+        "Read: sunspots: 309",
+    ]
+    assert said[2].endswith("trained until 1915, validated until 1946, tested until 2008.")
+    assert command.startswith(f"synaptic-pruning compare {csv} {twin} etth1 --out")
+    assert "--gaps error" in command
+
+
+def test_a_short_series_is_warned_of(csv, tmp_path, monkeypatch):
+    short = tmp_path / "short.csv"
+    pd.read_csv(csv)[:25].to_csv(short, index=False)
+    *_, said = planned(monkeypatch, short, "--target", "y", "--lengths", "3", "--out", tmp_path / "out")
+    assert said[0].endswith("tested until 2024-01-25.")
+    assert said[1].startswith("Warning: the test part of short has 5 windows")
+
+
+def test_inputs_calendar_and_columns_known_ahead(csv, tmp_path, monkeypatch):
+    words = [csv, "--target", "y", "--out", tmp_path / "out"]
+    (alone,), _, command, _ = planned(monkeypatch, *words, "--inputs", "")
+    assert alone.columns == ("y",)
+    assert "--inputs '' --models" in command
+    (many,), plan, command, _ = planned(monkeypatch, *words, "--known", "x", "--calendar", "--horizon", "2")
+    assert many.columns == ("y", "x, 2 ahead", "weekday sine", "weekday cosine")
+    raw = pd.read_csv(csv)
+    np.testing.assert_array_equal(many.values[:-2, 1], raw["x"][2:])
+    assert plan.horizons == (2,)
+    assert "--known x --calendar --models" in command
+
+
+def test_quick_changes_what_is_not_typed(csv, tmp_path, monkeypatch):
+    words = [csv, "--target", "y", "--out", tmp_path / "out", "--quick"]
+    _, plan, command, _ = planned(monkeypatch, *words, "--epochs", "4")
+    assert (plan.models, plan.lengths, plan.seeds, plan.epochs) == (("rnn",), (7,), 1, 4)
+    assert "--models rnn" in command
+    assert "--quick" not in command
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        (["wave.csv", "wave.csv", "--target", "y"], "2 data sets are called 'wave'; rename a file or an id."),
+        (["etth3"], "data set 'etth3' is unknown; did you mean"),
+        (["wave.csv"], "--target is missing and names no column of wave.csv to forecast; it has day, y, x."),
+        (["wave.csv", "--target", "y", "--encoding", "utf-9"], "--encoding='utf-9' is unknown"),
+        (["wave.csv", "--target", "y", "--known", "y"], "--known='y' is no input of series 'wave'; its inputs are: x."),
+        (["--calendar"], "series 'sunspots' has no dates, or too few"),
+        (["--inputs", "x"], "--inputs names columns of a CSV or Parquet file"),
+    ],
+)
+def test_more_data_that_are_refused(csv, tmp_path, monkeypatch, words, fragment):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
+
+    monkeypatch.chdir(csv.parent)
+    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path / "out"), *words])
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert fragment in result.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_runs_that_were_best_in_their_last_epoch_are_warned_of(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from synaptic_pruning.cli import app
+
+    table = pd.DataFrame({"arm": ["none", "dropout", "mc-dropout", "synaptic"], "status": "ok"})
+    table = table.assign(dataset="d", model="rnn", length=7, horizon=1, seed=0, mae=1.0, sparsity=0.0)
+    table = table.assign(prunable=10, alive=10, regime="multivariate", best_epoch=[3, 2, 3, 1], most_epochs=3)
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.compare.compare_series", lambda *_, **__: table)
+    result = CliRunner().invoke(app, ["compare", "--out", str(tmp_path)])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: 2 of 4 runs were best in their last epoch; give more --epochs")
+
+
+def test_help_shows_defaults_names_and_the_number_of_options_and_needs_no_pytorch():
+    probe = "import sys; sys.argv = ['synaptic-pruning', 'compare', '--help']\n"
+    probe += "from synaptic_pruning.__main__ import main\ntry: main()\n"
+    probe += "except SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    text = " ".join(result.stdout.split())
+    for shown in (
+        "[default: rnn,lstm,patchtst]",
+        "[default: none,dropout,mc-dropout,synaptic]",
+        "[default: 7,30]",
+        "[default: 30; x>=1]",
+        "Each arm tries 3 options",
+    ):
+        assert shown in text
+    assert text.endswith("False False")
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""The command line, the only place that imports typer: compare, compare-images, study, datasets, inspect, export."""
+"""The command line, the only place that imports typer: compare, fit, forecast, studies, images, data, export."""
 
 import typer
 
-from synaptic_pruning.cli import compare, compare_images, datasets, export, study
+from synaptic_pruning.cli import compare, compare_images, datasets, export, forecast, series_options, study
 
 __all__ = ["app"]
 
@@ -11,8 +11,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich takes "[default: …]" and other words in brackets for its own and drops them
 )
-app.command("compare", cls=compare.SeriesCommand)(compare.compare)
+app.command("compare", cls=series_options.SeriesCommand)(compare.compare)
+app.command("fit", cls=series_options.SeriesCommand)(forecast.fit)
+app.command("forecast")(forecast.forecast)
 app.command("compare-images", cls=compare_images.ImagesCommand)(compare_images.compare_images)
 app.command("inspect")(export.inspect)
 app.command("export")(export.export)

@@ -1,163 +1,94 @@
 """Command `compare`: compare synaptic pruning with dropout on series."""
 
-import re
-import shlex
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synaptic_pruning.cli import options
+from synaptic_pruning.cli import series_options as given
 
 if TYPE_CHECKING:
-    from synaptic_pruning.tasks.forecasting import Series
-
-
-class SeriesCommand(options.TaskCommand):
-    """`compare`, with one sentence for those who want images."""
-
-    foreign = ("--task", "--data", "--data-dir")
-    advice = "for images use synaptic-pruning compare-images"
-
-
-class Gaps(StrEnum):
-    """What to do about missing timestamps."""
-
-    error = "error"
-    fill = "fill"
-    ignore = "ignore"
-
-
-class Predict(StrEnum):
-    """What a network forecasts."""
-
-    delta = "delta"
-    level = "level"
+    import pandas as pd
 
 
 def compare(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the report, the tables and the networks.")],
     data: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Argument(
-            help="CSV file, wide (a time column, numeric columns) or long (unique_id, ds, y). "
-            "Without one: co2, sunspots and elnino from statsmodels."
+            metavar="DATA...",
+            help="CSV (also .gz) or Parquet files, wide (a time column, numeric columns) or long (unique_id, ds, y), "
+            "or names of “datasets list”. Without any: co2, sunspots and elnino from statsmodels.",
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column to forecast.")] = None,
-    time: Annotated[str | None, typer.Option(help="Time column, or two to join: Date,Time.")] = None,
-    date_format: Annotated[
-        str | None, typer.Option(help="Form of times: %d.%m.%y, or s or ms since 1970, or number.")
-    ] = None,
-    models: Annotated[str, typer.Option(help="Networks.")] = "rnn,lstm,patchtst",
-    arms: Annotated[str, typer.Option(help="What to compare.")] = "none,dropout,mc-dropout,synaptic",
-    lengths: Annotated[str, typer.Option(help="Window lengths, in rows.")] = "7,30",
-    horizon: Annotated[int, typer.Option(min=1, help="Rows to forecast together.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks of every chosen option.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.")] = 30,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes at once; all cores by default.")] = None,
-    separator: Annotated[str, typer.Option(help="Character between cells.")] = ",",
-    decimal: Annotated[str | None, typer.Option(help="Decimal mark; by default a point.")] = None,
-    thousands: Annotated[
-        str | None, typer.Option(help="Mark between thousands; by default one that cells prove.")
-    ] = None,
-    missing: Annotated[str, typer.Option(help="Cells that mean “no value”: -200,n/a.")] = "",
-    gaps: Annotated[Gaps, typer.Option(help="When timestamps are missing: refuse, fill in, ignore.")] = Gaps.error,
-    season: Annotated[int | None, typer.Option(min=1, help="Rows in a season; by default from the times.")] = None,
-    predict: Annotated[Predict, typer.Option(help="The change from the last value, or the value.")] = Predict.delta,
+    target: given.Target = None,
+    time: given.Time = None,
+    date_format: given.DateFormat = None,
+    inputs: given.Inputs = None,
+    known: given.Known = "",
+    calendar: given.Calendar = False,
+    models: given.Models = "rnn,lstm,patchtst",
+    arms: given.Arms = "none,dropout,mc-dropout,synaptic",
+    lengths: given.Lengths = "7,30",
+    horizon: given.Horizon = 1,
+    seeds: given.Seeds = 3,
+    epochs: given.Epochs = 30,
+    quick: given.Quick = False,
+    jobs: given.Jobs = None,
+    separator: given.Separator = ",",
+    encoding: given.Encoding = None,
+    decimal: given.Decimal = None,
+    thousands: given.Thousands = None,
+    missing: given.Missing = "",
+    gaps: given.GapsOption = given.Gaps.error,
+    season: given.Season = None,
+    predict: given.PredictOption = given.Predict.delta,
 ) -> None:
     """Compare synaptic pruning with dropout on real series, and write a report.
 
+    Every arm tries as many options as the others: three learning rates, each with a setting of its own. It takes
+    that with the smallest validation error and trains it again on fresh seeds, which alone are tested.
+
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
-    from synaptic_pruning.study.forecasting import ARMS, Grid, Plan
-    from synaptic_pruning.tasks.forecasting import MODELS, DataError
-
-    plan = Plan(
-        models=options.names("--models", models, MODELS),
-        arms=options.names("--arms", arms, ARMS),
-        lengths=options.lengths(lengths),
-        horizons=(horizon,),
-        seeds=seeds,
-        epochs=epochs,
-        predict=predict.value,
-        grid=Grid(rate=(1.0, 3.0, 10.0), options=3),
-        baselines=("persistence", "seasonal naive", "ridge"),
-    )
+    plan = given.plan_of(ctx)
     options.prepare(out)
-    command = [data, *options.written(target=target, time=time, models=models, arms=arms, lengths=lengths)]
-    command += options.written(horizon=horizon, seeds=seeds, epochs=epochs)
-    if data:
-        command += options.written(date_format=date_format, separator=separator, decimal=decimal, thousands=thousands)
-        command += options.written(missing=missing, gaps=gaps.value, season=season)
-    command += options.written(predict=predict.value, out=out)
-    try:
-        if data:
-            series = _read(
-                data,
-                target,
-                time=time,
-                date_format=date_format,
-                separator=separator.replace("\\t", "\t"),
-                decimal=decimal,
-                thousands=thousands,
-                missing=options.split(missing),
-                gaps=gaps.value,
-                season=season,
-            )
-            typer.echo(series[0].reading)
-        else:
-            series = _embedded(target, time)
+    with given.refusals(out):
+        series = given.read(ctx, data or [])
+        given.tell_reading(series, plan)
 
         # SciPy and Matplotlib take seconds: refusals come first.
         from synaptic_pruning.study.engine import About, Processes
+        from synaptic_pruning.study.forecaster import with_inputs
         from synaptic_pruning.study.forecasting import compare_series, run_job
         from synaptic_pruning.study.forecasting.report import contestants, judge
         from synaptic_pruning.study.statistics import paired
 
+        ahead = given.known_of(ctx)
+        series = [with_inputs(one, horizon=horizon, known=ahead, calendar=calendar) for one in series]
         table = compare_series(
             series,
             plan,
             out,
             executor=Processes(jobs or options.cores(), run_job),
-            about=About(shlex.join(["synaptic-pruning", "compare", *(str(w) for w in command if w is not None)])),
+            about=About(given.command_of(ctx, data or [])),
         )
-    except DataError as error:
-        options.refuse(_as_options(str(error)))
-    except KeyboardInterrupt:
-        options.stopped(out)
     verdict = judge(paired(contestants(table))[0])
     typer.echo(f"{verdict.answer} {verdict.sparsity}".strip())
     typer.echo(f"Report: {out / 'report.html'}")
+    _tell_last_epochs(table)
     options.tell_failures(table)
 
 
-def _embedded(target: str | None, time: str | None) -> "list[Series]":
-    from synaptic_pruning.tasks.forecasting import embedded
-
-    if target is not None or time is not None:
-        options.refuse("--target and --time name columns of a CSV file; give the file too, or leave them out.")
-    return embedded()
-
-
-def _read(data: Path, target: str | None, **how: Any) -> "list[Series]":
-    from synaptic_pruning.tasks.forecasting import read_csv
-
-    if target is None:
-        options.refuse(f"--target is missing: name the column of {data} to forecast.")
-    return read_csv(data, target, **how)
-
-
-def _as_options(message: str) -> str:
-    """Turn the arguments that an error of the readers names into the options of this command.
-
-    Example:
-        >>> _as_options("pass missing=['n/a', '?'], or gaps='fill' ...")
-        "pass --missing='n/a,?', or --gaps='fill' ..."
-    """
-    lists = re.sub(
-        r"\b(missing)=\[([^\]]*)\]", lambda m: f"{m[1]}='{m[2].replace(', ', ',').replace(chr(39), '')}'", message
-    )
-    names = "gaps|missing|decimal|thousands|separator|season|time|date_format"
-    return re.sub(rf"\b({names})=(?=['\"\d])", lambda m: f"--{m[1].replace('_', '-')}=", lists)
+def _tell_last_epochs(table: "pd.DataFrame") -> None:
+    """Warn where networks might have gone on learning."""
+    well = table[table["status"] == "ok"]
+    late = well[well["best_epoch"] == well["most_epochs"]]
+    if len(late):
+        typer.echo(
+            f"Warning: {len(late)} of {len(well)} runs were best in their last epoch; give more --epochs, or they are "
+            "compared before they have learnt.",
+            err=True,
+        )

@@ -1,5 +1,6 @@
 """Import what the processes of cells need: the fork server does it once for all of them."""
 
+import numpy.ctypeslib  # noqa: F401
 import safetensors.torch  # noqa: F401
 import torch
 import torch._dynamo

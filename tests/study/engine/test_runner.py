@@ -21,6 +21,7 @@ from helpers.processes.study_runs import wait_until
 from synaptic_pruning.study.algorithms import ALGORITHMS, DEFAULT
 from synaptic_pruning.study.engine.atomic_write import write_atomically
 from synaptic_pruning.study.engine.local import Processes
+from synaptic_pruning.study.engine.records import write_record
 from synaptic_pruning.study.engine.runner import run
 from synaptic_pruning.study.forecasting.arms import ARMS, members
 from synaptic_pruning.study.forecasting.options import Grid, Option
@@ -211,3 +212,39 @@ def test_members_of_an_ensemble_have_no_more_weights_than_one_dense_network():
         assert count * kept <= 1 < (count + 1) * kept
     settings = ARMS["synaptic-ensemble"].settings
     assert [one.sparsity for one in settings(Grid(sparsity=(0.4, 0.5, 0.8)))] == [0.5, 0.8]
+
+
+class HalfMinutes:
+    """An executor of two places that finishes a cell every half minute, by a clock of its own."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def time(self):
+        return self.now
+
+    def room(self, running):
+        return running < 2
+
+    def start(self, cell, data, folder):
+        write_record(folder, cell, {"cell": cell.to_dict(), "hash": cell.hash, "status": "ok"})
+        return cell.hash
+
+    def wait(self, running, folder):
+        self.now += 30
+        return [next(iter(running))]
+
+    def stop(self, running):
+        pass
+
+
+def test_the_time_left_is_said_after_the_first_cells(tmp_path, monkeypatch, capsys):
+    executor = HalfMinutes()
+    monkeypatch.setattr("synaptic_pruning.study.engine.runner.time", executor)
+    run(CELLS[:5], DATA, tmp_path, executor, later=10)
+    assert capsys.readouterr().err.count("About 6 minutes for 12 more, going by the first 3.") == 1
+    run(CELLS, DATA, tmp_path, executor, later=10)  # a single one is left
+    assert "About" not in capsys.readouterr().err

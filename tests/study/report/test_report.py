@@ -359,18 +359,30 @@ def test_the_best_network_is_chosen_on_validation_data(tmp_path, names):
     records = make_records(["a/b"])
     for number, record in enumerate(records):
         save_file({"w": tensor([float(number)])}, tmp_path / f"{record['hash']}.safetensors")
-    smallest = {
-        model: min(
-            (n for n, r in enumerate(records) if r["cell"]["model"] == model),
-            key=lambda n: min(e["validation_mae"] for e in records[n]["history"]),
-        )
-        for model in PLAN.models
-    }
+    (tmp_path / "networks").mkdir()
+    for stale in ("a%2Fb-rnn-narrow", "a%2Fb-rnn-own"):
+        (tmp_path / "networks" / f"{stale}.safetensors").touch()
     keep_best_networks(records, tmp_path, tmp_path / "networks")
-    for model, number in smallest.items():
-        assert best_records(records)["a/b", model, 1] is records[number]
-        kept = load_file(tmp_path / "networks" / f"a%2Fb-{model}.safetensors")
-        assert kept["w"].item() == number
+
+    def smallest(model, pruned):
+        """Number and arm of the record with the smallest validation error of its arms."""
+        found = [
+            (answer["validation_mae"], number, arm)
+            for number, record in enumerate(records)
+            if record["cell"]["model"] == model and (record["cell"]["option"]["algorithm"] or not pruned)
+            for arm, answer in record["arms"].items()
+        ]
+        return min(found)[1:]
+
+    expected = {"a%2Fb-rnn-own.safetensors"}  # no name that is given here
+    for model in PLAN.models:
+        assert best_records(records)["a/b", model, 1] is records[smallest(model, False)[0]]
+        for number, arm in (smallest(model, False), smallest(model, True)):
+            expected.add(f"a%2Fb-{model}-{arm}.safetensors")
+            kept = load_file(tmp_path / "networks" / f"a%2Fb-{model}-{arm}.safetensors")
+            assert kept["w"].item() == number
+    assert {path.name for path in (tmp_path / "networks").iterdir()} == expected
+    assert len(expected) > 1 + len(PLAN.models)
 
 
 def test_training_curves_are_relative_to_the_best_epoch_of_the_first_arm():

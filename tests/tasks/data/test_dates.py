@@ -47,7 +47,7 @@ READ = {
 
 @pytest.mark.parametrize(("cells", "date_format", "first", "form"), READ.values(), ids=READ)
 def test_times_are_read_and_said(cells, date_format, first, form):
-    times, said = parse_times(pd.Series(cells), "when", date_format)
+    times, said, _ = parse_times(pd.Series(cells), "when", date_format)
     assert times.dtype == "datetime64[ns]"
     assert times[0] == np.datetime64(first)
     assert (np.diff(times) > np.timedelta64(0)).all()
@@ -65,7 +65,7 @@ def test_times_are_read_and_said(cells, date_format, first, form):
     ],
 )
 def test_whole_numbers_stay_numbers(cells, date_format):
-    times, form = parse_times(pd.Series(cells), "when", date_format)
+    times, form, _ = parse_times(pd.Series(cells), "when", date_format)
     assert times.tolist() == [int(cell) for cell in cells]
     assert form == "whole numbers"
 
@@ -140,3 +140,15 @@ def test_an_empty_row_is_a_step_in_time_where_rows_are_numbered(tmp_path):
         read(tmp_path, text)
     np.testing.assert_array_equal(read(tmp_path, text, gaps="fill").values[:, 0], [1, np.nan, 3, 4])
     assert read(tmp_path, text, gaps="ignore").values[:, 0].tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize(("order", "second"), [("day first", "2021-04-05"), ("month first", "2021-05-04")])
+def test_the_order_that_one_file_shows_reads_another_that_does_not(order, second):
+    told = ["13/04/2021", "14/04/2021"] if order == "day first" else ["04/13/2021", "04/14/2021"]
+    _, _, found = parse_times(pd.Series(told), "when")
+    assert found == order
+    cells = pd.Series(["04/04/2021", "05/04/2021"])
+    with pytest.raises(DataError, match="does not tell whether"):
+        parse_times(cells, "when")
+    assert parse_times(cells, "when", found).times[1] == np.datetime64(second)
+    assert parse_times(pd.Series(["2021-04-05"]), "when", found).date_format is None

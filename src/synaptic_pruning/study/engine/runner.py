@@ -27,6 +27,10 @@ _DRAWN = 2
 """Times a second that the bar is drawn anew, on a core that trains too."""
 
 
+_FIRST = 3
+"""Cells after which the time for the rest is said, or as many as run at once."""
+
+
 class Executor(Protocol):
     """What the runner asks of the place where cells run, such as `Processes` or `RayCluster`."""
 
@@ -43,19 +47,23 @@ class Executor(Protocol):
         """Stop what still runs."""
 
 
-def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor) -> list[Record[Any]]:
+def run(
+    cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: Executor, later: int = 0
+) -> list[Record[Any]]:
     """Run the cells that `folder` does not hold yet and return the records of all of them.
 
     Every cell leaves one JSON file, written atomically. A cell that raises, diverges or is killed leaves a record that
     says so; only those that raised or were killed are tried again by the next call. Several calls may share a folder,
     also in several processes: a cell is locked while it runs, the lock falls with its holder, and the others take
-    what is left and wait for the rest. Cells of an equal `Job.team_key` make a `Team` and start in one process.
+    what is left and wait for the rest. Cells of an equal `Job.team_key` make a `Team` and start in one process. After
+    the first cells the time for the rest is said, where it is a minute or more.
 
     Args:
         cells: Cells to run.
         data: Data sets by `Job.data`.
         folder: Existing folder of the records, one `<hash>.json` a cell.
         executor: Place where they run.
+        later: Number of cells that the caller will run afterwards, for the time that is said.
 
     Returns:
         The records in the order of `cells`.
@@ -68,6 +76,7 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
     todo = sorted((cell for cell in cells if not is_final(read_record(folder, cell))), key=lambda cell: cell.hash)
     running: dict[Any, Job] = {}
     locks: dict[str, FileLock] = {}
+    started, finished, at_once, said = time.monotonic(), 0, 0, False
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -100,10 +109,17 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
                         job = mine[0] if len(mine) == 1 else Team(tuple(mine))
                         running[executor.start(job, data[job.data], folder)] = job
                 if running:
+                    at_once = max(at_once, len(running))
                     for done in executor.wait(running, folder):
                         for cell in cells_of(running.pop(done)):
                             locks.pop(cell.hash).release()
                             progress.advance(bar)
+                            finished += 1
+                    if not said and finished >= max(_FIRST, at_once):
+                        said = True
+                        left = len(todo) - finished + later
+                        if text := time_left((time.monotonic() - started) / finished * left):
+                            progress.console.print(f"{text} for {left} more, going by the first {finished}.")
                 elif elsewhere:
                     time.sleep(_LOOK_AGAIN)
                 if not waiting:
@@ -113,6 +129,21 @@ def run(cells: Iterable[Job], data: Mapping[str, Any], folder: Path, executor: E
             for lock in locks.values():
                 lock.release()
     return [read_record(folder, cell) or failure(cell, "failed: left no record") for cell in cells]
+
+
+def time_left(seconds: float) -> str:
+    """Say about how long something takes, "" for less than a minute.
+
+    Example:
+        >>> time_left(59), time_left(90), time_left(47 * 60), time_left(7 * 3600 + 600)
+        ('', 'About 2 minutes', 'About 47 minutes', 'About 7.2 hours')
+    """
+    if seconds < 60:
+        return ""
+    minutes = round(seconds / 60)
+    if minutes >= 100:
+        return f"About {seconds / 3600:.1f} hours"
+    return f"About {minutes} minute{'s' if minutes > 1 else ''}"
 
 
 def in_flight(folder: Path, cell: Job) -> bool:

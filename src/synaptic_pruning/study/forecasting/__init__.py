@@ -22,10 +22,25 @@ from synaptic_pruning.study.forecasting.plan import (
     expand_chosen,
     in_regime,
 )
-from synaptic_pruning.study.forecasting.run import forecast, make_cell_task, read_forecasts, run_cell, run_job
+from synaptic_pruning.study.forecasting.run import (
+    build_network,
+    forecast,
+    make_cell_task,
+    pruner_factory,
+    read_forecasts,
+    run_cell,
+    run_job,
+    training_settings,
+)
 
 if TYPE_CHECKING:
-    from synaptic_pruning.study.forecasting.compare import chosen_options, compare_series, write_results
+    from synaptic_pruning.study.forecasting.compare import (
+        chosen_options,
+        compare_series,
+        runs_of,
+        train_plan,
+        write_results,
+    )
     from synaptic_pruning.study.forecasting.results import COLUMNS, RunRecord, choose, select, to_table
     from synaptic_pruning.study.forecasting.spec import Spec, presets, read_spec
 
@@ -45,6 +60,7 @@ __all__ = [
     "Plan",
     "RunRecord",
     "Spec",
+    "build_network",
     "cases",
     "choose",
     "chosen_options",
@@ -58,12 +74,16 @@ __all__ = [
     "make_cell_task",
     "members",
     "presets",
+    "pruner_factory",
     "read_forecasts",
     "read_spec",
     "run_cell",
     "run_job",
+    "runs_of",
     "select",
     "to_table",
+    "train_plan",
+    "training_settings",
     "write_results",
 ]
 
@@ -76,8 +96,10 @@ _LAZY = {
     "compare_series": "compare",
     "presets": "spec",
     "read_spec": "spec",
+    "runs_of": "compare",
     "select": "results",
     "to_table": "results",
+    "train_plan": "compare",
     "write_results": "compare",
 }
 

@@ -71,6 +71,15 @@ def compare_series(
             others; raised before any training.
         KeyboardInterrupt: After the running cells were stopped; finished ones are kept.
     """
+    train_plan(series, plan, out, executor=executor)
+    return write_results(series, plan, out, about=about)
+
+
+def train_plan(series: Sequence[Series], plan: Plan, out: Path, *, executor: Executor) -> None:
+    """Run both stages of a plan, and its baselines, and leave their records in the folder `cells` of `out`.
+
+    The arguments and what is raised are those of `compare_series`.
+    """
     if reason := unequal(plan.arms, plan.models, plan.grid):
         raise DataError(f"{reason}, or leave that arm out.")
     compared = cases(plan, series)
@@ -81,9 +90,17 @@ def compare_series(
     kept = out / "cells"
     kept.mkdir(exist_ok=True)
     first: list[Job] = [*expand(plan, compared), *baselines]
-    run(first, data, kept, executor)
+    later = plan.tunes * len(compared) * len(plan.arms) * plan.seeds
+    run(first, data, kept, executor, later=later)
     run(expand_chosen(plan, compared, chosen_options(plan, compared, kept)), data, kept, executor)
-    return write_results(series, plan, out, about=about)
+
+
+def runs_of(series: Sequence[Series], plan: Plan, out: Path) -> pd.DataFrame:
+    """Return the table of runs (`results.to_table`) of the records that `out` holds."""
+    compared, kept = cases(plan, series), out / "cells"
+    chosen = chosen_options(plan, compared, kept)
+    cells = expand_chosen(plan, compared, chosen)
+    return to_table(select(cells, cast(list[CellRecord], _records(cells, kept)), chosen, plan, kept), {}, {})
 
 
 def chosen_options(plan: Plan, compared: Compared, kept: Path) -> Chosen:

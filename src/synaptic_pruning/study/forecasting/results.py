@@ -395,20 +395,39 @@ def single_networks(runs: Iterable[RunRecord]) -> list[RunRecord]:
 
 
 def network_files(runs: Iterable[RunRecord]) -> dict[str, RunRecord]:
-    """Return the best run of every data set, model and horizon by the file that keeps its network.
+    """Return the best run of every data set, model and horizon, and the best pruned one, by the file of its network.
 
-    It is `<data set>-<model>.safetensors`; where there are several horizons the name has the horizon too.
+    A file is named `<data set>-<model>-<arm>.safetensors`; where there are several horizons the name has the horizon
+    before the arm. Where the best network is pruned, there is one file.
     """
+    runs = list(runs)
     best = best_records(runs)
+    pruned = best_records([run for run in runs if run["cell"]["option"]["algorithm"]])
     several = len({horizon for _, _, horizon in best}) > 1
-    return {
-        f"{quote(dataset, safe=' ')}-{model}{f'-{horizon}' if several else ''}.safetensors": run
-        for (dataset, model, horizon), run in best.items()
-    }
+    files: dict[str, RunRecord] = {}
+    for key, run in best.items():
+        stem = _stem(*key, several)
+        files |= {f"{stem}-{_best_arm(one)}.safetensors": one for one in (run, pruned.get(key, run))}
+    return files
 
 
 def keep_best_networks(runs: Iterable[RunRecord], cells: Path, folder: Path) -> None:
-    """Copy the best network of every data set, model and horizon to its file (`network_files`)."""
+    """Copy networks to their files (`network_files`); remove those of an earlier call that are no longer the best."""
     folder.mkdir(exist_ok=True)
-    for name, run in network_files(runs).items():
+    runs = list(runs)
+    files, best = network_files(runs), best_records(runs)
+    several = len({horizon for _, _, horizon in best}) > 1
+    for key in best:
+        for name in {f"{_stem(*key, several)}-{arm}.safetensors" for arm in ARMS} - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    for name, run in files.items():
         write_atomically(folder / name, (cells / f"{run['hash']}.safetensors").read_bytes())
+
+
+def _stem(dataset: str, model: str, horizon: int, several: bool) -> str:
+    return f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
+
+
+def _best_arm(run: RunRecord) -> str:
+    """Return the arm of a training that has the smallest validation error."""
+    return min(run["arms"], key=lambda name: run["arms"][name]["validation_mae"])

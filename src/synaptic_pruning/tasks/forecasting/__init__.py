@@ -16,11 +16,14 @@ from synaptic_pruning.tasks.forecasting.data import (
     DATASETS,
     Array,
     Entry,
+    Recent,
     Series,
     Times,
+    continued,
     embedded,
     engineer,
     find_entry,
+    frequency,
     load,
     read_csv,
 )
@@ -42,7 +45,7 @@ from synaptic_pruning.tasks.forecasting.models import (
 )
 from synaptic_pruning.tasks.forecasting.paper_protocol import make_leaking_task
 from synaptic_pruning.tasks.forecasting.training import LearningRate, Settings, Training, train
-from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Target, Windows, make_task
+from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Scaler, Target, Windows, assemble, make_task
 from synaptic_pruning.tasks.training import Attach
 
 __all__ = [
@@ -61,19 +64,24 @@ __all__ = [
     "MLPForecaster",
     "PatchTSTForecaster",
     "RNNForecaster",
+    "Recent",
+    "Scaler",
     "Series",
     "Settings",
     "Target",
     "Times",
     "Training",
     "Windows",
+    "assemble",
     "auto_ets",
     "baseline_forecasts",
     "build_model",
+    "continued",
     "denominators",
     "embedded",
     "engineer",
     "find_entry",
+    "frequency",
     "lightgbm",
     "load",
     "make_leaking_task",

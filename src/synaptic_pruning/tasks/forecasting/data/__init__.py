@@ -3,9 +3,9 @@
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
 from synaptic_pruning.tasks.forecasting.data.features import COVARIATES, engineer
 from synaptic_pruning.tasks.forecasting.data.loading import Inputs, load
-from synaptic_pruning.tasks.forecasting.data.reading import Gaps, read_csv
+from synaptic_pruning.tasks.forecasting.data.reading import Gaps, continued, frequency, read_csv
 from synaptic_pruning.tasks.forecasting.data.registry import DATASETS, Entry, find_entry
-from synaptic_pruning.tasks.forecasting.data.series import Array, Series, Times
+from synaptic_pruning.tasks.forecasting.data.series import Array, Recent, Series, Times
 
 __all__ = [
     "COVARIATES",
@@ -14,11 +14,14 @@ __all__ = [
     "Entry",
     "Gaps",
     "Inputs",
+    "Recent",
     "Series",
     "Times",
+    "continued",
     "embedded",
     "engineer",
     "find_entry",
+    "frequency",
     "load",
     "read_csv",
 ]

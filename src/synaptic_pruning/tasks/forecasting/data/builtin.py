@@ -1,7 +1,6 @@
 """Provide the three real series that ship with statsmodels, so that a first run downloads nothing."""
 
 import numpy as np
-from statsmodels.datasets import co2, elnino, sunspots
 
 from synaptic_pruning.tasks.forecasting.data.series import Array, Series, Times
 
@@ -16,6 +15,8 @@ def embedded() -> list[Series]:
         >>> [(series.name, series.values.shape, series.season) for series in embedded()]
         [('co2', (2284, 1), 52), ('sunspots', (309, 1), 11), ('elnino', (732, 1), 12)]
     """
+    from statsmodels.datasets import co2, elnino, sunspots  # takes a second that forecasts need not wait
+
     weekly = co2.load_pandas().data["co2"]
     yearly = sunspots.load_pandas().data
     monthly = elnino.load_pandas().data.set_index("YEAR")  # one row a year, one column a month

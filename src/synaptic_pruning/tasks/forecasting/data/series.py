@@ -28,6 +28,8 @@ class Series:
         season: Number of rows in a season, 1 when there is none.
         reading: How the file was read, in one line; "" where no file of the user's was.
 
+        date_format: What `read_csv` reads times of further files of the kind with; None where they tell it themselves.
+
     Raises:
         DataError: Shapes do not agree, times do not increase, a value is infinite, or the target is constant.
 
@@ -44,6 +46,7 @@ class Series:
     values: Array
     season: int
     reading: str = ""
+    date_format: str | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.times)
@@ -66,14 +69,30 @@ class Series:
             )
         if self.season < 1:
             raise DataError(f"series {self.name!r}: season is {self.season}; give rows per season, 1 for none.")
+        self._check_target()
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of columns, times, values and season, in hexadecimal; nothing else counts."""
+        head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
+        values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
+        return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()
+
+    def _check_target(self) -> None:
         observed = self.values[~np.isnan(self.values[:, 0]), 0]
         if len(observed) == 0 or observed.min() == observed.max():
             what = "no value at all" if len(observed) == 0 else f"the constant value {observed[0]:g}"
             raise DataError(f"series {self.name!r}: target {self.target!r} has {what}; choose a target that varies.")
 
-    @cached_property
-    def digest(self) -> str:
-        """Return the SHA-256 of columns, times, values and season, in hexadecimal; name and reading do not count."""
-        head = json.dumps([self.columns, self.season, str(self.times.dtype)]).encode()
-        values = np.where(np.isnan(self.values), np.nan, self.values)  # one bit pattern for every NaN
-        return hashlib.sha256(b"\0".join([head, self.times.tobytes(), values.tobytes()])).hexdigest()
+
+@dataclass(frozen=True, eq=False)
+class Recent(Series):
+    """The latest rows of a series, to forecast from: a `Series` whose target need not vary.
+
+    Example:
+        >>> Recent("dry", "rain", ("rain",), np.arange(3), np.zeros((3, 1)), season=1).values.shape
+        (3, 1)
+    """
+
+    def _check_target(self) -> None:
+        pass

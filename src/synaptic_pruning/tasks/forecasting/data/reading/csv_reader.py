@@ -1,4 +1,4 @@
-"""Read CSV files into series: a wide table, or the long ``unique_id, ds, y`` form."""
+"""Read CSV and Parquet files into series: a wide table, or the long ``unique_id, ds, y`` form."""
 
 from __future__ import annotations
 
@@ -15,43 +15,49 @@ from numpy.typing import NDArray
 from synaptic_pruning.tasks.errors import DataError
 from synaptic_pruning.tasks.forecasting.data.reading.dates import parse_times
 from synaptic_pruning.tasks.forecasting.data.reading.numbers import Column, Numbers
+from synaptic_pruning.tasks.forecasting.data.reading.parquet_table import ParquetTable
 from synaptic_pruning.tasks.forecasting.data.reading.summary import summary
 from synaptic_pruning.tasks.forecasting.data.reading.table import Table, listed, shown
 from synaptic_pruning.tasks.forecasting.data.reading.timestamps import Gaps, check_order, regularise
-from synaptic_pruning.tasks.forecasting.data.series import Array, Series, Times
+from synaptic_pruning.tasks.forecasting.data.series import Array, Recent, Series, Times
 
 _TIME_NAMES = {"date", "datetime", "ds", "index", "time", "timestamp", "year"}
 
 
 def read_csv(
     path: str | Path,
-    target: str,
+    target: str | None = None,
     *,
     time: str | None = None,
     date_format: str | None = None,
     separator: str = ",",
+    encoding: str | None = None,
     decimal: str | None = None,
     thousands: str | None = None,
     missing: Iterable[str | float] = (),
     gaps: Gaps = "error",
     season: int | None = None,
     columns: Sequence[str] | None = None,
+    recent: bool = False,
 ) -> list[Series]:
-    """Read a CSV file (plain, .gz, .bz2, .xz or .zip) with one header row.
+    """Read a CSV file (plain, .gz, .bz2, .xz or .zip) with one header row, or a Parquet file (.parquet).
 
     A file with the columns ``unique_id`` and ``ds`` is long and gives one series per id. Any other file is wide
     and gives one series, named after the file. Missing values stay NaN. A cell that could be read in two ways is
-    refused, and `Series.reading` says how the file was read. Rows in messages count as in a spreadsheet.
+    refused, and `Series.reading` says how the file was read. Rows in messages count as in a spreadsheet. Cells of a
+    Parquet file have types, so that separator, encoding and marks do not matter.
 
     Args:
         path: The file.
-        target: The column to forecast; it becomes the first channel.
+        target: The column to forecast; it becomes the first channel. By default ``y`` of a long file.
         time: The time column, or several to join, ``"Date,Time"``. By default ``ds`` of a long file, else the
             first column if it holds text, or whole numbers under the name date, datetime, ds, time,
             timestamp, year or index; else rows are numbered, empty ones included.
-        date_format: How times are written, as in ``"%d.%m.%y"``; ``"s"`` or ``"ms"`` since 1970; or ``"number"``.
-            By default ISO 8601, or numbers of day, month and year whose order the column itself shows.
+        date_format: How times are written, as in ``"%d.%m.%y"``; ``"day first"`` or ``"month first"``; ``"s"`` or
+            ``"ms"`` since 1970; or ``"number"``. By default ISO 8601, or numbers of day, month and year whose order the
+            column itself shows.
         separator: The character between cells.
+        encoding: Encoding of the text; by default UTF-8, UTF-16 with its mark, or Windows-1252, as the bytes tell.
         decimal: The decimal mark, a point or a comma; by default a point.
         thousands: The mark between thousands: a comma, point, space or apostrophe; by default one that some cell of
             the column proves. A point makes the comma the decimal mark.
@@ -61,6 +67,7 @@ def read_csv(
         season: Rows in a season; by default a day of sub-daily rows, a week of days, a year of weeks or
             months.
         columns: The other input channels; by default every column that is not wholly text.
+        recent: Whether the rows are to be forecast from, so that the target need not vary.
 
     Returns:
         The series, in the order of the file.
@@ -68,14 +75,20 @@ def read_csv(
     Raises:
         DataError: The file cannot be used; the message is one sentence with the fix.
     """
-    path, numbers = Path(path), Numbers(decimal, thousands)
+    path = Path(path)
+    typed = path.suffix.lower() == ".parquet"
+    numbers = Numbers(".", None) if typed else Numbers(decimal, thousands)
     if gaps not in get_args(Gaps):
         raise DataError(f"gaps={gaps!r} is unknown; use 'error', 'fill' or 'ignore'.")
     if len(separator) != 1 or separator in '\r\n"':
         raise DataError(f"separator={separator!r} must be a single character, neither a quote nor a line break.")
-    table = Table(path, separator)
+    table = ParquetTable(path) if typed else Table(path, separator, encoding)
     header = table.header
     long = {"unique_id", "ds"} <= set(header)
+    if target is None:
+        if not (long and "y" in header):
+            raise DataError(f"target=None names no column of {path.name} to forecast; it has {listed(header)}.")
+        target = "y"
     time_columns = _time_columns("ds" if long and time is None else time, header)
     for name in [target, *time_columns, *(columns or [])]:
         _require(name, header, path)
@@ -92,18 +105,19 @@ def read_csv(
         names = [name for name in columns if name not in {target, *time_columns, *labels}]
     channels = [read[name] for name in (target, *names)]
     values = np.column_stack([column.values() for column in channels])
-    if decimal == separator and not any(column.has_decimals for column in channels):
+    if not typed and decimal == separator and not any(column.has_decimals for column in channels):
         raise DataError(
             f"separator={separator!r} and decimal={decimal!r} are the same mark, and no cell in quotes holds it; "
             "pass the right separator."
         )
-    times, form = rows - rows[0], "rows numbered"
+    times, form, dates = rows - rows[0], "rows numbered", date_format
     if time_columns:
         label = ",".join(time_columns)
         stamps = kept[time_columns[0]]
         for extra in time_columns[1:]:
             stamps = stamps.str.strip() + " " + kept[extra].str.strip()
-        times, form = parse_times(stamps, label, date_format)
+        times, form, found = parse_times(stamps, label, date_format)
+        dates = date_format or found
         form = f"times from {shown(label)}: {form}"
     elif date_format is not None:
         raise DataError(f"date_format={date_format!r} is given, but there is no time column; name it with time=.")
@@ -120,18 +134,20 @@ def read_csv(
         channels=channels,
         values=values,
         left_out=[name for name in header if name not in {*time_columns, *labels, target, *names}],
+        why="without numbers" if columns is None else "not asked for",
         numbers=numbers,
         separator=separator,
         encoding=table.encoding,
     )
+    kind = Recent if recent else Series
     return [
-        Series(name, target, (target, *names), times, values, inferred if season is None else season, reading)
+        kind(name, target, (target, *names), times, values, inferred if season is None else season, reading, dates)
         for name, times, values, inferred in parts
     ]
 
 
 def _read(
-    table: Table,
+    table: Table | ParquetTable,
     target: str,
     columns: Sequence[str] | None,
     texts: list[str],

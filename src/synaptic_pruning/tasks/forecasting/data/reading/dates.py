@@ -14,6 +14,7 @@ from synaptic_pruning.tasks.forecasting.data.reading.table import shown
 from synaptic_pruning.tasks.forecasting.data.reading.timestamps import regular_grid
 from synaptic_pruning.tasks.forecasting.data.series import Times
 
+_ORDERS = {"day first": True, "month first": False}
 _UNITS = {"s": "seconds", "ms": "milliseconds"}
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _PIECE = 50_000
@@ -26,10 +27,12 @@ class ParsedTimes(NamedTuple):
     Attributes:
         times: int64 or datetime64[ns], shape (rows,).
         form: How they were read, in words.
+        date_format: What reads further cells alike where the column had to be asked, else None.
     """
 
     times: Times
     form: str
+    date_format: str | None = None
 
 
 def parse_times(text: pd.Series[str], column: str, date_format: str | None = None) -> ParsedTimes:
@@ -43,20 +46,23 @@ def parse_times(text: pd.Series[str], column: str, date_format: str | None = Non
     Args:
         text: The cells; their index holds the rows of the file, for messages.
         column: Name of the time column, for messages.
-        date_format: How the cells are written, as in ``"%d.%m.%y"``; ``"s"`` or ``"ms"`` since 1970; or ``"number"``.
+        date_format: How the cells are written, as in ``"%d.%m.%y"``; ``"day first"`` or ``"month first"``; ``"s"`` or
+            ``"ms"`` since 1970; or ``"number"``.
 
     Raises:
         DataError: A timestamp is missing or unreadable (its row is named), or the column can be read in two ways.
 
     Example:
-        >>> times, form = parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when")
-        >>> times.astype(str).tolist(), form
-        (['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000'], 'dates, the day first')
+        >>> times, form, again = parse_times(pd.Series(["30/04/2004 18.00.00", "01/05/2004 19.00.00"]), "when")
+        >>> times.astype(str).tolist(), form, again
+        (['2004-04-30T18:00:00.000000000', '2004-05-01T19:00:00.000000000'], 'dates, the day first', 'day first')
     """
     text = text.str.strip()
     empty = text.isna() | text.eq("")
     if empty.any():
         raise DataError(f"time column {column!r} is empty in row {text.index[empty][0]}; fill it or drop the row.")
+    if date_format in _ORDERS:
+        return _dates(text, column, _ORDERS[date_format])
     if date_format not in (None, "number"):
         return ParsedTimes(_formatted(text, column, str(date_format)), _form(str(date_format)))
     if text.str.fullmatch(r"[+-]?[0-9]{1,18}").all():
@@ -73,10 +79,11 @@ def parse_times(text: pd.Series[str], column: str, date_format: str | None = Non
     return _dates(text, column)
 
 
-def _dates(text: pd.Series[str], column: str) -> ParsedTimes:
+def _dates(text: pd.Series[str], column: str, order: bool | None = None) -> ParsedTimes:
+    """Read dates; the order of day and month is found out where it matters and is not given."""
     form, day_first = "dates as YYYY-MM-DD", None
     if all(_parts(piece).notna().all(axis=None) for piece in _pieces(text)):
-        day_first, why = _day_first(text, column)
+        day_first, why = _day_first(text, column) if order is None else (order, "")
         form = f"dates, the {'day' if day_first else 'month'} first{why}"
     zoned = pd.concat([piece.str.contains(r"[T ]\d.*(?:Z|[+-]\d{2}(?::?\d{2})?)$") for piece in _pieces(text)])
     if zoned.any() != zoned.all():
@@ -86,7 +93,8 @@ def _dates(text: pd.Series[str], column: str) -> ParsedTimes:
             "rows have; write it there too."
         )
     times = _parsed(text, column, "ISO8601", lambda piece: _iso(piece, day_first))
-    return ParsedTimes(times, f"{form}, in UTC" if zoned.any() else form)
+    found = next((name for name, first in _ORDERS.items() if first == day_first), None)
+    return ParsedTimes(times, f"{form}, in UTC" if zoned.any() else form, found)
 
 
 def _pieces(text: pd.Series[str]) -> Iterator[pd.Series[str]]:
@@ -125,7 +133,8 @@ def _parsed(
 def _formatted(text: pd.Series[str], column: str, date_format: str) -> Times:
     if date_format not in _UNITS and "%" not in date_format:
         raise DataError(
-            f"date_format={date_format!r} is unknown; use a form such as '%d.%m.%y', 's', 'ms' or 'number'."
+            f"date_format={date_format!r} is unknown; use a form such as '%d.%m.%y', 'day first', 's', 'ms' or "
+            "'number'."
         )
     try:
         return _parsed(text, column, date_format)

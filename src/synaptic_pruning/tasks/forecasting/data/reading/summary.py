@@ -19,6 +19,7 @@ def summary(
     channels: list[Column],
     values: Array,
     left_out: list[str],
+    why: str,
     numbers: Numbers,
     separator: str,
     encoding: str,
@@ -31,10 +32,11 @@ def summary(
         filled: Rows that were filled in.
         channels: Columns that were read as numbers, the target first.
         values: Their values, shape (rows, channels).
-        left_out: Names of columns that hold no number.
+        left_out: Names of columns that are no inputs.
+        why: Why they are none.
         numbers: How numbers are written.
         separator: The character between cells.
-        encoding: Encoding of the text.
+        encoding: Encoding of the text, or "Parquet", which has neither separators nor marks.
     """
     names = [column.name for column in channels]
     absent = np.isnan(values).mean(axis=0)
@@ -50,14 +52,17 @@ def summary(
         f"{filled:,} missing rows filled in" if filled else "",
         f"target {shown(names[0])}",
         f"inputs {listed(names[1:])}" if names[1:] else "",
-        f"left out, as without numbers, {listed(left_out)}" if left_out else "",
+        f"left out, as {why}, {listed(left_out)}" if left_out else "",
         f"missing {listed(shares)}" if shares else "no value missing",
         *_nines(names, values),
-        f"{separator!r} between cells",
-        f"decimal mark {numbers.decimal!r}",
-        *(thousands or ["no mark between thousands"]),
-        _ENCODINGS[encoding],
     ]
+    if encoding != "Parquet":
+        parts += [
+            f"{separator!r} between cells",
+            f"decimal mark {numbers.decimal!r}",
+            *(thousands or ["no mark between thousands"]),
+        ]
+    parts.append(_ENCODINGS.get(encoding, encoding))
     return "; ".join(part for part in parts if part) + "."
 
 

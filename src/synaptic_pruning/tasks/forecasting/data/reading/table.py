@@ -22,6 +22,8 @@ MOST_COLUMNS = 10_000
 LONGEST_ROW = 2**20
 _BLOCK = 50_000  # cells
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How files of Excel and LibreOffice begin, also the older ones."""
 _Row = tuple[int, list[str]]
 
 
@@ -40,26 +42,34 @@ class Block(NamedTuple):
 class Table:
     """A CSV file (plain, .gz, .bz2, .xz or .zip) with one header row.
 
-    Text is UTF-8, UTF-16 with a byte order mark, or else Windows-1252. Empty lines and Excel's line ``sep=;`` may come
-    before the header. No more than a block of rows is held at once, whatever the file holds.
+    Text is UTF-8, UTF-16 with a byte order mark, or else Windows-1252, unless an encoding is given. Empty lines and
+    Excel's line ``sep=;`` may come before the header. No more than a block of rows is held at once, whatever the file
+    holds.
 
     Args:
         path: The file.
         separator: The character between cells.
+        encoding: Encoding of the text; None finds it out.
 
     Attributes:
         header: Names of the columns; "column 3" for one without a name.
         encoding: Encoding of the text.
 
     Raises:
-        DataError: The file cannot be opened, is no text, or its first row is no header.
+        DataError: The file cannot be opened, is no text of that encoding, or its first row is no header.
     """
 
-    def __init__(self, path: Path, separator: str) -> None:
+    def __init__(self, path: Path, separator: str, encoding: str | None = None) -> None:
         self._path, self._separator = path, separator
         self._header_row = 0
-        with self._opened() as file:
-            self.encoding = _encoding(file)
+        self._given = encoding is not None
+        if encoding is None:
+            with self._opened() as file:
+                if file.peek(8).startswith(_SPREADSHEETS):  # type: ignore[attr-defined]
+                    raise DataError(f"{path.name} is a spreadsheet; save it as CSV (UTF-8) or Parquet and give that.")
+                self.encoding = _encoding(file)
+        else:
+            self.encoding = _known(encoding)
         with self._rows() as rows:
             place, header = next(rows, (0, []))
             if header and header[0].startswith("sep="):
@@ -110,7 +120,7 @@ class Table:
     @contextmanager
     def _rows(self) -> Iterator[Iterator[_Row]]:
         """Give the rows that are no empty line, each with its place in the file."""
-        with self._opened() as file, io.TextIOWrapper(file, self.encoding, "replace", newline="") as text:
+        with self._opened() as file, io.TextIOWrapper(file, self.encoding, newline="") as text:
             yield self._parse(_Lines(text, self._path.name))
 
     def _parse(self, lines: _Lines) -> Iterator[_Row]:
@@ -140,6 +150,12 @@ class Table:
         try:
             with _unpacked(self._path) as file:
                 yield file
+        except UnicodeDecodeError:
+            what = repr(self.encoding) if self._given else "UTF-8, UTF-16 or Windows-1252"
+            raise DataError(
+                f"{self._path.name} is no text in {what}; pass its encoding, such as encoding='cp1250', "
+                "encoding='shift_jis' or encoding='latin-1'."
+            ) from None
         except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
             if isinstance(error, DataError):
                 raise
@@ -233,3 +249,13 @@ def _encoding(file: IO[bytes]) -> str:
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8"
+
+
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise DataError(
+            f"encoding={encoding!r} is unknown; use a name such as 'utf-8', 'cp1250', 'latin-1' or 'shift_jis'."
+        ) from None
+    return encoding

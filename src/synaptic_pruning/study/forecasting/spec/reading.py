@@ -341,7 +341,7 @@ def _rows(series: Series, first: int, last: int | None) -> Series:
 
 def presets() -> dict[str, Path]:
     """Return the specs that ship with the package, by name."""
-    folder = Path(str(files("synaptic_pruning.study").joinpath("presets")))
+    folder = Path(str(files(__package__).joinpath("presets")))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
