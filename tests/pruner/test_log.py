@@ -2,7 +2,9 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +155,11 @@ def test_a_log_changes_nothing_and_waits_for_no_check():
     assert net.weight[0, 7] == 1.0
     with pytest.warns(UserWarning, match="were not zero"):
         pruner.sparsity()
+
+
+def test_the_page_names_every_number():
+    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+    assert re.findall(r"^\| `(\S+)` \|", page, re.M) == list(_planned(PLAN)[2].log())
 
 
 def test_a_representation_is_one_line_of_what_is():
