@@ -62,23 +62,20 @@ __all__ = [
     "monte_carlo_dropout",
     # Smaller and faster networks
     "export",
-    # Pictures, by matplotlib
-    "plot",
 ]
 
-
-_ROOMS = ("rules", "pruner", "core", "dropout")
+_PACKAGES = ("rules", "pruner", "core", "dropout")
 
 
 def __getattr__(name: str) -> object:
     """Load a name when it is first used: PyTorch takes seconds, and `--help` needs none of it."""
-    if name in ("export", *_ROOMS):
+    if name in ("export", *_PACKAGES):
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "plot":
+    if name == "plot":  # not among the public names that * imports, for it needs matplotlib
         return importlib.import_module(f"{__name__}.integrations.plot")
     if name in __all__:
-        for room in _ROOMS:
-            module = importlib.import_module(f"{__name__}.{room}")
+        for package in _PACKAGES:
+            module = importlib.import_module(f"{__name__}.{package}")
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)
                 return globals()[name]
