@@ -55,9 +55,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site, in build/site: a broken link or a name that is not there is an error.
+# The site, in build/site: a broken link or a name that is not there is an error. With --quiet it would be none.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mkdocs build
 
 bench: $(READY)
 	$(BIN)/python benchmarks/threshold.py
