@@ -23,7 +23,7 @@ test: $(READY) lint
 	$(BIN)/pytest -n 2 --dist worksteal -q
 
 test-slow: $(READY)
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -n 2 --dist worksteal -q -m slow
 
 # Networks written as C, built for Arm and run in QEMU: Debian's gcc-arm-linux-gnueabihf and qemu-user-static.
 test-arm: $(READY)

@@ -2,7 +2,8 @@
 
     python experiments/recipes.py prepare --data ../shared/data --out tasks.npz
     python experiments/recipes.py train tasks.npz --out FOLDER
-    python experiments/recipes.py table FOLDER
+    python experiments/recipes.py table docs/results/recipes.parquet
+    python experiments/recipes.py draw docs/results/recipes.parquet --out docs/results/recipes.svg
 
 Every network is trained as the studies train theirs: AdamW, cosine rate, best epoch by validation error, none of them
 before the final sparsity. Many share a batched product, which takes a fraction of their time apart and less on a GPU
@@ -499,55 +500,149 @@ def _work(task: tuple[Any, ...]) -> None:
     print(f"{path.stem}: {time.time() - started:.0f} s", flush=True)
 
 
+WORDS = {
+    "none": "dense",
+    "none decay .1": "dense, weight decay 0.1",
+    "dropout 0.1": "dropout 0.1",
+    "dropout 0.3": "dropout 0.3",
+    "dropout 0.5": "dropout 0.5",
+    "early 80 comp^.5": "**the default: 80 %, 1 / √density**",
+    "early 90 comp^.5": "90 %, 1 / √density",
+    "early 95 comp^.5": "95 %, 1 / √density",
+    "early 80": "80 %, rates left alone",
+    "early 90": "90 %, rates left alone",
+    "early 95": "95 %, rates left alone",
+    "early 90 comp": "90 %, 1 / density, at most 4",
+    "third 90": "90 %, ramp to 30 % of training, rates left alone",
+    "third 90 comp^.5": "90 %, ramp to 30 % of training, 1 / √density",
+    "half 80 comp": "80 %, ramp to 50 % of training, 1 / density",
+    "half 90 comp": "90 %, ramp to 50 % of training, 1 / density",
+    "half 90 comp^.5": "90 %, ramp to 50 % of training, 1 / √density",
+    "half 90 comp regrow rescale": "90 %, ramp to 50 % of training, 1 / density, regrowth at random, norms kept",
+    "set 90 comp": "`SET` 90 %, scaled start, 1 / density",
+    "inputs 80": "`Inputs` 80 %, rates left alone",
+    "inputs 80 early 90": "80 % of inputs, and 90 % of all weights",
+    "early 90 erk": "90 %, ERK shares a layer, rates left alone",
+    "early 90 dropout .1": "90 %, with dropout 0.1, rates left alone",
+    "early 90 rescale": "90 %, layers keep their norm, rates left alone",
+}
+"""What recipes are called in tables."""
 TUNED = ["none", "none decay .1", "dropout 0.1", "dropout 0.3", "dropout 0.5"]
 """What the tuned dense network chooses from."""
 
 
-def print_tables(path: Path) -> None:
-    """Print, for each model, regime and length, errors in percent of those of the network without pruning.
+def table(runs: pd.DataFrame) -> str:
+    """Return, for runs of one model and length, errors in percent of those of the dense network, geometric means.
 
-    "At its rate" leaves the learning rate at what the dense network chose: what one added line does. Elsewhere each
-    recipe chooses its rate by validation error. The last columns compare with the best of the tuned dense networks.
+    "At the dense rate" leaves the learning rate at what the dense network chose, as one added line does. Elsewhere each
+    recipe chooses its rate by validation error. "Tuned" is the best of the dense networks by validation error. Recipes
+    stand in the order of their validation errors over both regimes.
     """
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    runs = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-    for (model, regime, steps), group in runs.groupby(["model", "regime", "steps"]):
-        mean = group.groupby(["dataset", "recipe", "rate"], as_index=False)[["validation_mae", "mae"]].mean()
-        best = mean.loc[mean.groupby(["dataset", "recipe"]).validation_mae.idxmin()].set_index(["dataset", "recipe"])
-        validation, test = best.validation_mae.unstack(), best.mae.unstack()
-        rates = best.rate.unstack()["none"]
-        kept = mean[mean.rate == mean.dataset.map(rates)].set_index(["dataset", "recipe"]).mae.unstack()
+    found: dict[str, dict[str, pd.Series]] = {}
+    for regime, part in runs.groupby("regime"):
+        validation, test, kept = choose(part)
         family = [name for name in TUNED if name in validation]
         tuned = pd.Series({one: test.loc[one, validation.loc[one, family].idxmin()] for one in test.index})
-        columns = {
+        found[str(regime)] = {
             "validation": _percent(validation, validation["none"]).mean(),
             "test": _percent(test, test["none"]).mean(),
-            "median": _percent(test, test["none"]).median(),
-            "won": test.lt(test["none"], axis=0).sum(),
-            "at its rate": _percent(kept, test["none"]).mean(),
-            "median ": _percent(kept, test["none"]).median(),
+            "at the dense rate": _percent(kept, test["none"]).mean(),
             "against tuned": _percent(test, tuned).mean(),
-            "won ": test.lt(tuned, axis=0).sum(),
         }
-        print(f"\n{model}, {regime}, {steps} steps, {len(test)} series; MAE against none in % (geometric means)")
-        print(pd.DataFrame(columns).sort_values("validation").round(2).to_string())
+    one, other = found["univariate"], found["features"]
+    names = [name for name in WORDS if name in one["test"].index]
+    order = sorted(names, key=lambda name: one["validation"][name] + other["validation"][name])
+    lines = [
+        f"| recipe | target alone: {' | '.join(one)} | many inputs: {' | '.join(other)} |",
+        f"|---{'|---' * (len(one) + len(other))}|",
+    ]
+    for name in order:
+        values = [f"{column[name]:+.1f}".replace("-", "−") for part in (one, other) for column in part.values()]
+        lines.append(f"| {WORDS[name]} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def print_tables(path: Path) -> None:
+    """Print the table of every model and length."""
+    runs = _read_runs(path)
+    for (model, steps), group in runs.groupby(["model", "steps"]):
+        print(f"\n{model}, {steps} steps, {group.dataset.nunique()} series; MAE against the dense network in %\n")
+        print(table(group))
+
+
+def _read_runs(path: Path) -> pd.DataFrame:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
+
+def choose(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return validation and test errors at each recipe's best rate, and test errors at that of the dense network.
+
+    One row a series, one column a recipe. Rates are chosen by validation error, over all seeds.
+    """
+    mean = runs.groupby(["dataset", "recipe", "rate"], as_index=False)[["validation_mae", "mae"]].mean()
+    best = mean.loc[mean.groupby(["dataset", "recipe"]).validation_mae.idxmin()].set_index(["dataset", "recipe"])
+    rates = best.rate.unstack()["none"]
+    kept = mean[mean.rate == mean.dataset.map(rates)].set_index(["dataset", "recipe"]).mae.unstack()
+    return best.validation_mae.unstack(), best.mae.unstack(), kept
+
+
+def draw(path: Path, out: Path) -> None:
+    """Draw what the default does through training, and how recipes compare where few and where many inputs are."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "recipes"
+    from matplotlib import pyplot as plt
+
+    runs = _read_runs(path)
+    runs = runs[(runs.model == "rnn") & (runs.steps == 600)]
+    shown = [
+        "early 80 comp^.5",
+        "early 80",
+        "half 80 comp",
+        "early 90 comp^.5",
+        "early 90",
+        "set 90 comp",
+        "inputs 80",
+        "dropout 0.1",
+        "dropout 0.3",
+    ]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2, 3], layout="constrained")
+    progress = np.linspace(0, 1, 301)
+    density = 1 - 0.8 * (1 - (1 - np.clip(progress / 0.15, 0, 1)) ** 3)
+    left.plot(100 * progress, 100 * density, color="#00798c", label="weights left (%)")
+    left.plot(100 * progress, 100 / np.sqrt(density), color="#d1682b", ls="--", label="learning rate (% of yours)")
+    left.set(xlabel="training (%)", ylim=(0, 240), title="What the default does")
+    left.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.55))
+    for regime, colour, marker in (("univariate", "#00798c", "o"), ("features", "#d1682b", "s")):
+        _, test, _ = choose(runs[runs.regime == regime])
+        change = _percent(test, test["none"]).mean()
+        places = range(len(shown))
+        name = "the target alone" if regime == "univariate" else "many inputs"
+        right.plot([change[one] for one in shown], places, marker, color=colour, label=f"{name}, {len(test)} series")
+    right.axvline(0, color="0.6", lw=1)
+    right.set_yticks(range(len(shown)), [WORDS[name].translate(str.maketrans("", "", "*`")) for name in shown])
+    right.invert_yaxis()
+    right.set(xlabel="test error against the dense network (%)", title="Each at the best of three learning rates")
+    right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, metadata={"Date": None})
+
+
+def _percent(errors: pd.DataFrame, other: pd.Series) -> "_Percent":
+    return _Percent(np.log(errors).sub(np.log(other), axis=0))
 
 
 class _Percent:
-    """Logarithms of ratios that print as percent."""
+    """Logarithms of ratios, averaged over series to percent."""
 
     def __init__(self, logs: pd.DataFrame) -> None:
         self.logs = logs
 
     def mean(self) -> pd.Series:
         return 100 * np.expm1(self.logs.mean())
-
-    def median(self) -> pd.Series:
-        return 100 * np.expm1(self.logs.median())
-
-
-def _percent(errors: pd.DataFrame, other: pd.Series) -> _Percent:
-    return _Percent(np.log(errors).sub(np.log(other), axis=0))
 
 
 def main() -> None:
@@ -570,6 +665,9 @@ def main() -> None:
     second.add_argument("--names", nargs="*")
     second.add_argument("--recipes", nargs="*", help="names of recipes; default all")
     third = commands.add_parser("table")
+    fourth = commands.add_parser("draw")
+    fourth.add_argument("found", type=Path)
+    fourth.add_argument("--out", type=Path, required=True)
     third.add_argument("found", type=Path, help="a folder that train has written, or one file of it all")
     arguments = parser.parse_args()
     if arguments.command == "prepare":
@@ -577,6 +675,9 @@ def main() -> None:
         return
     if arguments.command == "table":
         print_tables(arguments.found)
+        return
+    if arguments.command == "draw":
+        draw(arguments.found, arguments.out)
         return
     tried = [r for r in recipes() if not arguments.recipes or r.name in arguments.recipes]
     arguments.out.mkdir(parents=True, exist_ok=True)

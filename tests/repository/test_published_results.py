@@ -1,6 +1,7 @@
 """Every p-value that docs/results publishes, computed again from the committed table with plain SciPy."""
 
 import json
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -152,3 +153,11 @@ def test_the_default_alone_is_made_of_trainings_of_the_studies():
         both = chosen.merge(own, on=["dataset", "model", "sparsity", "seed"], validate="one_to_one")
         assert len(both) == len(chosen) == len(own) / 2
         assert (both["mae_x"] == both["mae_y"]).all()
+
+
+def test_the_recipes_page_shows_what_its_command_prints():
+    script = runpy.run_path(str(RESULTS.parents[1] / "experiments" / "recipes.py"))
+    page = (RESULTS.parent / "recipe.md").read_text()
+    runs = pd.read_parquet(RESULTS / "recipes.parquet")
+    for _, group in runs.groupby(["model", "steps"], observed=True):
+        assert f"{script['table'](group)}\n" in page

@@ -13,7 +13,7 @@ class SparsityPath:
 
     Train once with a slow ramp to a high sparsity, such as ``linear(0.9, begin=0.3, end=0.8)``, and report after every
     epoch; then train again with the sparsity that `sparsest` names. That takes two trainings where a grid of final
-    sparsities takes one for each. On 23 series it chose about as well as a grid of four (``docs/recipe.md``).
+    sparsities takes one for each. On 23 series it chose about as well as a grid of four.
 
     Attributes:
         points: Pairs (sparsity, error) in the order of training.

@@ -34,8 +34,7 @@ class SET(Rule):
         max_layer_sparsity: No layer starts above it, in (0, 1).
         seed: Seed of the initial mask and of random growth.
         scaled_start: Divide the weights alive at the start by the root of their layer's density, so that sums over
-            inputs keep their variance; for fresh networks. Recurrent ones remember too little without it. Train at
-            about twice the learning rate of the dense network (docs/recipe.md).
+            inputs keep their variance; for fresh networks. Recurrent ones remember too little without it.
 
     Raises:
         ValueError: A number outside its range; from the pruner, if ``scaled_start`` was asked for on weights that do

@@ -200,7 +200,9 @@ def _evidence(
     competing = [r for r in records if not {arm["name"] for arm in r["cell"]["arms"]} <= set(CHECKS)]
     largest = max((d for d in datasets if d.name in set(runs["dataset"])), key=lambda d: d.rows).name
     lost = losses(runs)
-    network = next(iter(network_files(records)), "")
+    files = network_files(records)
+    pruned = [name for name, run in files.items() if run["cell"]["option"]["algorithm"]]
+    network = next(iter([*pruned, *files]), "")
     dated = {} if plan.protocol == "paper" else {d.name: d.times for d in datasets if d.times is not None}
     axes: dict[str, dict[str, Any]] = {"times": dated, "targets": {d.name: d.target for d in datasets}}
     several = runs["regime"].nunique() > 1
