@@ -102,6 +102,11 @@ def test_the_site_is_built_and_a_broken_link_or_name_ends_it(tmp_path: Path):
     page = (tmp_path / "site" / "reference" / "pruner.html").read_text()
     assert 'id="synaptic_pruning.SynapticPruner.summary"' in page
     assert (tmp_path / "site" / "learn" / "training.svg").exists()
+    # A function that bears the name of its file is easily taken for the file.
+    pages = [file.read_text() for file in (tmp_path / "site" / "reference").glob("*.html")]
+    assert re.findall(r'class="doc doc-object doc-module">.*?id="([^"]+)"', "".join(pages), re.S) == [
+        "synaptic_pruning.scores"
+    ]
 
     copy = tmp_path / "copy"
     copy.mkdir()
