@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from synaptic_pruning import export as export
     from synaptic_pruning.core import Summary, Synapses
     from synaptic_pruning.dropout import monte_carlo_dropout, set_dropout
+    from synaptic_pruning.integrations import plot as plot
     from synaptic_pruning.pruner import SparsityPath, SynapticPruner, default_rule
     from synaptic_pruning.rules import (
         SET,
@@ -61,6 +62,8 @@ __all__ = [
     "monte_carlo_dropout",
     # Smaller and faster networks
     "export",
+    # Pictures, by matplotlib
+    "plot",
 ]
 
 
@@ -71,6 +74,8 @@ def __getattr__(name: str) -> object:
     """Load a name when it is first used: PyTorch takes seconds, and `--help` needs none of it."""
     if name in ("export", *_ROOMS):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "plot":
+        return importlib.import_module(f"{__name__}.integrations.plot")
     if name in __all__:
         for room in _ROOMS:
             module = importlib.import_module(f"{__name__}.{room}")

@@ -123,21 +123,60 @@ def test_validation_test_and_prediction_are_left_alone():
         find_pruner(fresh)
 
 
+class _Logger(pytorch_lightning.loggers.logger.DummyLogger):
+    """Keeps what is logged with the sparsity, step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, dict[str, float]] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "sparsity/total" in metrics:
+            assert step not in self.seen
+            self.seen[step or 0] = dict(metrics)
+
+
 def test_every_event_is_logged():
-    class Logger(pytorch_lightning.loggers.logger.DummyLogger):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: list[tuple[int, dict[str, float]]] = []
-
-        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-            self.seen.append((step or 0, dict(metrics)))
-
-    logger = Logger()
+    logger = _Logger()
     trainer, _ = fit(SynapticPruning(sp.ToSparsity(sp.linear(0.6, end=0.5)), every=4), logger=logger)
-    pruned = [(step, values) for step, values in logger.seen if "sparsity/total" in values]
-    assert [(step, round(values["sparsity/total"] * 70)) for step, values in pruned] == [(4, 14), (8, 28), (12, 42)]
-    assert pruned[0][1].keys() == {"sparsity/total", "sparsity/net.0.weight", "sparsity/net.3.weight"}
+    told = [(step, round(v["sparsity/total"] * 70), v["pruning/pruned"]) for step, v in logger.seen.items()]
+    assert told == [(4, 14, 14), (8, 28, 14), (12, 42, 14)]
+    assert logger.seen[12].keys() == {
+        *("sparsity/total", "sparsity/net.0.weight", "sparsity/net.3.weight"),
+        *("pruning/pruned", "pruning/grown", "pruning/not_prunable", "pruning/rate_factor"),
+    }
+    assert logger.seen[12]["pruning/rate_factor"] == pytest.approx((70 / 28) ** 0.5)
     assert trainer.callback_metrics["sparsity/total"].item() == pytest.approx(0.6)
+    assert trainer.callback_metrics["pruning/pruned"].item() == 14
+
+
+@pytest.mark.parametrize(
+    ("rule", "grows"),
+    [(sp.SET(0.8), True), (sp.RigL(0.5), True), (sp.Disuse(patience=50), False)],
+    ids=["set", "rigl", "disuse that prunes nothing"],
+)
+def test_events_that_leave_the_sparsity_are_logged_too(rule: sp.Rule, grows: bool):
+    """The swaps are counted by hand, from the masks after every batch."""
+    swapped: dict[int, int] = {}
+    masks: list[dict[str, Tensor]] = []
+
+    class Count(pytorch_lightning.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            masks.append(find_pruner(trainer).masks())
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            masks.append(find_pruner(trainer).masks())
+            swapped[trainer.global_step] = sum(int((new & ~masks[-2][n]).sum()) for n, new in masks[-1].items())
+
+    logger = _Logger()
+    fit(SynapticPruning(rule, every=5), Count(), logger=logger)
+    events = [
+        step for step in range(1, STEPS + 1) if (step % 5 == 0 and step / STEPS < rule.end) or step == STEPS * rule.end
+    ]
+    assert list(logger.seen) == events
+    for step, values in logger.seen.items():
+        assert values["pruning/pruned"] == values["pruning/grown"] == swapped[step]
+    assert (sum(swapped.values()) > 0) == grows
 
 
 class _Stopping(AfterRamp, lightning.pytorch.callbacks.EarlyStopping):

@@ -210,6 +210,56 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
         _resumable(tmp_path, resume=True)
 
 
+class _Reader(TrainerCallback):
+    """Keeps what a logger after `SynapticPruning` is given, and the masks of that moment."""
+
+    def __init__(self, pruning: SynapticPruning) -> None:
+        self.pruning = pruning
+        self.seen: list[tuple[dict[str, float], dict[str, Tensor]]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        assert self.pruning.pruner is not None
+        self.seen.append((dict(logs), self.pruning.pruner.masks()))
+
+
+@pytest.mark.parametrize("rule", [sp.default_rule(), sp.SET(0.8)], ids=["ramp", "set"])
+def test_every_log_of_a_loss_tells_of_the_pruning(tmp_path: Path, rule: sp.Rule):
+    pruning = SynapticPruning(rule, every=1)
+    reader, starts = _Reader(pruning), []
+
+    class Start(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            assert pruning.pruner is not None
+            starts.append(pruning.pruner.masks())
+
+    trainer = _trainer(tmp_path, pruning, reader, Start(), logging_steps=1, eval_strategy="steps", eval_steps=8)
+    returned = trainer.train().metrics
+    before, swapped = starts[0], 0
+    losses = [(logs, masks) for logs, masks in reader.seen if "loss" in logs]
+    assert len(losses) == STEPS
+    for logs, masks in losses:
+        new = sum(int((mask & ~before[name]).sum()) for name, mask in masks.items())
+        gone = sum(int((before[name] & ~mask).sum()) for name, mask in masks.items())
+        pruned, total = (sum(int(x) for x in sizes) for sizes in zip(*_counts(masks), strict=True))
+        assert (logs["pruning/grown"], logs["pruning/pruned"]) == (new, gone)
+        assert logs["sparsity/total"] == pytest.approx(pruned / total)
+        before, swapped = masks, swapped + new
+    assert (swapped > 0) == rule.grows
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    names = {"sparsity/total", "pruning/pruned", "pruning/grown", "pruning/not_prunable", "pruning/rate_factor"}
+    assert [{name: logs[name] for name in names} for logs, _ in losses] == [
+        {name: entry[name] for name in names} for entry in history
+    ]
+    # What evaluations and trainings return stays as it was: a search may add it all up.
+    assert not names & returned.keys()
+    assert not names & trainer.evaluate().keys()
+    assert all("sparsity/total" in entry for entry in trainer.state.log_history)
+
+
+def _counts(masks: dict[str, Tensor]) -> list[tuple[int, int]]:
+    return [(int((~mask).sum()), mask.numel()) for mask in masks.values()]
+
+
 class _Worse(TrainerCallback):
     """Makes every evaluation worse than the one before."""
 

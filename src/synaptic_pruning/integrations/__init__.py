@@ -1,3 +1,3 @@
-"""Callbacks, one file a framework; each imports its framework, so import the one you need."""
+"""Callbacks and pictures, one file a framework; each imports its framework, so import the one you need."""
 
-__all__: list[str] = []
+__all__ = ["plot"]

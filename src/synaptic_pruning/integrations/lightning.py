@@ -29,7 +29,8 @@ class SynapticPruning(Callback):
     left alone. Masks travel in the Trainer's checkpoints. A second ``fit`` of a network that still has its zeros goes
     on with the same masks (a ramp that had ended stays ended, any other starts again from where it was); a network
     without them is started on anew. Averages of weights that other callbacks keep (``WeightAveraging``) are masked
-    before they are validated and saved. Each event logs ``sparsity/total`` and ``sparsity/<parameter>``.
+    before they are validated and saved. Each event logs what `SynapticPruner.log` returns and ``sparsity/<parameter>``,
+    to every logger and as metrics that other callbacks can monitor.
 
     Args:
         rule: What is pruned and when; default `default_rule`.
@@ -72,7 +73,7 @@ class SynapticPruning(Callback):
         self.include = include
         self.exclude = exclude
         self.pruner: SynapticPruner | None = None
-        self._logged = 0
+        self._logged = 0  # the event
         self._state: dict[str, Any] = {}  # of the last fit, or of a checkpoint
         self._resuming = False
         # Lightning opens a profiler's context for every hook that can be called, which in a small network is half a
@@ -123,19 +124,18 @@ class SynapticPruning(Callback):
             earlier=state if state and not self._resuming else None,
         )
         self._resuming = False
-        self._logged = self.pruner.synapses.count
+        self._logged = self.pruner.last_event
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the sparsity where this batch's step pruned."""
+        """Log the event, where this batch's step was one."""
         assert self.pruner is not None
-        synapses = self.pruner.synapses
-        if synapses.count == self._logged:
+        if self.pruner.last_event == self._logged:
             return
-        self._logged = synapses.count
-        values = {f"sparsity/{layer.name}": 1 - layer.count / layer.size for layer in synapses.layers}
-        values["sparsity/total"] = synapses.sparsity
+        self._logged = self.pruner.last_event
+        values = {f"sparsity/{layer.name}": 1 - layer.count / layer.size for layer in self.pruner.synapses.layers}
+        values |= self.pruner.log()
         # Not through module.log: its loggers would see only the events that fall on a logging step.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)

@@ -25,6 +25,10 @@ class SynapticPruning(TrainerCallback):
     stopping and ``load_best_model_at_end`` look only at weights as sparse as those to be shipped. A second ``train`` of
     a model that still has its zeros goes on with the same masks; see ``earlier`` of `SynapticPruner`.
 
+    What `SynapticPruner.log` returns is added to every log of the training loss, in ``log_history`` and for callbacks
+    that come after this one. The Trainer puts those of ``report_to`` before it, so pass them in ``callbacks`` instead;
+    see docs/guides/logging.md. Other entries of ``log_history`` have ``sparsity/total`` alone.
+
     Args:
         rule: What is pruned and when; default `default_rule`.
         every: As for `SynapticPruner`.
@@ -105,10 +109,24 @@ class SynapticPruning(TrainerCallback):
             state.best_metric = state.best_model_checkpoint = state.best_global_step = None
             self._waiting = not self.pruner.ramp_finished
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Note the sparsity in the log."""
-        if self.pruner is not None and state.log_history:
-            state.log_history[-1]["sparsity/total"] = self.pruner.sparsity()
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note the pruning since the last log of a loss, or the sparsity alone beside evaluations and at the end."""
+        if self.pruner is None:
+            return
+        values = {"sparsity/total": self.pruner.sparsity()}
+        # Other logs are returned as metrics, whose sum may be what a search minimises: they stay as they are.
+        if logs is not None and "loss" in logs:
+            values = self.pruner.log()
+            logs.update(values)
+        if state.log_history:
+            state.log_history[-1].update(values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the masks into the checkpoint folder."""

@@ -95,6 +95,11 @@ class Compensation:
             take_away()
         self._guards = []
 
+    @property
+    def factor(self) -> float:
+        """By which rates are multiplied while a step runs, at the present density."""
+        return self._factor
+
     def refresh(self) -> None:
         """Take up the present density, of which everything alive is 1."""
         alive = self._synapses.count

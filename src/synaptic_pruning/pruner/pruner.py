@@ -76,6 +76,7 @@ class SynapticPruner:
 
     Attributes:
         steps: Real optimizer steps seen so far.
+        last_event: Value of `steps` at the latest event, which may have changed nothing; 0 before the first.
 
     Example:
         >>> import synaptic_pruning as sp
@@ -87,6 +88,8 @@ class SynapticPruner:
         ...     optimizer.zero_grad(); loss.backward(); optimizer.step()
         >>> round(pruner.sparsity(), 2), pruner.finished
         (0.8, True)
+        >>> pruner
+        <SynapticPruner with ToSparsity: 79.9 % sparsity, 29 of 144 weights alive, step 200 of 200, finished>
     """
 
     def __init__(
@@ -118,8 +121,9 @@ class SynapticPruner:
         self.optimizer = unwrap_optimizer(optimizer)
         self.total_steps = total_steps
         self.every = max(1, total_steps // _EVENTS) if every is None else every
-        self.steps = 0
+        self.steps = self.last_event = 0
         self._finished = False
+        self._counted = (0, 0)  # pruned and grown, as of the last `log`
         self._told_of_writes = False
         self._enforcer = MaskEnforcer(self.synapses.layers)
         masks = None if earlier is None else earlier_masks(self.synapses, earlier)
@@ -197,6 +201,42 @@ class SynapticPruner:
         self._check_zeros()
         return Summary.of(self.synapses, self.history, self.steps)
 
+    def log(self) -> dict[str, float]:
+        """Return what a logger takes, a flat dict of numbers; docs/guides/logging.md has a line for each logger.
+
+        Each call counts from the one before, so the counts add up at whatever pace you log. Let one place call it: the
+        callbacks for Lightning and Hugging Face do already. Nothing waits for the device, and shards need no partner.
+
+        Returns:
+            ``sparsity/total``, the fraction of prunable weights that are pruned. ``pruning/pruned`` and
+            ``pruning/grown``, how many weights were since the last call, the start or the loaded checkpoint.
+            ``pruning/not_prunable``, the fraction of the network's weights that no rule sees (`Summary.others`).
+            ``pruning/rate_factor``, by which learning rates are multiplied while a step runs.
+
+        Example:
+            >>> import synaptic_pruning as sp
+            >>> net = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 3))
+            >>> optimizer = torch.optim.Adam(net.parameters())
+            >>> pruner = sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.one_shot(0.75)), total_steps=1)
+            >>> net(torch.tensor([0])).sum().backward(); optimizer.step()
+            >>> for name, value in pruner.log().items():
+            ...     print(name, round(value, 2))
+            sparsity/total 0.75
+            pruning/pruned 9
+            pruning/grown 0
+            pruning/not_prunable 0.67
+            pruning/rate_factor 2.0
+        """
+        before, self._counted = self._counted, self._count_changes()
+        others = sum(self.synapses.others.values())
+        return {
+            "sparsity/total": self.synapses.sparsity,
+            "pruning/pruned": self._counted[0] - before[0],
+            "pruning/grown": self._counted[1] - before[1],
+            "pruning/not_prunable": others / (self.synapses.total + others),
+            "pruning/rate_factor": self._compensation.factor,
+        }
+
     def apply_masks(self, model: nn.Module) -> None:
         """Zero the pruned weights in another copy of the model, such as a moving average that still holds them.
 
@@ -255,6 +295,7 @@ class SynapticPruner:
             raise
         self.synapses.set_masks(masks)
         self.steps = int(state["steps"])
+        self.last_event = int(state["history"]["sizes"][0][-1][0])
         self._finished = bool(state["finished"])
         if state["total_steps"] != self.total_steps:
             warnings.warn(
@@ -280,6 +321,18 @@ class SynapticPruner:
                 stacklevel=2,
             )
 
+    def __repr__(self) -> str:
+        sparsity = f"{self.synapses.sparsity:.1%}".replace("%", " %")
+        return (
+            f"<{type(self).__name__} with {type(self.rule).__name__}: {sparsity} sparsity, {self.synapses.count:,} of "
+            f"{self.synapses.total:,} weights alive, step {self.steps:,} of {self.total_steps:,}, "
+            f"{'finished' if self.finished else 'not finished'}>"
+        )
+
+    def _count_changes(self) -> tuple[int, int]:
+        """Count the weights pruned and grown since the start."""
+        return sum(self.history.pruned), sum(self.history.grown)
+
     def _warn_of_unknown(self) -> None:
         """Say so where much of the network lies in layers of no known type."""
         unknown, others = self.synapses.unknown, sum(self.synapses.others.values())
@@ -294,6 +347,7 @@ class SynapticPruner:
     def _go_on(self) -> None:
         """Begin or resume with the present masks and steps."""
         self._next = self._next_event()
+        self._counted = self._count_changes()
         self._apply_masks()
         self._set_backward_masking()
 
@@ -415,6 +469,7 @@ class SynapticPruner:
             self.history.record(self.steps, masks, grown, counts)
             self.synapses.set_masks(masks, counts[1])
             self._apply_masks()
+        self.last_event = self.steps
         self._finished = progress >= self.rule.end
 
     def _check_growth(self, grown: Sequence[int]) -> None:
