@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: compare test test-slow test-arm test-hosts test-versions test-cuda lint bench clean
+.PHONY: compare test test-slow test-arm test-hosts test-versions test-cuda lint docs bench clean
 
 compare: $(READY)
 	$(BIN)/synaptic-pruning compare --out $(OUT)
@@ -55,6 +55,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in build/site: a broken link or a name that is not there is an error. With --quiet it would be none.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mkdocs build
+
 bench: $(READY)
 	$(BIN)/python benchmarks/threshold.py
 	$(BIN)/python benchmarks/overhead.py
@@ -65,7 +69,7 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) torch
-	$(BIN)/python $(INSTALL) --editable '.[study,baselines,export,dev,lightning,hf]'
+	$(BIN)/python $(INSTALL) --editable '.[study,baselines,export,dev,docs,lightning,hf]'
 	# Reads the types of the dependencies, which takes minutes the first time.
 	-$(BIN)/mypy
 	touch $(READY)

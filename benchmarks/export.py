@@ -1,6 +1,6 @@
 """Time pruned networks and measure their files, interleaved with every dense form in one run.
 
-    python benchmarks/export.py                     # the figures of docs/export.md, about ten minutes
+    python benchmarks/export.py                     # the figures of docs/results/export.md, about ten minutes
     python benchmarks/export.py --full              # every size, sparsity and batch
     python benchmarks/export.py --trained           # networks trained and pruned by a ramp to 80 %, real series
 

@@ -158,7 +158,7 @@ def test_a_log_changes_nothing_and_waits_for_no_check():
 
 
 def test_the_page_names_every_number():
-    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "logging.md").read_text()
     assert re.findall(r"^\| `(\S+)` \|", page, re.M) == list(_planned(PLAN)[2].log())
 
 

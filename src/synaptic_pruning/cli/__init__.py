@@ -1,7 +1,10 @@
 """The command line, the only place that imports typer: compare, fit, forecast, studies, images, data, export."""
 
+from typing import Annotated
+
 import typer
 
+from synaptic_pruning import __version__
 from synaptic_pruning.cli import compare, compare_images, datasets, export, forecast, series_options, study
 
 __all__ = ["app"]
@@ -13,6 +16,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich takes "[default: …]" and other words in brackets for its own and drops them
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"synaptic-pruning {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Tell the version and end.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 app.command("compare", cls=series_options.SeriesCommand)(compare.compare)
 app.command("fit", cls=series_options.SeriesCommand)(forecast.fit)
 app.command("forecast")(forecast.forecast)

@@ -27,7 +27,7 @@ class SynapticPruning(TrainerCallback):
 
     What `SynapticPruner.log` returns is added to every log of the training loss, in ``log_history`` and for callbacks
     that come after this one. The Trainer puts those of ``report_to`` before it, so pass them in ``callbacks`` instead;
-    see docs/logging.md. Other entries of ``log_history`` have ``sparsity/total`` alone.
+    see docs/guides/logging.md. Other entries of ``log_history`` have ``sparsity/total`` alone.
 
     Args:
         rule: What is pruned and when; default `default_rule`.

@@ -202,7 +202,7 @@ class SynapticPruner:
         return Summary.of(self.synapses, self.history, self.steps)
 
     def log(self) -> dict[str, float]:
-        """Return what a logger takes, a flat dict of numbers; docs/logging.md has a line for each logger.
+        """Return what a logger takes, a flat dict of numbers; docs/guides/logging.md has a line for each logger.
 
         Each call counts from the one before, so the counts add up at whatever pace you log. Let one place call it: the
         callbacks for Lightning and Hugging Face do already. Nothing waits for the device, and shards need no partner.

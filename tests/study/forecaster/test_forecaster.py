@@ -357,7 +357,7 @@ def test_the_series_must_be_that_of_the_comparison(folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_example_of_the_page(tmp_path):
-    page = (Path(__file__).parents[3] / "docs" / "forecast.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "forecast.md").read_text()
     (tmp_path / "example.py").write_text(page.partition("```python\n")[2].partition("```")[0])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=environment, check=True, timeout=600)

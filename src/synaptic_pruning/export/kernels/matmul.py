@@ -3,7 +3,7 @@
 Two kernels compute ``y = W @ x`` for a sparse ``W``. They differ in the meaning of a register's lanes:
 
 - *lookup* (few samples): a lane is a row of ``W``. The input is cut in blocks that fit one register or two, and
-  a register shuffle picks the inputs. Gathering them from memory took 2.8 times as long (docs/export.md).
+  a register shuffle picks the inputs. Gathering them from memory took 2.8 times as long (docs/results/export.md).
 - *tile* (many samples): a lane is a sample, so that each non-zero weight is one multiply-add over the tile.
 
 No index is checked; callers pass the right shapes. All arrays are one-dimensional, contiguous float32.

@@ -1,6 +1,6 @@
 """Run attention in one compiled loop, so that little time passes between sparse projections.
 
-The figures of PatchTST in docs/export.md are with this loop; the gain is not a matter of sparsity.
+The figures of PatchTST in docs/results/export.md are with this loop; the gain is not a matter of sparsity.
 """
 
 from typing import Any

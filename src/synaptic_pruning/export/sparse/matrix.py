@@ -90,7 +90,7 @@ class SparseMatrix(nn.Module):
 
     def _bind_lookup(self) -> Callable[[Tensor, Tensor, int], None]:
         # What stays the same is bound once, since a small layer's call costs as much as its product: 5 to 10 µs
-        # (docs/export.md).
+        # (docs/results/export.md).
         from synaptic_pruning.export.kernels import BLOCK, lookup_rows
 
         fixed = (*self.slices(), self.bias.numpy())

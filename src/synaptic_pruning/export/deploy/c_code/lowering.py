@@ -140,7 +140,8 @@ class Lowering:
             return self._binary(node, name, value, args, kwargs)
         if handler is None:
             raise ValueError(
-                f"model cannot be written as C: {_where(node)} calls {node.target}; docs/export.md lists what can"
+                f"model cannot be written as C: {_where(node)} calls {node.target}; "
+                "docs/guides/export.md lists what can"
             )
         try:
             inspect.signature(handler).bind(node, value, *args, **kwargs)
