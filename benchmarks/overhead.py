@@ -63,7 +63,7 @@ def _measure(name: str, rule: str) -> None:
 def main() -> None:
     """Print a line for each run of each network."""
     print(
-        f"batch {BATCH}, window {WINDOW}, default and ramp over {STEPS} steps, {torch.get_num_threads()} thread; "
+        f"batch {BATCH}, window {WINDOW}, default and SET over {STEPS} steps, {torch.get_num_threads()} thread; "
         "± 2 standard errors"
     )
     for name in sys.argv[1:] or ("lstm", "rnn", "patchtst"):

@@ -24,6 +24,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from synaptic_pruning.tasks.forecasting.training import rate_at
+
 RATES = (1e-3, 3e-3, 1e-2)
 HIDDEN, LENGTH, BATCH = 64, 14, 32
 DEVELOPMENT = [
@@ -455,7 +457,7 @@ def train_group(data: Data, kind: str, steps: int, tried: list[Recipe], seeds: l
     for epoch in range(1, epochs + 1):
         order = torch.stack([torch.randperm(len(known["train"]), generator=own) for own in orders]).to(device)
         for index in order.split(BATCH, 1):
-            rate = rate_at((step + 0.5) / total)
+            rate = rate_at("cosine", (step + 0.5) / total)
             networks.step(windows[starts["train"][index]], targets["train"][index], rate, total)
             step += 1
         found = networks.errors(windows[starts["validation"]], targets["validation"])
@@ -481,13 +483,6 @@ def train_group(data: Data, kind: str, steps: int, tried: list[Recipe], seeds: l
             "channels": data.rows.shape[1],
         }
     )
-
-
-def rate_at(progress: float) -> float:
-    """Return the factor of the cosine schedule with 5 % of warm-up, as the studies have it."""
-    if progress < 0.05:
-        return progress / 0.05
-    return (1 + math.cos(math.pi * (progress - 0.05) / 0.95)) / 2
 
 
 def _work(task: tuple[Any, ...]) -> None:

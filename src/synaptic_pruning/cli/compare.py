@@ -60,7 +60,7 @@ def compare(
         given.tell_reading(series, plan)
 
         # SciPy and Matplotlib take seconds: refusals come first.
-        from synaptic_pruning.study.engine import About, Processes
+        from synaptic_pruning.study.engine import About, Processes, cores
         from synaptic_pruning.study.forecaster import with_inputs
         from synaptic_pruning.study.forecasting import compare_series, run_job
         from synaptic_pruning.study.forecasting.report import contestants, judge
@@ -72,7 +72,7 @@ def compare(
             series,
             plan,
             out,
-            executor=Processes(jobs or options.cores(), run_job),
+            executor=Processes(jobs or cores(), run_job),
             about=About(given.command_of(ctx, data or [])),
         )
     verdict = judge(paired(contestants(table))[0])

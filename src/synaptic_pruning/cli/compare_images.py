@@ -59,7 +59,7 @@ def compare_images(
 
         # SciPy and Matplotlib take seconds: refusals come first.
         from synaptic_pruning.study import classification as study
-        from synaptic_pruning.study.engine import About, Processes
+        from synaptic_pruning.study.engine import About, Processes, cores
 
         command = options.written(
             data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
@@ -69,7 +69,7 @@ def compare_images(
             study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
             out,
             data_dir=data_dir,
-            executor=Processes(jobs or options.cores(), study.run_image_cell),
+            executor=Processes(jobs or cores(), study.run_image_cell),
             about=About(shlex.join(["synaptic-pruning", "compare-images", *command])),
         )
     except DataError as error:

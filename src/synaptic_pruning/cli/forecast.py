@@ -71,7 +71,7 @@ def fit(
             options.refuse(f"{data} holds {len(series)} series ({found}); fit takes one, so give each its own file.")
         given.tell_reading(series, plan)
 
-        from synaptic_pruning.study.engine import Processes
+        from synaptic_pruning.study.engine import Processes, cores
         from synaptic_pruning.study.forecaster import Forecaster
         from synaptic_pruning.study.forecasting import run_job
 
@@ -86,7 +86,7 @@ def fit(
         else:
             search = out / _SEARCH
             search.mkdir(exist_ok=True)
-            executor = Processes(jobs or options.cores(), run_job)
+            executor = Processes(jobs or cores(), run_job)
             fitted = Forecaster.fit(series[0], plan, search, executor=executor, **how)
         fitted.save(out)
     shutil.rmtree(out / _SEARCH, ignore_errors=True)

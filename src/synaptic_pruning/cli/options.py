@@ -1,6 +1,5 @@
 """Helpers that the commands share: read lists, refuse in one sentence, check the output folder, report failures."""
 
-import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -84,11 +83,6 @@ def written(**options: object) -> list[str]:
     """
     pairs = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value not in (None, ""))
     return [str(word) for pair in pairs for word in pair]
-
-
-def cores() -> int:
-    """Return how many cores this process may use; macOS tells only how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(out: Path) -> None:

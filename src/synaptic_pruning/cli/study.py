@@ -46,7 +46,7 @@ def run_command(
 
     Stop it with Ctrl-C and run the same command again: it goes on where it was. Several may run on one folder.
     """
-    from synaptic_pruning.study.engine import Executor, Processes, write_atomically
+    from synaptic_pruning.study.engine import Executor, Processes, cores, write_atomically
     from synaptic_pruning.study.forecasting import presets, read_spec, run_job
     from synaptic_pruning.tasks import DataError
 
@@ -60,7 +60,7 @@ def run_command(
 
             executor = RayCluster(address, run_job)
         else:
-            executor = Processes(jobs or options.cores(), run_job)
+            executor = Processes(jobs or cores(), run_job)
         path = Path(spec) if Path(spec).is_file() else presets()[spec]
         write_atomically(out / _SPEC, path.read_bytes())
         from synaptic_pruning.study.forecasting import compare_series

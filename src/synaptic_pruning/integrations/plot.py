@@ -216,7 +216,7 @@ def _features(pruner: SynapticPruner, names: Iterable[object]) -> list[_Feature]
     alive = rule.alive(pruner.synapses).tolist()
     if isinstance(names, str) or len(called) != len(alive):
         raise ValueError(f"names={called!r} must be a list of {len(alive)} names, one for each input feature")
-    norms = rule._attached().norms(pruner.synapses).nan_to_num(nan=0.0).tolist()
+    norms = rule.norms(pruner.synapses).nan_to_num(nan=0.0).tolist()
     return [_Feature(*feature) for feature in zip(called, alive, norms, strict=True)]
 
 

@@ -34,8 +34,15 @@ def check_limit(limit: float) -> None:
 
 def may_compensate(optimizers: Sequence[Optimizer]) -> bool:
     """Return whether there are learning rates that no other pruner multiplies."""
-    rates = (group.get("lr") for one in optimizers for group in one.param_groups)
-    return any(rate is not None for rate in rates) and not any(one in _compensated for one in optimizers)
+    return _have_rates(optimizers) and not _are_compensated(optimizers)
+
+
+def _have_rates(optimizers: Sequence[Optimizer]) -> bool:
+    return any(group.get("lr") is not None for one in optimizers for group in one.param_groups)
+
+
+def _are_compensated(optimizers: Sequence[Optimizer]) -> bool:
+    return any(one in _compensated for one in optimizers)
 
 
 class Compensation:
@@ -63,7 +70,7 @@ class Compensation:
         self._tensors: list[tuple[Tensor, Tensor, Tensor]] = []
         self._guards: list[Callable[[], None]] = []
         self._told = False
-        if self._limit > 1 and not any(group.get("lr") is not None for group in self._groups()):
+        if self._limit > 1 and not _have_rates(optimizers):
             raise ValueError(
                 f"{type(optimizers[0]).__name__} has no learning rate lr in its parameter groups that compensate="
                 f"{limit!r} could multiply; give it one, or set compensate=1"
@@ -77,7 +84,7 @@ class Compensation:
         """
         if self._limit == 1:
             return
-        if any(one in _compensated for one in self._optimizers):
+        if _are_compensated(self._optimizers):
             raise ValueError(
                 f"the learning rates of this {type(self._optimizers[0]).__name__} already follow the density of "
                 "another SynapticPruner, which would multiply them twice; give one of the two compensate=1"

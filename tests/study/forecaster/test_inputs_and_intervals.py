@@ -1,11 +1,11 @@
-"""The calendar against the one of the engineered inputs; columns known ahead; intervals against counting."""
+"""The calendar against the engineered inputs and pandas; columns known ahead; intervals against counting."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from synaptic_pruning.study.forecaster import coverage, cycles, extend, half_widths, with_inputs
-from synaptic_pruning.tasks.forecasting import DataError, Series, engineer, make_task
+from synaptic_pruning.study.forecaster import coverage, extend, half_widths, with_inputs
+from synaptic_pruning.tasks.forecasting import DataError, Series, cycles, engineer, make_task
 
 
 def series(rows, step, columns=("y", "x", "z")):
@@ -22,6 +22,14 @@ def test_the_calendar_is_that_of_the_engineered_inputs(rows, step):
     assert list(own.columns[3:]) == names
     for name, values in zip(own.columns[3:], own.values.T[3:], strict=True):
         np.testing.assert_allclose(values, wanted[name], atol=1e-12)
+        np.testing.assert_allclose(values, _by_pandas(pd.DatetimeIndex(walk.times), *name.split()), atol=1e-12)
+
+
+def _by_pandas(dates, cycle, wave):
+    of_day = (dates - dates.normalize()) / pd.Timedelta(days=1)
+    of_year = (dates.day_of_year - 1 + of_day) / (365 + dates.is_leap_year)
+    place = {"hour": of_day, "weekday": dates.day_of_week / 7, "year": of_year}[cycle]
+    return {"sine": np.sin, "cosine": np.cos}[wave](2 * np.pi * np.asarray(place, np.float64))
 
 
 def test_a_window_ends_with_the_known_value_of_the_last_row_to_forecast():

@@ -156,7 +156,7 @@ def _choose_on_the_test_part(monkeypatch):
 
 
 def _fill_from_the_future(monkeypatch):
-    monkeypatch.setattr(windows, "_carry_forward", lambda values, _: pd.DataFrame(values).bfill().to_numpy())
+    monkeypatch.setattr(windows, "carry_forward", lambda values, _: pd.DataFrame(values).bfill().to_numpy())
 
 
 def _train_over_the_cut(monkeypatch):

@@ -211,8 +211,8 @@ def test_the_leak_test_catches_a_scaler_fitted_on_everything(monkeypatch):
 
 
 def test_the_leak_test_catches_filling_from_the_future(monkeypatch):
-    honest = windows._carry_forward
-    monkeypatch.setattr(windows, "_carry_forward", lambda values, first: honest(values[::-1], first)[::-1])
+    honest = windows.carry_forward
+    monkeypatch.setattr(windows, "carry_forward", lambda values, first: honest(values[::-1], first)[::-1])
     assert leaks("rnn")
 
 

@@ -106,6 +106,17 @@ class Inputs(Rule):
         """
         return self._attached().alive(synapses)
 
+    def norms(self, synapses: Synapses) -> Tensor:
+        """Return what ranks the features, the norm of the alive weights that read each: (features,), NaN where pruned.
+
+        Args:
+            synapses: As for `alive`.
+
+        Raises:
+            ValueError: As for `alive`, or a weight is NaN.
+        """
+        return self._attached().norms(synapses)
+
     def _attached(self) -> Bank:
         if self._bank is None:
             raise ValueError("this Inputs serves no pruner yet; callbacks train a copy of their rule: ask pruner.rule")

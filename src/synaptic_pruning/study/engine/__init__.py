@@ -1,7 +1,7 @@
 """Run the cells of any study, each once: records, runner, executors, provenance. It knows no task."""
 
 from synaptic_pruning.study.engine.atomic_write import write_atomically, write_table
-from synaptic_pruning.study.engine.local import Processes, Work
+from synaptic_pruning.study.engine.local import Processes, Work, cores
 from synaptic_pruning.study.engine.provenance import (
     PRUNING_CODE,
     code_digest,
@@ -44,6 +44,7 @@ __all__ = [
     "cells_of",
     "code_digest",
     "content_hash",
+    "cores",
     "failure",
     "group",
     "hashed_versions",

@@ -18,6 +18,11 @@ Work = Callable[[Any, Any, Path], Outcome]
 """What is done for a cell, or a team of them, with its data; files beside the records go to the folder."""
 
 
+def cores() -> int:
+    """Return how many cores this process may use; macOS tells only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Processes:
     """Every cell in its own process on one thread, so that its time and its peak memory are its own.
 

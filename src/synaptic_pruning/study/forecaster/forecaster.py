@@ -1,7 +1,6 @@
 """Fit, forecast, save and load: one network with its scaler, its columns, its step in time and its intervals."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -15,9 +14,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-import synaptic_pruning as sp
 from synaptic_pruning.export import FileError, read, save
-from synaptic_pruning.study.engine import Executor, Processes, versions, write_atomically
+from synaptic_pruning.study.engine import Executor, Processes, cores, versions, write_atomically
 from synaptic_pruning.study.forecaster.choice import Choice, check_plan, choose_run
 from synaptic_pruning.study.forecaster.description import (
     FILE,
@@ -29,11 +27,12 @@ from synaptic_pruning.study.forecaster.description import (
     Reading,
     Scaling,
 )
-from synaptic_pruning.study.forecaster.inputs import cycles, extend, with_inputs
+from synaptic_pruning.study.forecaster.inputs import extend, with_inputs
 from synaptic_pruning.study.forecaster.intervals import coverage, half_widths
 from synaptic_pruning.study.forecasting import (
     Plan,
     build_network,
+    count_alive,
     pruner_factory,
     read_forecasts,
     run_job,
@@ -49,7 +48,9 @@ from synaptic_pruning.tasks.forecasting import (
     Windows,
     assemble,
     build_model,
+    carry_forward,
     continued,
+    cycles,
     frequency,
     predict,
     read_csv,
@@ -106,7 +107,7 @@ class Forecaster:
         check_plan(plan)
         horizon = _rows_ahead(series, plan.horizons[0])
         extended = with_inputs(series, horizon=horizon, known=known, calendar=calendar)
-        place = executor or Processes(os.cpu_count() or 1, run_job)
+        place = executor or Processes(cores(), run_job)
         with nullcontext(folder) if folder else TemporaryDirectory() as search:
             train_plan([extended], plan, Path(search), executor=place)
             runs = runs_of([extended], plan, Path(search))
@@ -264,15 +265,15 @@ class Forecaster:
         scaler = Scaler(
             np.array(scaling.mean), np.array([np.inf if scale is None else scale for scale in scaling.scale])
         )
-        seen = pd.DataFrame(series.values[: origin + 1]).ffill()
-        unseen = seen.iloc[-sizes.length :].isna().any().to_numpy()
+        seen = series.values[: origin + 1]
+        unseen = np.isnan(seen[: origin + 2 - sizes.length]).all(axis=0)  # up to the first row of the window
         if unseen.any():
             names = ", ".join(np.array(series.columns)[unseen])
             warnings.warn(
                 f"The window begins without a value of {names}; the mean of training is taken, so give earlier rows.",
                 stacklevel=3,
             )
-        filled: Array = seen.fillna(dict(enumerate(scaler.mean))).to_numpy()
+        filled = carry_forward(seen, scaler.mean)
         scaled = torch.from_numpy(((filled - scaler.mean) / scaler.scale).astype(np.float32)[-sizes.length :])
         window = Windows(
             inputs=scaled[None],
@@ -398,8 +399,8 @@ def _metrics(choice: Choice) -> dict[str, float | None]:
 
 
 def _sparsity(network: nn.Module) -> float:
-    weights = [layer.parameter for layer in sp.Synapses(network).layers]
-    return 1 - sum(int(weight.count_nonzero()) for weight in weights) / sum(weight.numel() for weight in weights)
+    alive, prunable = count_alive(network)
+    return 1 - alive / prunable
 
 
 def _text(time: np.generic) -> str:

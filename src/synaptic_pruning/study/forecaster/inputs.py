@@ -4,29 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from synaptic_pruning.tasks.forecasting import Array, DataError, Series, Times
-
-_DAYS = {"hour": 1, "weekday": 7, "year": 365}
-"""Cycles by name, with their days."""
-_DAY = np.timedelta64(1, "D")
-
-
-def cycles(times: Times) -> tuple[str, ...]:
-    """Return the cycles of the calendar that tell something: of at least two steps, and seen at least twice.
-
-    Args:
-        times: Increasing times; whole numbers have no calendar.
-
-    Example:
-        >>> cycles(np.arange("2024-01-01", "2024-02-01", dtype="datetime64[D]").astype("datetime64[ns]"))
-        ('weekday',)
-    """
-    if times.dtype.kind != "M":
-        return ()
-    step, span = np.median(np.diff(times).astype(np.int64)).astype("timedelta64[ns]"), times[-1] - times[0]
-    return tuple(name for name, days in _DAYS.items() if 2 * step < days * _DAY and span >= 2 * days * _DAY)
+from synaptic_pruning.tasks.forecasting import DataError, Series, cycles
+from synaptic_pruning.tasks.forecasting import calendar as place_in_calendar
 
 
 def extend(series: Series, *, horizon: int, known: Sequence[str] = (), calendar: Sequence[str] = ()) -> Series:
@@ -62,10 +42,10 @@ def extend(series: Series, *, horizon: int, known: Sequence[str] = (), calendar:
         place = series.columns.index(name)
         columns[place] = f"{name}, {horizon} ahead"
         values[place] = np.append(values[place][horizon:], np.full(min(horizon, len(series.times)), np.nan))
-    for name in calendar:
-        place_in_cycle = 2 * np.pi * _place(series.times, name)
-        columns += [f"{name} sine", f"{name} cosine"]
-        values += [np.sin(place_in_cycle), np.cos(place_in_cycle)]
+    if calendar:
+        for column, place_in_cycle in place_in_calendar(series.times, calendar):
+            columns.append(column)
+            values.append(place_in_cycle)
     return replace(series, columns=tuple(columns), values=np.column_stack(values))
 
 
@@ -81,14 +61,3 @@ def with_inputs(series: Series, *, horizon: int, known: Sequence[str] = (), cale
             f"series {series.name!r} has no dates, or too few for two cycles of the calendar; leave the calendar out."
         )
     return extend(series, horizon=horizon, known=known, calendar=found)
-
-
-def _place(times: Times, cycle: str) -> Array:
-    """Return how far every time is in its day, week or year, in [0, 1)."""
-    dates = pd.DatetimeIndex(times)
-    of_day = np.asarray((dates - dates.normalize()) / pd.Timedelta(days=1), np.float64)
-    if cycle == "hour":
-        return of_day
-    if cycle == "weekday":
-        return np.asarray(dates.day_of_week / 7, np.float64)
-    return np.asarray((dates.day_of_year - 1 + of_day) / (365 + dates.is_leap_year), np.float64)

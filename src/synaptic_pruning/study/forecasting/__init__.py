@@ -24,6 +24,7 @@ from synaptic_pruning.study.forecasting.plan import (
 )
 from synaptic_pruning.study.forecasting.run import (
     build_network,
+    count_alive,
     forecast,
     make_cell_task,
     pruner_factory,
@@ -65,6 +66,7 @@ __all__ = [
     "choose",
     "chosen_options",
     "compare_series",
+    "count_alive",
     "draw",
     "expand",
     "expand_baselines",

@@ -20,7 +20,7 @@ from synaptic_pruning.study.engine import (
     write_atomically,
     write_table,
 )
-from synaptic_pruning.study.forecasting.cells import BaselineRecord, CellRecord, data_name
+from synaptic_pruning.study.forecasting.cells import BaselineRecord, Cell, CellRecord, data_name
 from synaptic_pruning.study.forecasting.plan import (
     Case,
     Plan,
@@ -34,6 +34,7 @@ from synaptic_pruning.study.forecasting.plan import (
 from synaptic_pruning.study.forecasting.report import Dataset, declared, exported, statistics, write_report
 from synaptic_pruning.study.forecasting.results import (
     Chosen,
+    RunRecord,
     choose,
     gather_forecasts,
     keep_best_networks,
@@ -97,10 +98,16 @@ def train_plan(series: Sequence[Series], plan: Plan, out: Path, *, executor: Exe
 
 def runs_of(series: Sequence[Series], plan: Plan, out: Path) -> pd.DataFrame:
     """Return the table of runs (`results.to_table`) of the records that `out` holds."""
-    compared, kept = cases(plan, series), out / "cells"
+    _, _, records = _selected(plan, cases(plan, series), out / "cells")
+    return to_table(records, {}, {})
+
+
+def _selected(plan: Plan, compared: Compared, kept: Path) -> tuple[list[Cell], list[CellRecord], list[RunRecord]]:
+    """Return the cells of the second stage, their records, and those records as the runs of their arms."""
     chosen = chosen_options(plan, compared, kept)
     cells = expand_chosen(plan, compared, chosen)
-    return to_table(select(cells, cast(list[CellRecord], _records(cells, kept)), chosen, plan, kept), {}, {})
+    trained = cast(list[CellRecord], _records(cells, kept))
+    return cells, trained, select(cells, trained, chosen, plan, kept)
 
 
 def chosen_options(plan: Plan, compared: Compared, kept: Path) -> Chosen:
@@ -127,10 +134,8 @@ def write_results(series: Sequence[Series], plan: Plan, out: Path, *, about: Abo
     """
     compared, kept = cases(plan, series), out / "cells"
     data = _data(plan, series)
-    chosen = chosen_options(plan, compared, kept)
-    tried, cells = expand(plan, compared), expand_chosen(plan, compared, chosen)
-    trained = cast(list[CellRecord], _records(cells, kept))
-    records = select(cells, trained, chosen, plan, kept)
+    tried = expand(plan, compared)
+    cells, trained, records = _selected(plan, compared, kept)
     table = to_table(records, about.blocks, about.domains)
     baselines = expand_baselines(plan, compared)
     untrained = cast(list[BaselineRecord], _records(baselines, kept))

@@ -400,32 +400,31 @@ def network_files(runs: Iterable[RunRecord]) -> dict[str, RunRecord]:
     A file is named `<data set>-<model>-<arm>.safetensors`; where there are several horizons the name has the horizon
     before the arm. Where the best network is pruned, there is one file.
     """
-    runs = list(runs)
-    best = best_records(runs)
-    pruned = best_records([run for run in runs if run["cell"]["option"]["algorithm"]])
-    several = len({horizon for _, _, horizon in best}) > 1
-    files: dict[str, RunRecord] = {}
-    for key, run in best.items():
-        stem = _stem(*key, several)
-        files |= {f"{stem}-{_best_arm(one)}.safetensors": one for one in (run, pruned.get(key, run))}
-    return files
+    return {name: run for files in _files_by_stem(runs).values() for name, run in files.items()}
 
 
 def keep_best_networks(runs: Iterable[RunRecord], cells: Path, folder: Path) -> None:
     """Copy networks to their files (`network_files`); remove those of an earlier call that are no longer the best."""
     folder.mkdir(exist_ok=True)
-    runs = list(runs)
-    files, best = network_files(runs), best_records(runs)
-    several = len({horizon for _, _, horizon in best}) > 1
-    for key in best:
-        for name in {f"{_stem(*key, several)}-{arm}.safetensors" for arm in ARMS} - files.keys():
+    for stem, files in _files_by_stem(runs).items():
+        for name in {f"{stem}-{arm}.safetensors" for arm in ARMS} - files.keys():
             (folder / name).unlink(missing_ok=True)
-    for name, run in files.items():
-        write_atomically(folder / name, (cells / f"{run['hash']}.safetensors").read_bytes())
+        for name, run in files.items():
+            write_atomically(folder / name, (cells / f"{run['hash']}.safetensors").read_bytes())
 
 
-def _stem(dataset: str, model: str, horizon: int, several: bool) -> str:
-    return f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
+def _files_by_stem(runs: Iterable[RunRecord]) -> dict[str, dict[str, RunRecord]]:
+    """Return the files of every data set, model and horizon by what their names have before the arm."""
+    runs = list(runs)
+    best = best_records(runs)
+    pruned = best_records([run for run in runs if run["cell"]["option"]["algorithm"]])
+    several = len({horizon for _, _, horizon in best}) > 1
+    found = {}
+    for key, run in best.items():
+        dataset, model, horizon = key
+        stem = f"{quote(dataset, safe=' ')}-{model}" + (f"-{horizon}" if several else "")
+        found[stem] = {f"{stem}-{_best_arm(one)}.safetensors": one for one in (run, pruned.get(key, run))}
+    return found
 
 
 def _best_arm(run: RunRecord) -> str:

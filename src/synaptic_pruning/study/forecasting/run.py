@@ -169,9 +169,7 @@ def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: 
     if training.status != "ok":
         return record
     save_network(model, cell, folder)
-    parameters = [layer.parameter for layer in sp.Synapses(model).layers]
-    record["prunable"] = sum(parameter.numel() for parameter in parameters)
-    record["alive"] = sum(int(parameter.count_nonzero()) for parameter in parameters)
+    record["alive"], record["prunable"] = count_alive(model)
     record["sparsity"] = 1 - record["alive"] / record["prunable"]
     answers: dict[str, Answer] = {}
     forecasts: dict[str, np.ndarray] = {}
@@ -189,6 +187,12 @@ def evaluate(cell: Cell, model: "nn.Module", task: "ForecastingTask", training: 
     record["divided_by"] = denominators(task)
     record["peak_memory_mb"] = peak_memory_mb()
     return record
+
+
+def count_alive(model: "nn.Module") -> tuple[int, int]:
+    """Return how many prunable weights are not zero, and how many there are."""
+    weights = [layer.parameter for layer in sp.Synapses(model).layers]
+    return sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
 
 
 def _scores(task: "ForecastingTask", tested: "np.ndarray", validated: "np.ndarray", seconds: float) -> Answer:

@@ -19,7 +19,9 @@ from synaptic_pruning.tasks.forecasting.data import (
     Recent,
     Series,
     Times,
+    calendar,
     continued,
+    cycles,
     embedded,
     engineer,
     find_entry,
@@ -45,7 +47,15 @@ from synaptic_pruning.tasks.forecasting.models import (
 )
 from synaptic_pruning.tasks.forecasting.paper_protocol import make_leaking_task
 from synaptic_pruning.tasks.forecasting.training import LearningRate, Settings, Training, train
-from synaptic_pruning.tasks.forecasting.windows import ForecastingTask, Scaler, Target, Windows, assemble, make_task
+from synaptic_pruning.tasks.forecasting.windows import (
+    ForecastingTask,
+    Scaler,
+    Target,
+    Windows,
+    assemble,
+    carry_forward,
+    make_task,
+)
 from synaptic_pruning.tasks.training import Attach
 
 __all__ = [
@@ -76,7 +86,10 @@ __all__ = [
     "auto_ets",
     "baseline_forecasts",
     "build_model",
+    "calendar",
+    "carry_forward",
     "continued",
+    "cycles",
     "denominators",
     "embedded",
     "engineer",

@@ -209,7 +209,7 @@ def assemble(
             f"series {series.name!r}: target {series.target!r} does not vary in its training part "
             f"(the first {cuts[0]} rows); leave out the flat start or choose another target."
         )
-    filled = _carry_forward(series.values, scaler.mean)
+    filled = carry_forward(series.values, scaler.mean)
     scaled = (filled - scaler.mean) / scaler.scale
     observed = (series.values[:, 0] - scaler.mean[0]) / scaler.scale[0]
     view = torch.from_numpy(scaled.astype(np.float32)).unfold(0, length, 1).transpose(1, 2)
@@ -268,8 +268,13 @@ def _target_rows(origins: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
     return np.asarray(origins[:, None] + np.arange(1, horizon + 1))
 
 
-def _carry_forward(values: Array, before_first: Array) -> Array:
-    """Replace every missing value by the last observed one of its channel, else by ``before_first``."""
+def carry_forward(values: Array, before_first: Array) -> Array:
+    """Replace every missing value by the last observed one of its channel, else by ``before_first``.
+
+    Args:
+        values: Rows in time order, shape (rows, channels).
+        before_first: Values of the channels before their first observation, shape (channels,).
+    """
     seen_at = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
     latest = np.maximum.accumulate(seen_at, axis=0)
     carried = np.take_along_axis(values, np.maximum(latest, 0), axis=0)

@@ -1,7 +1,7 @@
 """Series to forecast: reading files, the registry of public data sets, and their download."""
 
 from synaptic_pruning.tasks.forecasting.data.builtin import embedded
-from synaptic_pruning.tasks.forecasting.data.features import COVARIATES, engineer
+from synaptic_pruning.tasks.forecasting.data.features import COVARIATES, calendar, cycles, engineer
 from synaptic_pruning.tasks.forecasting.data.loading import Inputs, load
 from synaptic_pruning.tasks.forecasting.data.reading import Gaps, continued, frequency, read_csv
 from synaptic_pruning.tasks.forecasting.data.registry import DATASETS, Entry, find_entry
@@ -17,7 +17,9 @@ __all__ = [
     "Recent",
     "Series",
     "Times",
+    "calendar",
     "continued",
+    "cycles",
     "embedded",
     "engineer",
     "find_entry",

@@ -1,6 +1,6 @@
 """Engineer many inputs out of a series, from the past alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,8 @@ _LAGS = (*range(1, 15), 24, 48)
 _LONG = 96
 _LONGEST = 400
 _DAY = np.timedelta64(1, "D")
+_CYCLES = {"hour": 1, "weekday": 7, "year": 365}
+"""Cycles of the calendar by name, with their days."""
 
 
 def engineer(series: Series) -> Series:
@@ -64,7 +66,8 @@ def engineer(series: Series) -> Series:
         for name, column in zip(series.columns[kept], series.values.T, strict=False)
         for kind, feature in _features(pd.Series(column).ffill(), lags, windows)
     ]
-    features += _calendar(series.times)
+    if found := cycles(series.times):
+        features += calendar(series.times, found)
     return replace(
         series,
         columns=(*columns, *(name for name, _ in features)),
@@ -92,19 +95,36 @@ def _features(column: pd.Series, lags: list[int], windows: list[int]) -> Iterato
         yield f"exponential mean {span}", column.ewm(span=span, min_periods=span).mean().to_numpy()
 
 
-def _calendar(times: Times) -> Iterator[tuple[str, Array]]:
-    """Yield sine and cosine of the place of every time in its day, week and year, where that tells something."""
+def cycles(times: Times) -> tuple[str, ...]:
+    """Return the cycles of the calendar that tell something: steps are shorter than half of one, and two are seen.
+
+    Args:
+        times: Increasing times; whole numbers have no calendar.
+
+    Example:
+        >>> cycles(np.arange("2024-01-01", "2024-02-01", dtype="datetime64[D]").astype("datetime64[ns]"))
+        ('weekday',)
+    """
     if times.dtype.kind != "M":
-        return
+        return ()
     step, span = np.median(np.diff(times).astype(np.int64)).astype("timedelta64[ns]"), times[-1] - times[0]
+    return tuple(name for name, days in _CYCLES.items() if 2 * step < days * _DAY and span >= 2 * days * _DAY)
+
+
+def calendar(times: Times, names: Iterable[str]) -> Iterator[tuple[str, Array]]:
+    """Yield sine and cosine of the place of every time in its day, week or year, by name.
+
+    Args:
+        times: Dates.
+        names: Names of `cycles`.
+    """
     days, years = times.astype("datetime64[D]"), times.astype("datetime64[Y]")
     length_of_year = (years + 1).astype("datetime64[D]") - years.astype("datetime64[D]")
-    cycles: list[tuple[str, int, NDArray[np.float64]]] = [
-        ("hour", 1, (times - days) / _DAY),
-        ("weekday", 7, ((days.astype(np.int64) + 3) % 7) / 7),  # 1970 began on a Thursday; Monday is 0
-        ("year", 365, (times - years) / length_of_year),
-    ]
-    for name, length, place in cycles:
-        if 2 * step < length * _DAY and span >= 2 * length * _DAY:
-            yield f"{name} sine", np.sin(2 * np.pi * place)
-            yield f"{name} cosine", np.cos(2 * np.pi * place)
+    places: dict[str, NDArray[np.float64]] = {
+        "hour": (times - days) / _DAY,
+        "weekday": ((days.astype(np.int64) + 3) % 7) / 7,  # 1970 began on a Thursday; Monday is 0
+        "year": (times - years) / length_of_year,
+    }
+    for name in names:
+        yield f"{name} sine", np.sin(2 * np.pi * places[name])
+        yield f"{name} cosine", np.cos(2 * np.pi * places[name])

@@ -27,7 +27,6 @@ class Series:
         values: Values in original units, float64, shape (rows, channels); NaN marks a missing value.
         season: Number of rows in a season, 1 when there is none.
         reading: How the file was read, in one line; "" where no file of the user's was.
-
         date_format: What `read_csv` reads times of further files of the kind with; None where they tell it themselves.
 
     Raises:
