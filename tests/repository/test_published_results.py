@@ -88,7 +88,7 @@ def test_friedman(study):
 def released():
     """The released protocol's table, and what the page says about it."""
     table = pd.read_parquet(RESULTS / "paper-reduced.parquet")
-    text = (ROOT / "docs" / "results.md").read_text()
+    text = (ROOT / "docs" / "archive.md").read_text()
     section = text.partition("## The released protocol")[2].partition("\n## ")[0]
     return table, section
 

@@ -17,10 +17,13 @@ class Disuse(UsageRule):
     layer's alive connections; a busy window resets its streak to zero. Streaks take one byte a connection, activity
     one number an input.
 
+    At equal sparsity it is less accurate than magnitude (`ToSparsity`) in every comparison of docs/results/images.md.
+    Take it where the sparsity is to come out of the data.
+
     Args:
         patience: Idle windows in a row after which a connection is pruned, from 1 to 255.
         threshold: Fraction of the layer's mean usage, at least 0. Pruning raises the mean, so the threshold decides
-            the sparsity: higher is sparser; see docs/rules.md for figures.
+            the sparsity: higher is sparser; see docs/results/images.md for figures.
         window: See `UsageRule`, as the arguments that follow.
         end: Training progress from which nothing is pruned any more.
         max_layer_sparsity: No layer goes above it.
