@@ -126,12 +126,13 @@ def test_a_node_killed_midway_takes_no_result_with_it(tmp_path, cluster):
 
 
 def test_what_fails_on_a_node_is_recorded_with_its_reason(tmp_path, cluster):
-    records = run(CELLS[::2], DATA, tmp_path, RayCluster(cluster.address, unlucky))
+    cells = [cell for cell in CELLS if not cell.option.algorithm]  # every seed once
+    records = run(cells, DATA, tmp_path, RayCluster(cluster.address, unlucky))
     status = {record["cell"]["seed"]: record["status"] for record in records}
     assert status[0] == status[3] == "ok"
     assert status[1] == "failed: RuntimeError: no luck"
     assert status[2].startswith("killed: WorkerCrashedError")
-    assert all(json.loads((tmp_path / f"{cell.hash}.json").read_text()) for cell in CELLS[::2])
+    assert all(json.loads((tmp_path / f"{cell.hash}.json").read_text()) for cell in cells)
 
 
 def study(*words: object) -> subprocess.CompletedProcess:
