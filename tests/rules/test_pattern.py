@@ -102,6 +102,22 @@ def test_every_kind_of_layer_against_loops(kind):
         synapses.set_masks(masks)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_large_layers_are_ranked_in_parts(monkeypatch, dtype):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(21, 13, dtype=dtype))
+    monkeypatch.setattr("synaptic_pruning.core.topk.blocks._CHUNK", 100)  # four rows of three blocks of eight
+    synapses = sp.Synapses(net)
+    (mask,) = sp.ToSparsity(sp.one_shot(1 - 3 / 8), pattern=(3, 8)).update(synapses, 1.0)
+    assert torch.equal(mask, _expected("0.weight", net, synapses.layers[0].alive, 3, 8))
+
+
+def test_scores_that_are_no_floats_are_refused():
+    rule = sp.ToSparsity(sp.one_shot(0.5), score=lambda piece: piece.weight.abs().int(), pattern=(2, 4))
+    with pytest.raises(ValueError, match=r"weight is of torch\.int32; scores must be"):
+        rule.update(sp.Synapses(nn.Linear(4, 2)), 1.0)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_counts_are_exact_and_masks_only_shrink(data):

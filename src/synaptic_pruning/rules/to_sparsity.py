@@ -61,7 +61,7 @@ class ToSparsity(Patterned, Rule):
         if not 0 < self.max_layer_sparsity <= 1:
             raise ValueError(f"max_layer_sparsity={self.max_layer_sparsity} must be in (0, 1]; 1 sets no cap")
         if self.pattern is not None:
-            self.check_pattern("the end of the schedule", self.schedule.final, ("scope", "max_layer_sparsity"))
+            self._check_pattern("the end of the schedule", self.schedule.final, ("scope", "max_layer_sparsity"))
         elif self.schedule.final > self.max_layer_sparsity:
             raise ValueError(
                 f"the schedule ends at {self.schedule.final}, above max_layer_sparsity={self.max_layer_sparsity}; "

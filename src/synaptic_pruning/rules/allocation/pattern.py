@@ -93,7 +93,7 @@ class Patterned:
         shown += [] if self.pattern is None else ["pattern"]
         return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
-    def check_pattern(self, argument: str, sparsity: float, replaced: Sequence[str]) -> None:
+    def _check_pattern(self, argument: str, sparsity: float, replaced: Sequence[str]) -> None:
         """Refuse what is no pattern or contradicts it.
 
         Args:

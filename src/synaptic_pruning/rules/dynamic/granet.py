@@ -14,7 +14,8 @@ from synaptic_pruning.rules.to_sparsity import ToSparsity
 class GraNet(RigL):
     """Start dense, prune globally by magnitude on a cubic ramp, and swap like `RigL` at every event on top.
 
-    What is pruned at an event may grow back at later ones.
+    What is pruned at an event may grow back at later ones. With a ``pattern`` the ramp is that of `ToSparsity` with it,
+    and what a block drops it grows.
 
     Args:
         sparsity: At the end of the ramp, in (0, 1).

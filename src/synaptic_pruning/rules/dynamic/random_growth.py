@@ -72,7 +72,7 @@ class SET(Patterned, Rule):
 
     def __post_init__(self) -> None:
         if self.pattern is not None:
-            self.check_pattern("sparsity", self.sparsity, ("max_layer_sparsity",))
+            self._check_pattern("sparsity", self.sparsity, ("max_layer_sparsity",))
         most = self.max_layer_sparsity if self.pattern is None else 1
         if not 0 < self.sparsity <= most:
             raise ValueError(
