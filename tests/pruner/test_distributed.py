@@ -95,7 +95,9 @@ def _step(net: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     optimizer.step()
 
 
-GROWING: dict[str, Callable[[], sp.Rule]] = {
+OWN_RULES: dict[str, Callable[[], sp.Rule]] = {
+    "pattern": lambda: sp.ToSparsity(sp.cubic(0.75, end=0.8), pattern=(1, 4)),
+    "rigl-pattern": lambda: sp.RigL(0.5, drop=0.6, pattern=(2, 4)),
     "set": lambda: sp.SET(0.6, drop=0.6, scaled_start=True),
     "rigl": lambda: sp.RigL(0.6, drop=0.6),
     "granet": lambda: sp.GraNet(0.6, drop=0.6, begin=0.0, ramp_end=0.5),
@@ -104,7 +106,7 @@ GROWING: dict[str, Callable[[], sp.Rule]] = {
 
 def _pruned(net: nn.Module, score: str) -> tuple[torch.optim.Optimizer, sp.SynapticPruner]:
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
-    rule = GROWING[score]() if score in GROWING else sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
+    rule = OWN_RULES[score]() if score in OWN_RULES else sp.ToSparsity(sp.cubic(0.8, end=0.8), score=score)
     return optimizer, sp.SynapticPruner(net, optimizer, rule, total_steps=STEPS, every=1)
 
 
@@ -164,7 +166,17 @@ def _assert_same(folder: Path, score: str) -> None:
     assert [name for name in expected if not torch.equal(state[name], expected[name])] == []
 
 
-@pytest.mark.parametrize("case", ["fsdp magnitude", "tensor parallel random", "fsdp set", "fsdp rigl"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "fsdp magnitude",
+        "tensor parallel random",
+        "fsdp set",
+        "fsdp rigl",
+        "fsdp rigl-pattern",
+        "tensor parallel pattern",
+    ],
+)
 def test_training_sharded_over_two_is_that_of_one_process(two: Path, case: str):
     _assert_same(two / case, case.split()[-1])
 
@@ -178,6 +190,8 @@ SLOW = [
     "fsdp set",
     "fsdp of tensor parallel rigl",
     "partly granet",
+    "fsdp pattern",
+    "fsdp of tensor parallel rigl-pattern",
 ]
 
 
@@ -263,6 +277,47 @@ def test_learnt_weights_of_one_rank_stop_every_rank(two: Path):
     assert (two / "trained on one/0").read_text() == (two / "trained on one/1").read_text()
 
 
+def _split_blocks(rank: int, world: int, folder: str) -> None:
+    with group(rank, world, folder):
+        net = SHARDINGS["tensor parallel"](_net(), world)  # seven inputs lie as four and three
+        optimizer = torch.optim.Adam(net.parameters())
+        before = [whole(p.detach()).clone() for p in net.parameters()]
+        texts = []
+        for rule in (
+            sp.ToSparsity(sp.cubic(2 / 3), pattern=(1, 3)),
+            sp.SET(2 / 3, pattern=(1, 3), scaled_start=True),
+            sp.GraNet(2 / 3, pattern=(1, 3)),
+        ):
+            with pytest.raises(ValueError, match="needs each block of 3 inputs on one rank") as caught:
+                sp.SynapticPruner(net, optimizer, rule, total_steps=20)
+            texts.append(str(caught.value))
+        assert all(torch.equal(whole(p.detach()), old) for p, old in zip(net.parameters(), before, strict=True))
+        sp.SynapticPruner(net, optimizer, sp.ToSparsity(sp.cubic(0.5), pattern=(2, 4)), total_steps=20)
+        Path(folder, str(rank)).write_text("\n".join(texts))
+
+
+def test_blocks_that_ranks_share_are_refused_by_every_rank(two: Path):
+    texts = (two / "split blocks/0").read_text()
+    assert texts == (two / "split blocks/1").read_text()
+    assert [line.split(" on one rank and ")[1][:8] for line in texts.split("\n")] == ["2.weight"] * 3
+
+
+def _not_a_number(rank: int, world: int, folder: str) -> None:
+    with group(rank, world, folder):
+        net = SHARDINGS["fsdp"](_net(), world)
+        optimizer, _ = _pruned(net, "pattern")
+        if rank == 1:
+            with torch.no_grad():
+                net[2].weight.to_local().fill_(float("nan"))
+        with pytest.raises(ValueError, match=r"2\.weight holds NaN"):
+            _step(net, optimizer, 0)
+        Path(folder, str(rank)).touch()
+
+
+def test_nan_on_one_rank_stops_every_rank_of_a_pattern(two: Path):
+    assert len(list((two / "not a number").iterdir())) == 2
+
+
 # What each number of processes does.
 CASES = {
     1: {f"half way {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "set")},
@@ -280,6 +335,10 @@ CASES = {
         "fsdp own data": (_data_parallel, "fsdp", "gradient"),
         "fsdp own data rigl": (_data_parallel, "fsdp", "rigl"),
         "trained on one": (_trained_on_one,),
+        "fsdp rigl-pattern": (_train, "fsdp", "rigl-pattern", 0, STEPS),
+        "tensor parallel pattern": (_train, "tensor parallel", "pattern", 0, STEPS),
+        "split blocks": (_split_blocks,),
+        "not a number": (_not_a_number,),
     },
     4: {
         **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},

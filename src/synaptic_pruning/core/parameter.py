@@ -86,12 +86,24 @@ class PrunableParameter:
         """Return this rank's part of a whole tensor of the parameter's shape."""
         return whole if self.shard is None else self.shard.take(whole)
 
+    def rows(self, entries: Tensor) -> Tensor:
+        """Return entries of `weight`'s shape as (outputs, inputs · kernel), those of a gate in rows of their own."""
+        if entries.dim() < 2:
+            return entries.reshape(-1, 1)
+        if groups := self.transposed_groups:
+            entries = entries.reshape(groups, entries.shape[0] // groups, *entries.shape[1:])
+            entries = entries.transpose(1, 2).flatten(0, 1)
+        return entries.flatten(1)
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        """Return entries in `weight`'s shape again, which `rows` has laid out otherwise."""
+        shape, groups = self.alive.shape, self.transposed_groups
+        if groups and len(shape) > 1:
+            rows = rows.reshape(groups, shape[1], shape[0] // groups, *shape[2:]).transpose(1, 2)
+        return rows.reshape(shape)
+
     def unreached_units(self) -> int:
         """Count output units that no alive weight of this parameter reaches; of a shard, every rank must call it."""
         alive = whole(self.mask())
-        if self.transposed_groups and alive.dim() > 1:
-            shape = self.transposed_groups, -1, alive.shape[1], alive.shape[2:].numel()
-            units = alive.reshape(shape).any(3).any(1)
-        else:
-            units = alive.reshape(self.num_gates, alive.shape[0] // self.num_gates, -1).any(2).any(0)
+        units = self.rows(alive).any(1).reshape(self.num_gates, -1).any(0)
         return int((~units).sum())

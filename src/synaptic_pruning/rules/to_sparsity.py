@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from synaptic_pruning.core import Synapses
 from synaptic_pruning.core.activity import ActivityMonitor, warn_unobserved
 from synaptic_pruning.core.topk import smallest_k
-from synaptic_pruning.rules.allocation import round_to_total
+from synaptic_pruning.rules.allocation import Pattern, Patterned, round_to_total
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
 from synaptic_pruning.rules.scores import Score, find_score, layer_scores, usage
@@ -18,8 +18,8 @@ _SAMPLE = 10
 """One step in so many of a window is observed, from the first on."""
 
 
-@dataclass
-class ToSparsity(Rule):
+@dataclass(repr=False)
+class ToSparsity(Patterned, Rule):
     """Prune the lowest scores for good until exactly ``round(schedule(progress) · weights)`` are pruned.
 
     Args:
@@ -29,13 +29,19 @@ class ToSparsity(Rule):
         scope: ``"global"`` ranks all layers together; ``"layer"`` brings each layer to the same sparsity.
         max_layer_sparsity: No layer goes above it, in (0, 1]; under the global scope the other layers give more in its
             place. Where that leaves too few to give (layers of a handful of weights), fewer than wanted are pruned.
+        pattern: ``(k, n)``: of every n consecutive inputs of a row, over the kernel of a convolution too, the k of the
+            highest scores stay. The schedule must end at 1 − k/n. At an event every block keeps
+            ``round((1 − sparsity) · n)``; a shorter block, as the last of a row, its share of that, rounded, at least
+            1, so layers of few inputs may end less sparse. In place of ``scope`` and ``max_layer_sparsity``.
 
     Raises:
-        ValueError: An unknown score or scope, or a final sparsity above ``max_layer_sparsity``.
+        ValueError: An unknown score or scope, a final sparsity above ``max_layer_sparsity``, or a pattern that
+            contradicts the other arguments; from the pruner, if several ranks share a block.
 
     Example:
         >>> import synaptic_pruning as sp
         >>> rule = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="magnitude", scope="global")
+        >>> rule = sp.ToSparsity(sp.cubic(1 - 3 / 32, end=0.15), pattern=(3, 32))
     """
 
     shardable: ClassVar[bool] = True
@@ -54,7 +60,9 @@ class ToSparsity(Rule):
             raise ValueError(f"scope={self.scope!r} is unknown; take 'global' or 'layer'")
         if not 0 < self.max_layer_sparsity <= 1:
             raise ValueError(f"max_layer_sparsity={self.max_layer_sparsity} must be in (0, 1]; 1 sets no cap")
-        if self.schedule.final > self.max_layer_sparsity:
+        if self.pattern is not None:
+            self._check_pattern("the end of the schedule", self.schedule.final, ("scope", "max_layer_sparsity"))
+        elif self.schedule.final > self.max_layer_sparsity:
             raise ValueError(
                 f"the schedule ends at {self.schedule.final}, above max_layer_sparsity={self.max_layer_sparsity}; "
                 "raise the cap or lower the target"
@@ -67,6 +75,8 @@ class ToSparsity(Rule):
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
         """Start to observe the model where the score asks for activity; see `Rule.attach`."""
+        if self.pattern is not None:
+            Pattern(*self.pattern).check_whole(synapses)
         if find_score(self.score) is usage:
             if synapses.sharded:
                 raise ValueError(
@@ -109,12 +119,15 @@ class ToSparsity(Rule):
         Raises:
             ValueError: A score is NaN; its parameter is named.
         """
-        layers = synapses.layers
-        pruned = [layer.size - layer.count for layer in layers]
-        most = [max(n, int(self.max_layer_sparsity * layer.size)) for n, layer in zip(pruned, layers, strict=True)]
-        target = self.schedule(progress)
+        layers, target = synapses.layers, self.schedule(progress)
         if self._monitor is not None:
             self._end_window(self._monitor, synapses, progress)
+        if self.pattern is not None:
+            kept = round((1 - target) * self.pattern[1])
+            return Pattern(*self.pattern).prune(synapses, kept, self.score, self._activity)
+        pruned = [layer.size - layer.count for layer in layers]
+        most = [max(n, int(self.max_layer_sparsity * layer.size)) for n, layer in zip(pruned, layers, strict=True)]
+        if self._monitor is not None:
             # A layer without any activity cannot be scored and stays as it is.
             pairs = zip(pruned, self._activity, most, strict=True)
             most = [n if mean is None else limit for n, mean, limit in pairs]

@@ -1,6 +1,6 @@
 """Scores of one tensor, computed chunk by chunk when read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,17 @@ class LazyScores:
     alive: Tensor | None = None
     shard: Shard | None = None
 
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype in which they are ranked: float64 for scores of that, else float32.
+
+        Raises:
+            ValueError: They are not of a floating dtype.
+        """
+        if self.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"{self.name} is of {self.dtype}; scores must be float16, bfloat16, float32 or float64")
+        return torch.float64 if self.dtype is torch.float64 else torch.float32
+
     @classmethod
     def of(
         cls, tensor: Tensor, name: str = "scores", alive: Tensor | None = None, shard: Shard | None = None
@@ -51,3 +62,21 @@ class LazyScores:
         flat = local(tensor.detach()).reshape(-1)
         shard = Shard.of(tensor) if shard is None else shard
         return cls(name, flat.numel(), lambda start, stop: flat[start:stop], flat.dtype, flat.device, alive, shard)
+
+
+def stop_at_nan(scores: Sequence[LazyScores], found: Sequence[int]) -> None:
+    """Refuse scores that hold NaN; call it on every rank, so that none waits for the one that found it.
+
+    Args:
+        scores: Scores.
+        found: For each of them whether it holds NaN on any rank: then not 0.
+
+    Raises:
+        ValueError: One of them does.
+    """
+    for source, nan in zip(scores, found, strict=True):
+        if nan:
+            raise ValueError(
+                f"{source.name} holds NaN, so its entries cannot be ranked; look for the step where the loss became "
+                "NaN (lower the learning rate or clip gradients)"
+            )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from synaptic_pruning.core.sharding import total
 from synaptic_pruning.core.topk.float_keys import FoundNaN, refuse_nan, to_ordered_int
-from synaptic_pruning.core.topk.lazy_scores import LazyScores
+from synaptic_pruning.core.topk.lazy_scores import LazyScores, stop_at_nan
 
 _CHUNK = 1 << 18  # small enough for the second-level cache, large enough against the cost of a call
 _CHUNK_ACCELERATOR = 1 << 24
@@ -85,7 +85,7 @@ def find_kth(keys: Sequence[OrderedKeys], k: int) -> KthKey:
         width = min(_DIGIT, shift)
         counts = torch.stack([_count_digits(key, shift, width, prefix) for key in keys])
         histogram = total(counts, [key.scores.shard for key in keys])
-        _stop_at_nan(histogram, keys)
+        stop_at_nan([key.scores for key in keys], (histogram[:, 0] < 0).tolist())
         sums = histogram.sum(0).cumsum(0)
         if not 1 <= rank <= int(sums[-1]):
             raise ValueError(f"k={k} must be between 1 and the number of entries, {int(sums[-1])}")
@@ -118,16 +118,6 @@ def _count_digits(keys: OrderedKeys, shift: int, width: int, prefix: int) -> Ten
     if first:
         counts[-1] -= keys.excluded  # in later digits they lie above every prefix
     return counts.cpu()
-
-
-def _stop_at_nan(histogram: Tensor, keys: Sequence[OrderedKeys]) -> None:
-    """Stop on every rank, so that none waits for the one that found it."""
-    for key, first in zip(keys, histogram[:, 0].tolist(), strict=True):
-        if first < 0:
-            raise ValueError(
-                f"{key.scores.name} holds NaN, so its entries cannot be ranked; look for the step where the loss "
-                "became NaN (lower the learning rate or clip gradients)"
-            )
 
 
 def mark_selected(keys: OrderedKeys, marked: Tensor, kth: KthKey, row: int) -> None:

@@ -88,12 +88,7 @@ def _ordered_keys(tensors: Sequence[Tensor | LazyScores]) -> list[OrderedKeys]:
     scores = [t if isinstance(t, LazyScores) else LazyScores.of(t, f"tensor {i}") for i, t in enumerate(tensors)]
     if not scores:
         raise ValueError("tensors=[] holds nothing to rank; give at least one tensor")
-    for source in scores:
-        if source.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise ValueError(
-                f"{source.name} is of {source.dtype}; scores must be float16, bfloat16, float32 or float64"
-            )
-    wide = torch.float64 if any(source.dtype is torch.float64 for source in scores) else torch.float32
+    wide = torch.float64 if torch.float64 in [source.wide for source in scores] else torch.float32
     few = sum(source.size for source in scores) <= _FEW
     return [OrderedKeys(source, wide, few) for source in scores]
 

@@ -9,7 +9,7 @@ from synaptic_pruning.core import PrunableParameter, Synapses
 from synaptic_pruning.rules.dynamic.random_growth import SET
 
 
-@dataclass
+@dataclass(repr=False)
 class RigL(SET):
     """Like `SET`, but the grow score is the size of the gradient of the whole batch, pruned weights included.
 

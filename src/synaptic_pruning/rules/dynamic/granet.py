@@ -10,11 +10,12 @@ from synaptic_pruning.rules.schedules import cubic
 from synaptic_pruning.rules.to_sparsity import ToSparsity
 
 
-@dataclass
+@dataclass(repr=False)
 class GraNet(RigL):
     """Start dense, prune globally by magnitude on a cubic ramp, and swap like `RigL` at every event on top.
 
-    What is pruned at an event may grow back at later ones.
+    What is pruned at an event may grow back at later ones. With a ``pattern`` the ramp is that of `ToSparsity` with it,
+    and what a block drops it grows.
 
     Args:
         sparsity: At the end of the ramp, in (0, 1).
@@ -39,12 +40,12 @@ class GraNet(RigL):
         if self.ramp_end > self.end:
             raise ValueError(f"ramp_end={self.ramp_end} must be at most end={self.end}, when the last swap is over")
         ramp = cubic(self.sparsity, begin=self.begin, end=self.ramp_end)
-        self._ramp = ToSparsity(ramp, max_layer_sparsity=self.max_layer_sparsity)
+        self._ramp = ToSparsity(ramp, max_layer_sparsity=self.max_layer_sparsity, pattern=self.pattern)
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
         """Return the present masks: training starts dense."""
         self._events = 0
-        return [layer.alive for layer in synapses.layers]
+        return self._ramp.attach(model, synapses)
 
     def prune_step(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return masks pruned to the sparsity of the ramp."""

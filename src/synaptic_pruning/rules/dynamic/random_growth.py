@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from synaptic_pruning.core import PrunableParameter, Synapses
-from synaptic_pruning.core.topk import LazyScores, smallest_k
-from synaptic_pruning.rules.allocation import erdos_renyi_kernel
+from synaptic_pruning.core.topk import LazyScores, smallest_in_blocks, smallest_k
+from synaptic_pruning.rules.allocation import Pattern, Patterned, erdos_renyi_kernel
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.dynamic.pretrained import find_pretrained, looks_drawn, zeros_of_pruning
-from synaptic_pruning.rules.scores import Piece, layer_scores, random
+from synaptic_pruning.rules.scores import Piece, Score, layer_scores, random
 
 
-@dataclass
-class SET(Rule):
+@dataclass(repr=False)
+class SET(Patterned, Rule):
     """Train at one sparsity throughout; at events every layer swaps its weakest connections for random new ones.
 
     A fresh network starts with a random mask, its density a layer by the Erdős–Rényi-kernel rule (ERK), so that small
@@ -35,10 +35,14 @@ class SET(Rule):
         seed: Seed of the initial mask and of random growth.
         scaled_start: Divide the weights alive at the start by the root of their layer's density, so that sums over
             inputs keep their variance; for fresh networks. Recurrent ones remember too little without it.
+        pattern: ``(k, n)``: of every n consecutive inputs of a row, over the kernel of a convolution too, k are alive,
+            at first random ones. The sparsity must be 1 − k/n. What a block drops it grows. A shorter block, as the
+            last of a row, keeps its share, rounded, at least 1. In place of ERK and ``max_layer_sparsity``.
 
     Raises:
-        ValueError: A number outside its range; from the pruner, if ``scaled_start`` was asked for on weights that do
-            not look freshly drawn (`find_pretrained`). A warning where they may have been trained (`looks_drawn`).
+        ValueError: A number outside its range, or a pattern that contradicts another argument; from the pruner, if
+            several ranks share a block, or ``scaled_start`` was asked for on weights that do not look freshly drawn
+            (`find_pretrained`). A warning where they may have been trained (`looks_drawn`).
 
     Source: Mocanu et al. (2018); the cosine is from Dettmers & Zettlemoyer (2019); on the scale of sparse initial
     weights, Evci et al. (2022), Gradient Flow in Sparse Neural Networks.
@@ -50,6 +54,7 @@ class SET(Rule):
         >>> pruner = sp.SynapticPruner(net, optimizer, sp.SET(0.5), total_steps=1000)
         >>> pruner.sparsity()
         0.5
+        >>> rule = sp.SET(1 - 3 / 32, pattern=(3, 32))
     """
 
     shardable: ClassVar[bool] = True
@@ -66,7 +71,10 @@ class SET(Rule):
     _sparse_before: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.sparsity <= self.max_layer_sparsity:
+        if self.pattern is not None:
+            self._check_pattern("sparsity", self.sparsity, ("max_layer_sparsity",))
+        most = self.max_layer_sparsity if self.pattern is None else 1
+        if not 0 < self.sparsity <= most:
             raise ValueError(
                 f"sparsity={self.sparsity} must be above 0 and at most max_layer_sparsity={self.max_layer_sparsity}"
             )
@@ -95,6 +103,8 @@ class SET(Rule):
         """Return the initial masks: random ones, or the zeros of a network that is sparse already."""
         self._events = 0
         self._sparse_before = self._is_sparse(synapses)
+        if self.pattern is not None:
+            return Pattern(*self.pattern).prune(synapses, self.pattern[0], self._zeros_first(synapses))
         if self._sparse_before:
             return self._zeros_as_masks(synapses)
         counts = erdos_renyi_kernel(synapses, self.sparsity, self.max_layer_sparsity)
@@ -124,6 +134,8 @@ class SET(Rule):
             return pruned
         fraction = self.drop / 2 * (1 + math.cos(math.pi * progress / self.end))
         alive = synapses.count_true(pruned)[0]
+        if self.pattern is not None:
+            return self._swap_in_blocks(synapses, pruned, [round(fraction * count) for count in alive])
         return [
             self._drop_and_grow(layer, mask, place, min(round(fraction * count), layer.size - layer.count))
             for place, (layer, mask, count) in enumerate(zip(synapses.layers, pruned, alive, strict=True))
@@ -131,6 +143,8 @@ class SET(Rule):
 
     def prune_step(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return the masks before the swap; they have the sparsity that is wanted after it."""
+        if self.pattern is not None:  # masks of an earlier training may lie otherwise
+            return Pattern(*self.pattern).prune(synapses, self.pattern[0], "magnitude")
         return [layer.alive for layer in synapses.layers]
 
     def grow_scores(self, layer: PrunableParameter, place: int) -> Tensor:
@@ -148,25 +162,67 @@ class SET(Rule):
         self._events = state["events"]
 
     def _is_sparse(self, synapses: Synapses) -> bool:
+        if self.pattern is not None:
+            pattern = Pattern(*self.pattern)
+            pattern.check_whole(synapses)
+            nonzero = [layer.weight.detach() != 0 for layer in synapses.layers]
+            return any(zeros_of_pruning(synapses)) and pattern.holds(synapses, nonzero)
         return sum(zeros_of_pruning(synapses)) >= round(self.sparsity * synapses.total)
 
     def _zeros_as_masks(self, synapses: Synapses) -> list[Tensor]:
         """Prune zeros alone, as many as the sparsity says; which of them, if there are more, is random."""
+        return synapses.masks_without(
+            smallest_k(layer_scores(synapses, self._zeros_first(synapses)), round(self.sparsity * synapses.total))
+        )
+
+    def _zeros_first(self, synapses: Synapses) -> Score:
+        """Return random scores, those of the zeros that pruning has left below all others."""
         zeros, score = zeros_of_pruning(synapses), random(self.seed)
 
         def zeros_first(piece: Piece) -> Tensor:
             return score(piece) + 2.0 * (piece.weight != 0) if zeros[piece.layer] else score(piece) + 2.0
 
-        return synapses.masks_without(
-            smallest_k(layer_scores(synapses, zeros_first), round(self.sparsity * synapses.total))
+        return zeros_first
+
+    def _swap_in_blocks(self, synapses: Synapses, masks: list[Tensor], wanted: Sequence[int]) -> list[Tensor]:
+        """Swap so many weights a layer, or as many as have room; what a block drops grows in the same block."""
+        assert self.pattern is not None
+        layers, blocks = synapses.layers, Pattern(*self.pattern).blocks(synapses)
+        free = [~layer.alive for layer in layers]  # pruned before this event: what is pruned at it does not grow again
+        room = [
+            torch.minimum(one.count(mask), one.count(some)) for one, mask, some in zip(blocks, masks, free, strict=True)
+        ]
+        weakest = smallest_in_blocks(
+            [_sizes(layer, mask) for layer, mask in zip(layers, masks, strict=True)], blocks, room
         )
+        counts = [min(n, most) for n, most in zip(wanted, synapses.count_true(weakest)[0], strict=True)]
+        dropped = [
+            smallest_k([_sizes(layer, some)], n)[0].view_as(some)
+            for layer, some, n in zip(layers, weakest, counts, strict=True)
+        ]
+        grown = smallest_in_blocks(
+            [self._growth(layer, place, some) for place, (layer, some) in enumerate(zip(layers, free, strict=True))],
+            blocks,
+            [one.count(some) for one, some in zip(blocks, dropped, strict=True)],
+        )
+        return [
+            mask & ~gone | new if n else mask for mask, gone, new, n in zip(masks, dropped, grown, counts, strict=True)
+        ]
 
     def _drop_and_grow(self, layer: PrunableParameter, mask: Tensor, place: int, count: int) -> Tensor:
         if count == 0:
             return mask
-        drop_scores = LazyScores.of(layer.weight.detach().abs(), layer.name, mask.reshape(-1), layer.shard)
-        dropped = smallest_k([drop_scores], count)[0]
-        free = ~layer.alive.reshape(-1)  # pruned before this event: what is pruned at it does not grow again
-        grow_scores = LazyScores.of(-self.grow_scores(layer, place), f"growth of {layer.name}", free, layer.shard)
-        grown = smallest_k([grow_scores], count)[0]
+        dropped = smallest_k([_sizes(layer, mask)], count)[0]
+        # Pruned before this event: what is pruned at it does not grow again.
+        grown = smallest_k([self._growth(layer, place, ~layer.alive)], count)[0]
         return (mask.reshape(-1) & ~dropped | grown).view_as(mask)
+
+    def _growth(self, layer: PrunableParameter, place: int, free: Tensor) -> LazyScores:
+        """Return what ranks the positions that may grow, the smallest first."""
+        scores = -self.grow_scores(layer, place)
+        return LazyScores.of(scores, f"growth of {layer.name}", free.reshape(-1), layer.shard)
+
+
+def _sizes(layer: PrunableParameter, mask: Tensor) -> LazyScores:
+    """Return the sizes of a layer's weights, of those in the mask."""
+    return LazyScores.of(layer.weight.detach().abs(), layer.name, mask.reshape(-1), layer.shard)

@@ -187,8 +187,6 @@ def _most_used_of_units(layer: PrunableParameter, units: Tensor, used: Tensor) -
 
 def _by_unit(layer: PrunableParameter, entries: Tensor) -> Tensor:
     """Return the entries of a parameter in shape (output units, entries of one)."""
-    if layer.transposed_groups and entries.dim() > 1:
-        grouped = entries.reshape(layer.transposed_groups, -1, *entries.shape[1:]).transpose(1, 2)
-        return grouped.reshape(layer.transposed_groups * entries.shape[1], -1)
-    units = entries.shape[0] // layer.num_gates
-    return entries.reshape(layer.num_gates, units, -1).transpose(0, 1).reshape(units, -1)
+    rows = layer.rows(entries)
+    units = rows.shape[0] // layer.num_gates
+    return rows.reshape(layer.num_gates, units, -1).transpose(0, 1).reshape(units, -1)
