@@ -54,8 +54,7 @@ def compare(
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
     plan = given.plan_of(ctx)
-    options.prepare(out)
-    with given.refusals(out):
+    with options.prepared(out), given.refusals(out):
         series = given.read(ctx, data or [])
         given.tell_reading(series, plan)
 
