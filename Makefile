@@ -16,7 +16,7 @@ INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 .PHONY: compare test test-slow test-arm test-hosts test-versions test-cuda lint docs bench clean
 
 compare: $(READY)
-	$(BIN)/synaptic-pruning compare --out $(OUT)
+	$(BIN)/synaptic-pruning compare --arms none,dropout,synaptic --models rnn --lengths 12 --seeds 1 --epochs 25 --out $(OUT)
 
 test: $(READY) lint
 	# Each worker begins with half of the files, so that few fixtures of a file are made twice.

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from helpers.processes.forked import forked
 from synaptic_pruning.__main__ import main
 from synaptic_pruning.study.forecasting.results import COLUMNS
-from synaptic_pruning.tasks.forecasting import DATASETS, embedded
+from synaptic_pruning.tasks.forecasting import DATASETS, SHIPPED, embedded
 
 COMMAND = [sys.executable, "-m", "synaptic_pruning"]
 QUICK = ["--models", "rnn", "--lengths", "3", "--seeds", "1", "--epochs", "2", "--jobs", "2"]
@@ -299,7 +299,7 @@ def test_quick_changes_what_is_not_typed(csv, tmp_path, monkeypatch):
         (["wave.csv"], "--target is missing and names no column of wave.csv to forecast; it has day, y, x."),
         (["wave.csv", "--target", "y", "--encoding", "utf-9"], "--encoding='utf-9' is unknown"),
         (["wave.csv", "--target", "y", "--known", "y"], "--known='y' is no input of series 'wave'; its inputs are: x."),
-        (["--calendar"], "series 'sunspots' has no dates, or too few"),
+        (["--calendar"], "series 'eeg-eye-state-mini' has no dates, or too few"),
         (["--inputs", "x"], "--inputs names columns of a CSV or Parquet file"),
     ],
 )
@@ -381,12 +381,20 @@ def test_ctrl_c_then_the_same_command(csv, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_embedded_data_sets(tmp_path):
-    result = synaptic_pruning("compare", "--out", tmp_path, "--epochs", 2, "--seeds", 1, timeout=600)
+def test_the_command_of_make_compare_reaches_a_verdict_over_all_series(tmp_path):
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    words = re.search(r"synaptic-pruning (compare .*) --out", makefile).group(1).split()
+    words[words.index("--epochs") + 1] = "2"
+    result = synaptic_pruning(*words, "--out", tmp_path, timeout=600)
     assert result.returncode == 0, result.stderr
     table = pd.read_parquet(tmp_path / "results.parquet")
-    assert len(table) == 3 * 2 * (3 * 4 + 3)  # data sets, windows; models by arms, and baselines
+    assert set(table["dataset"]) == set(SHIPPED)
+    assert len(table) == len(SHIPPED) * (3 + 3)  # arms and baselines
     assert (table["status"] == "ok").all()
+    assert "bootstrap interval" in result.stdout
+    assert "no outcome can be significant" not in result.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert 'data = [load(cell["dataset"], inputs="all")]' in unescape(page)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from synaptic_pruning import tasks
 from synaptic_pruning.cli import app
-from synaptic_pruning.tasks.forecasting import DATASETS
+from synaptic_pruning.tasks.forecasting import DATASETS, SHIPPED
 
 TEXT = b"index,y\n0,1\n1,2\n2,4\n"
 
@@ -77,7 +77,8 @@ def test_list_has_one_line_a_data_set_in_any_terminal(columns):
     lines = synaptic_pruning("list", columns=columns).stdout.splitlines()
     assert len(lines) == 1 + len(DATASETS)
     assert max(map(len, lines)) <= columns
-    assert all("absent" in line for line in lines[1:])
+    assert {line.split()[0] for line in lines[1:] if "shipped" in line} == {*SHIPPED}
+    assert all("absent" in line for line in lines[1:] if "shipped" not in line)
 
 
 def test_info_names_the_file_of_the_conversion():

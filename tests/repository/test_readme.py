@@ -1,11 +1,14 @@
 """The README runs as it is written, and stays short."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +91,23 @@ def test_one_version_and_one_licence():
     assert citation["authors"] == project["authors"]
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built in a copy of what git knows of, so that nothing else can slip in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(Path.is_file, (ROOT / name for name in names.stdout.decode().splitlines())):
+        copy = folder / "tree" / name.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
+    subprocess.run([*command, str(folder / "tree")], check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
 @pytest.mark.slow  # the build backend is installed for it
-def test_a_package_index_gets_no_link_into_the_tree(tmp_path: Path):
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+def test_a_package_index_gets_no_link_into_the_tree(wheel: Path):
     with zipfile.ZipFile(wheel) as files:
         (name,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
         shown = files.read(name).decode()
@@ -102,16 +117,62 @@ def test_a_package_index_gets_no_link_into_the_tree(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_their_order(tmp_path: Path):
+def test_the_wheel_holds_every_file_of_the_package_and_the_series_with_their_sources(wheel: Path):
+    package = ROOT / "src" / "synaptic_pruning"
+    with zipfile.ZipFile(wheel) as files:
+        packed = {name for name in files.namelist() if ".dist-info/" not in name}
+        for name in (name for name in packed if name.endswith(".csv.gz")):
+            assert files.read(name) == (ROOT / "src" / name).read_bytes()
+    here = {str(path.relative_to(package.parent)) for path in package.rglob("*") if path.is_file()}
+    assert packed == {name for name in here if "__pycache__" not in name}
+    assert len([name for name in packed if name.endswith("-mini.csv.gz")]) == 12
+    assert any(name.endswith("series/ATTRIBUTION.md") for name in packed)
+
+
+@pytest.fixture
+def from_wheel(wheel: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """What runs Python in an empty folder, with the wheel and nothing of this tree on its path."""
+    place, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(place)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        ran = subprocess.run(
+            [sys.executable, *words], cwd=empty, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran
+
+    where = run("-c", "import synaptic_pruning; print(synaptic_pruning.__file__)").stdout
+    assert Path(where.strip()).is_relative_to(place)
+    return run
+
+
+COMMANDS = [line for _, code in BLOCKS for line in code.splitlines() if line.startswith("synaptic-pruning ")]
+
+
+def write_load(folder: Path) -> None:
     hours = np.arange(300)
     times = pd.date_range("2024-01-01", periods=len(hours), freq="h")
     load = 50 + 20 * np.sin(hours * 2 * np.pi / 24) + np.random.default_rng(0).normal(size=len(hours))
-    pd.DataFrame({"timestamp": times, "load": load}).to_csv(tmp_path / "data.csv", index=False)
-    lines = [line for _, code in BLOCKS for line in code.splitlines() if line.startswith("synaptic-pruning ")]
-    assert len(lines) == 3
-    for line in lines:
-        command = [sys.executable, "-m", "synaptic_pruning", *shlex.split(line)[1:]]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "comparison" / "report.html").exists()
-    assert len(pd.read_csv(tmp_path / "next.csv")) == 1
+    pd.DataFrame({"timestamp": times, "load": load}).to_csv(folder / "data.csv", index=False)
+
+
+@pytest.mark.slow
+def test_every_block_runs_from_a_wheel_in_an_empty_folder(
+    from_wheel: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    (shown,) = (code for language, code in BLOCKS if language == "text")
+    assert same_but_for_rounding(shown, from_wheel("-c", QUICKSTART).stdout)
+    from_wheel("-c", QUICKSTART + EXPORT)
+    write_load(tmp_path / "empty")
+    for line in COMMANDS:
+        from_wheel("-m", "synaptic_pruning", *shlex.split(line)[1:])
+    from_wheel("-m", "synaptic_pruning", "compare", "us-gasoline-mini", "--quick", "--epochs", "2", "--out", "named")
+    assert len(COMMANDS) == 3
+    assert (tmp_path / "empty" / "comparison" / "report.html").exists()
+    assert len(pd.read_csv(tmp_path / "empty" / "next.csv")) == 1
+    made = {path.name for path in (tmp_path / "empty").iterdir()}
+    assert made >= {"net.safetensors", "net.c", "comparison", "model", "next.csv", "named"}

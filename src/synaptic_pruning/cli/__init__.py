@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from synaptic_pruning import __version__
-from synaptic_pruning.cli import compare, compare_images, datasets, export, forecast, series_options, study
+from synaptic_pruning.cli import compare, compare_images, datasets, export, forecast, options, series_options, study
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=options.OneSentenceGroup,
     help="Networks that prune themselves while they train.",
     no_args_is_help=True,
     add_completion=False,

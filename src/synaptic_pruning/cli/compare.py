@@ -20,7 +20,7 @@ def compare(
         typer.Argument(
             metavar="DATA...",
             help="CSV (also .gz) or Parquet files, wide (a time column, numeric columns) or long (unique_id, ds, y), "
-            "or names of “datasets list”. Without any: co2, sunspots and elnino from statsmodels.",
+            "or names of “datasets list”. Without any: the twelve small series that ship with the package.",
         ),
     ] = None,
     target: given.Target = None,
@@ -54,8 +54,7 @@ def compare(
     Stop it with Ctrl-C and run the same command again: it goes on where it was.
     """
     plan = given.plan_of(ctx)
-    options.prepare(out)
-    with given.refusals(out):
+    with options.prepared(out), given.refusals(out):
         series = given.read(ctx, data or [])
         given.tell_reading(series, plan)
 

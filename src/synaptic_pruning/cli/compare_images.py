@@ -53,29 +53,29 @@ def compare_images(
     if data == "digits" and data_dir is not None:
         options.refuse(f"--data-dir {data_dir} holds no digits, which come with scikit-learn; leave it out.")
     chosen = options.names("--models", models, MODELS), options.names("--arms", arms, ARMS)
-    options.prepare(out)
-    try:
-        task = make_task(data, data_dir)
+    with options.prepared(out):
+        try:
+            task = make_task(data, data_dir)
 
-        # SciPy and Matplotlib take seconds: refusals come first.
-        from synaptic_pruning.study import classification as study
-        from synaptic_pruning.study.engine import About, Processes, cores
+            # SciPy and Matplotlib take seconds: refusals come first.
+            from synaptic_pruning.study import classification as study
+            from synaptic_pruning.study.engine import About, Processes, cores
 
-        command = options.written(
-            data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
-        )
-        table = study.compare_images(
-            task,
-            study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
-            out,
-            data_dir=data_dir,
-            executor=Processes(jobs or cores(), study.run_image_cell),
-            about=About(shlex.join(["synaptic-pruning", "compare-images", *command])),
-        )
-    except DataError as error:
-        options.refuse(str(error))
-    except KeyboardInterrupt:
-        options.stopped(out)
+            command = options.written(
+                data=data, data_dir=data_dir, models=models, arms=arms, seeds=seeds, epochs=epochs, out=out
+            )
+            table = study.compare_images(
+                task,
+                study.ImagePlan(*chosen, tuple(range(seeds)), epochs),
+                out,
+                data_dir=data_dir,
+                executor=Processes(jobs or cores(), study.run_image_cell),
+                about=About(shlex.join(["synaptic-pruning", "compare-images", *command])),
+            )
+        except DataError as error:
+            options.refuse(str(error))
+        except KeyboardInterrupt:
+            options.stopped(out)
     for sentence in study.judge(study.summary_rows(study.paired(table))).sentences:
         typer.echo(sentence)
     typer.echo(f"Report: {out / 'report.html'}")

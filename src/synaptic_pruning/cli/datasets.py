@@ -21,7 +21,7 @@ DataDir = Annotated[
 
 @app.command("list")
 def list_command(data_dir: DataDir = None) -> None:
-    """List the data sets and say where each lies: local, cached or absent."""
+    """List the data sets and say where each lies: shipped with the package, local, cached or absent."""
     from rich.console import Console
     from rich.table import Table
 
@@ -97,6 +97,8 @@ def fetch_command(
 def _where(entry: "Entry", data_dir: Path | None) -> str:
     from synaptic_pruning.tasks import DataError, local_folder, locate
 
+    if entry.shipped is not None:
+        return "shipped"
     try:
         locate(entry, data_dir)
     except DataError:

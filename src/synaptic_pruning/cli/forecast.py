@@ -63,8 +63,8 @@ def fit(
             options.refuse(f"--from: {source} holds no results.parquet; give the --out folder of a finished compare.")
     if not 0 < level < 1:
         options.refuse(f"--level: {level:g} must be above 0 and below 1, such as 0.9.")
-    options.prepare(out)
-    with given.refusals(out):
+    search = out / _SEARCH
+    with options.prepared(search), given.refusals(out):
         series = given.read(ctx, [data])
         if len(series) > 1:
             found = ", ".join(one.name for one in series)
@@ -84,12 +84,10 @@ def fit(
         if source is not None:
             fitted = Forecaster.from_comparison(series[0], source, **how)
         else:
-            search = out / _SEARCH
-            search.mkdir(exist_ok=True)
             executor = Processes(jobs or cores(), run_job)
             fitted = Forecaster.fit(series[0], plan, search, executor=executor, **how)
         fitted.save(out)
-    shutil.rmtree(out / _SEARCH, ignore_errors=True)
+    shutil.rmtree(search, ignore_errors=True)
     typer.echo(_summary(fitted))
     typer.echo(f"Forecaster: {out}")
 

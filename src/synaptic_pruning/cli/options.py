@@ -1,15 +1,45 @@
 """Helpers that the commands share: read lists, refuse in one sentence, check the output folder, report failures."""
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_UsageError: Any = typer.BadParameter.__base__
+"""What the parser of the command line raises; releases of typer keep it in different places."""
+
+
+class OneSentenceGroup(TyperGroup):
+    """The commands, of which none answers to a wrong command line with more than one sentence."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parse the words before the command."""
+        with _one_sentence():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the words after the command, and run it."""
+        with _one_sentence():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: it shows the help
+            raise
+        where = error.ctx.command_path if error.ctx else "synaptic-pruning"
+        refuse(f"{' '.join(error.format_message().split()).rstrip('.')} (see {where} --help).")
 
 
 class TaskCommand(TyperCommand):
@@ -83,6 +113,19 @@ def written(**options: object) -> list[str]:
     """
     pairs = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value not in (None, ""))
     return [str(word) for pair in pairs for word in pair]
+
+
+@contextmanager
+def prepared(out: Path) -> Iterator[None]:
+    """Make the output folder, or refuse; a folder that was made and stays empty goes again."""
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    prepare(out)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that is not empty
+            for path in made:
+                path.rmdir()
 
 
 def prepare(out: Path) -> None:

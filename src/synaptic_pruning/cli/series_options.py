@@ -149,17 +149,15 @@ def read(ctx: typer.Context, data: list[str]) -> "list[Series]":
     Raises:
         DataError: Something cannot be read.
     """
-    from synaptic_pruning.tasks.forecasting import DATASETS, DataError, embedded, find_entry, load, read_csv
+    from synaptic_pruning.tasks.forecasting import DATASETS, SHIPPED, DataError, find_entry, load, read_csv
 
     target, files = ctx.params["target"], [name for name in data if Path(name).exists() or name not in DATASETS]
     if not files:
         for name in ("target", "time", "inputs"):
             if ctx.params[name] is not None:
                 options.refuse(f"--{name} names columns of a CSV or Parquet file; give the file too, or leave it out.")
-    if not data:
-        return embedded()
     found: list[Series] = []
-    for name in data:
+    for name in data or SHIPPED:
         if name not in files:
             found.append(load(name, inputs="all"))
             continue

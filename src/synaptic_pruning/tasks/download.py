@@ -65,6 +65,10 @@ class File(Protocol):
     def convert(self) -> Conversion | None:
         """Function that makes the file out of all that; None where nothing is left to do."""
 
+    @property
+    def shipped(self) -> Path | None:
+        """Path of the file where it ships with the package; None where it is to be found or fetched."""
+
 
 class Progress(Protocol):
     """Receiver of a download's progress; ``total`` is set to its bytes, 0 where they are unknown."""
@@ -104,6 +108,8 @@ def locate(entry: File, data_dir: str | Path | None = None) -> Path:
     Raises:
         DataError: The file is not there.
     """
+    if entry.shipped is not None:
+        return entry.shipped
     folder = local_folder(data_dir)
     for path in _candidates(entry, folder or cache_folder()):
         if path.is_file():
@@ -119,7 +125,7 @@ def locate(entry: File, data_dir: str | Path | None = None) -> Path:
 
 
 def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress | None = None) -> Path:
-    """Return the path of the checked file of ``entry``; a file neither local nor cached is downloaded into the cache.
+    """Return the path of the checked file of ``entry``; one neither shipped, local nor cached is downloaded.
 
     A download gets its name only when its sum is right, and an interrupted one starts again. Processes
     that ask for the same file wait for each other. A damaged file in the cache is fetched anew; a damaged local
@@ -133,7 +139,7 @@ def fetch(entry: File, data_dir: str | Path | None = None, *, progress: Progress
     Raises:
         DataError: There is no local copy, no connection, no answer in time, or the bytes differ from those expected.
     """
-    if local_folder(data_dir) is not None:
+    if entry.shipped is not None or local_folder(data_dir) is not None:
         path = locate(entry, data_dir)
         read_checked(entry, path)
         return path

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from helpers.svg_reading import read_svg
-from synaptic_pruning.study.plots import COLOURS, error_by_sparsity, masks, sparsity_by_layer
+from synaptic_pruning.study.plots import COLOURS, error_by_sparsity, growth, masks, sparsity_by_layer
 from synaptic_pruning.study.plots.pruning import bin_by_sparsity, downsample
 
 EVIL = "<script>alert('x')</script> & $a$"
@@ -138,3 +138,31 @@ def test_shrinking_keeps_the_share_alive(shape):
 
 def edges(side):
     return [i * side // 256 for i in range(1, 256)] if side > 256 else range(1, side)
+
+
+def lived(alive, grown, pruned, age):
+    pairs = zip(alive, grown, pruned, age, strict=True)
+    return [dict(zip(("alive", "grown", "pruned", "age"), values, strict=True)) for values in pairs]
+
+
+def test_what_grew_and_was_pruned_in_an_epoch_is_drawn_in_percent_of_the_alive():
+    # In the second epoch 30 of 100 are exchanged, in the third 10.
+    history = lived([100] * 3, [0, 30, 40], [0, 30, 40], [1, 1.7, 2.4])
+    (panel,) = growth({"set": history})
+    assert panel.title == "set"
+    assert "40 weights grown and 40 pruned in 3 epochs; 100 are alive in the end, 2.4 epochs old" in panel.description
+    bars = [e for e in read_svg(panel).root.iter("path") if "fill: #0b7a75" in (e.get("style") or "")]
+    heights = []
+    for bar in bars:
+        ys = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", bar.get("d"))]
+        heights.append(max(ys) - min(ys))
+    assert len(heights) == 3
+    assert heights[0] == 0
+    assert heights[1] == pytest.approx(3 * heights[2], rel=1e-3)
+
+
+def test_a_trifle_of_growth_is_no_tower_and_nothing_is_refused():
+    (panel,) = growth({"set": lived([1000] * 2, [0, 1], [0, 1], [1, 2])})
+    assert "+1" in read_svg(panel).texts  # a percent, ten times what was exchanged
+    with pytest.raises(ValueError, match="'set' has no epoch"):
+        growth({"set": []})

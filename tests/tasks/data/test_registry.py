@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from helpers.combinations import quick_or_slow
-from synaptic_pruning.tasks.forecasting import DATASETS, DataError, embedded, load
+from synaptic_pruning.tasks.forecasting import DATASETS, SHIPPED, DataError, embedded, load
+from synaptic_pruning.tasks.forecasting.data import builtin
 
 DATA = Path(os.environ.get("SYNAPTIC_PRUNING_SHARED", Path(__file__).parents[3] / ".." / "shared")) / "data"
+FETCHED = [name for name in DATASETS if name not in SHIPPED]
 CUT = {  # rows that are left out on purpose: README's number, then what is loaded
     "sp500": (24_114, 8_564),
     "sp500-panel": (619_040, 1_259),
@@ -60,14 +62,14 @@ def published() -> dict[str, dict[str, str]]:
 
 
 def test_every_series_has_an_entry_and_every_entry_its_own_file():
-    files = [entry.file for entry in DATASETS.values()]
+    files = [DATASETS[name].file for name in FETCHED]
     assert len(files) == len(set(files)) == 12 + 38
     if not (DATA / "series").exists():
         pytest.skip(f"needs {DATA}")
     assert {f"series/{path.name}" for path in (DATA / "series").glob("*.gz")} == {f for f in files if "series/" in f}
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", FETCHED)
 def test_file_and_table_agree_with_the_entry(name):
     entry, path = DATASETS[name], needs(name)
     row = published()[entry.file]
@@ -86,7 +88,7 @@ def test_file_and_table_agree_with_the_entry(name):
 
 
 # Two million rows take longer than all the others.
-@quick_or_slow(("name",), {(name,) for name in DATASETS} - {("household-minute",)}, list(DATASETS))
+@quick_or_slow(("name",), {(name,) for name in FETCHED} - {("household-minute",)}, FETCHED)
 def test_loads(name):
     entry, series = DATASETS[name], loaded(name)
     assert (series.name, series.target, series.season) == (name, entry.target, entry.season)
@@ -98,7 +100,7 @@ def test_loads(name):
     assert (np.isfinite(series.values).mean(axis=0) > 0.4).all()
 
 
-SIMPLE = [name for name in DATASETS if name.startswith(("ett", "bitcoin")) or "series/" in DATASETS[name].file]
+SIMPLE = [name for name in FETCHED if name.startswith(("ett", "bitcoin")) or "series/" in DATASETS[name].file]
 
 
 @pytest.mark.parametrize("name", sorted(set(SIMPLE) - {*CUT, "eeg-eye-state"}))
@@ -144,13 +146,16 @@ def test_inputs_never_give_the_target_away():
     assert not {"casual", "registered"} & set(loaded("bike-sharing-dc").columns)
     assert "eyeDetection" not in loaded("eeg-eye-state").columns
     assert loaded("m4-hourly").columns == ("H386",)
-    for name in sorted(set(DATASETS) - {"household-minute"}):
+    for name in sorted({*FETCHED} - {"household-minute"}):
         if (DATA / DATASETS[name].file).exists():
             assert not copies_of_the_target(name), name
 
 
 def copies_of_the_target(name: str) -> list[int]:
-    values = loaded(name).values
+    return copies(loaded(name).values)
+
+
+def copies(values: np.ndarray) -> list[int]:
     return [i for i in range(1, values.shape[1]) if np.array_equal(values[:, 0], values[:, i], equal_nan=True)]
 
 
@@ -206,7 +211,7 @@ def test_statsmodels_ships_the_same_co2():
 
 def test_sources_are_blocks():
     blocks: dict[str, set[str]] = {}
-    for entry in DATASETS.values():
+    for entry in map(DATASETS.get, FETCHED):
         blocks.setdefault(entry.block, set()).add(entry.name)
     assert [names for names in blocks.values() if len(names) > 1] == [
         {"sp500", "sp500-panel"},
@@ -221,6 +226,47 @@ def test_every_one_has_an_address_a_licence_and_a_sum():
         assert entry.url.startswith("https://"), entry.name
         assert entry.licence, entry.name
         assert re.fullmatch("[0-9a-f]{64}", entry.sha256), entry.name
+
+
+SERIES = Path(builtin.__file__).parent / "series"
+
+
+def test_twelve_series_of_twelve_sources_ship_and_every_one_is_attributed():
+    assert len({DATASETS[name].block for name in SHIPPED}) == len(SHIPPED) == 12
+    assert {path.name for path in SERIES.glob("*.gz")} == {f"{name}.csv.gz" for name in SHIPPED}
+    assert sum(path.stat().st_size for path in SERIES.iterdir()) < 300_000
+    rows = re.findall(r"^\| (\S+)\.csv\.gz \| \[(.+?)\]\((\S+)\) \| (.+?) \| (.+?) \| (.+?) \|$", attribution(), re.M)
+    assert [name for name, *_ in rows] == list(SHIPPED)
+    for name, source, home, authors, licence, changed in rows:
+        entry = DATASETS[name]
+        assert (source, home, licence) == (entry.source, entry.home, entry.licence)
+        assert entry.licence.startswith(("CC BY 4.0", "CC0", "public domain"))  # each lets the file be passed on
+        assert authors
+        assert f"{entry.rows:,} rows" in changed
+
+
+def attribution() -> str:
+    return (SERIES / "ATTRIBUTION.md").read_text()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_series_is_the_beginning_of_the_whole(name):
+    series, whole = load(name, data_dir="nowhere", inputs="all"), loaded(DATASETS[name].part_of)
+    assert (series.target, series.season) == (whole.target, whole.season)
+    rows = slice(0, len(series.times))
+    np.testing.assert_array_equal(series.times, whole.times[rows])
+    chosen = [whole.columns.index(column) for column in series.columns]
+    np.testing.assert_array_equal(series.values, whole.values[rows, chosen])
+
+
+def test_a_shipped_series_needs_no_folder_no_cache_and_no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNAPTIC_PRUNING_DATA", str(tmp_path / "absent"))
+    monkeypatch.setattr("synaptic_pruning.tasks.download._download", None)
+    for name in SHIPPED:
+        series = load(name, inputs="all")
+        assert len(series.times) == DATASETS[name].rows >= 1500
+        assert np.isfinite(series.values).mean() > 0.8
+        assert not copies(series.values)
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,30 @@ def test_masks_that_still_change_at_the_final_sparsity_are_not_unfinished():
     assert run.best_epoch > 0
 
 
+def test_every_epoch_tells_what_was_grown_and_pruned_and_how_old_the_rest_is():
+    task, model, seen = wave(), network(), []
+
+    class Watched(sp.SynapticPruner):
+        def summary(self):  # asked once an epoch: the masks themselves tell who is new
+            seen.append({name: mask.clone() for name, mask in self.masks().items()})
+            return super().summary()
+
+    def attach(model, optimizer, total_steps):
+        return Watched(model, optimizer, sp.SET(0.5, end=1.0), total_steps=total_steps, every=steps)
+
+    steps = math.ceil(len(task.train) / 64)  # an event an epoch
+    run = train(model, task, epochs=4, seed=0, attach=attach)
+    for epoch, (before, after, row) in enumerate(zip(seen, seen[1:], run.history[1:], strict=False), 2):
+        new = {name: after[name] & ~before[name] for name in after}
+        earlier = run.history[epoch - 2]
+        assert row["grown"] - earlier["grown"] == sum(int(mask.sum()) for mask in new.values())
+        assert row["pruned"] - earlier["pruned"] == row["grown"] - earlier["grown"]  # SET keeps the sparsity
+        assert row["alive"] == sum(int(mask.sum()) for mask in after.values())
+    assert all(0 < row["age"] <= row["epoch"] for row in run.history)
+    assert run.history[-1]["grown"] > 0
+    assert run.history[-1]["age"] < 4  # the new are younger
+
+
 def test_a_loss_that_is_not_finite_ends_training_with_usable_weights():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -4,6 +4,7 @@ from synaptic_pruning.study.plots.comparisons import comparison_map, effects_plo
 from synaptic_pruning.study.plots.costs import costs_by_length, costs_by_model, error_by_weights
 from synaptic_pruning.study.plots.errors import heat_map, rank_diagram, ranks
 from synaptic_pruning.study.plots.forecasts import errors_by_step, forecasts
+from synaptic_pruning.study.plots.growth import growth
 from synaptic_pruning.study.plots.pruning import error_by_sparsity, masks, sparsity_by_layer
 from synaptic_pruning.study.plots.style import (
     COLOURS,
@@ -34,6 +35,7 @@ __all__ = [
     "error_by_weights",
     "errors_by_step",
     "forecasts",
+    "growth",
     "heat_map",
     "line",
     "masks",

@@ -12,11 +12,11 @@ from synaptic_pruning.study.plots.style import (
     MARKERS,
     REFERENCE,
     Panel,
-    colour,
     dots,
     line,
     log_scale,
     new_figure,
+    point,
     styled,
     to_svg,
     widen,
@@ -43,15 +43,7 @@ def error_by_weights(results: pd.DataFrame) -> list[Panel]:
             shown = means["alive"] * 1.18 ** (same.cumcount() - (same.transform("size") - 1) / 2)
             axes.plot(shown, 1 - means["skill"], color=GRID, zorder=1)
             for arm, row in means.iterrows():
-                axes.plot(
-                    shown[str(arm)],
-                    1 - row["skill"],
-                    marker,
-                    color=colour(str(arm)),
-                    markersize=6,
-                    markeredgecolor="white",
-                    markeredgewidth=0.8,
-                )
+                axes.plot(shown[str(arm)], 1 - row["skill"], marker, markersize=5.5, **point(str(arm)))
         axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         log_scale(axes)
         widen(axes)

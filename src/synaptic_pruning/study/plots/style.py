@@ -128,7 +128,7 @@ def dots(axes: Axes, table: pd.DataFrame) -> None:
     """
     apart = np.linspace(0.22, -0.22, table.shape[1])
     for offset, arm in zip(apart, table.columns, strict=True):
-        axes.plot(table[arm], np.arange(len(table)) - offset, "o", color=colour(arm), markersize=5.5)
+        axes.plot(table[arm], np.arange(len(table)) - offset, "o", markersize=5.5, **point(arm))
     axes.set_yticks(range(len(table)), [str(name) for name in table.index])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(table) - 0.5, -0.5)
@@ -171,6 +171,12 @@ def colour(arm: str) -> str:
 def line(arm: str) -> dict[str, Any]:
     """Return colour and line style of an arm, as arguments of `Axes.plot`."""
     return {"color": colour(arm), "linestyle": DASHES.get(arm, "-")}
+
+
+def point(arm: str) -> dict[str, Any]:
+    """Return colour and filling of an arm's points, which tell apart what dashes do: full, hollow or half."""
+    filling = {"-": "full", "--": "none", ":": "left"}[DASHES.get(arm, "-")]
+    return {"color": colour(arm), "fillstyle": filling, "markerfacecoloralt": "white"}
 
 
 def new_figure(rows: tuple[int, ...] = (1,), height: float = 2.5, width: float = 3.6) -> tuple[Figure, list[Axes]]:

@@ -24,6 +24,7 @@ class ImageFile:
     rewrite: tuple[tuple[str, str], ...] = ()
     keep: None = None
     convert: None = None
+    shipped: None = None
 
 
 def _idx(name: str, address: str, sums: dict[str, tuple[int, str]]) -> tuple[ImageFile, ...]:

@@ -14,6 +14,7 @@ from synaptic_pruning.tasks.forecasting.batches import predict
 from synaptic_pruning.tasks.forecasting.data import (
     COVARIATES,
     DATASETS,
+    SHIPPED,
     Array,
     Entry,
     Recent,
@@ -63,6 +64,7 @@ __all__ = [
     "COVARIATES",
     "DATASETS",
     "MODELS",
+    "SHIPPED",
     "Array",
     "Attach",
     "DataError",

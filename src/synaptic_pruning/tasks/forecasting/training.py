@@ -27,7 +27,8 @@ class Training:
 
     Attributes:
         history: One dict an epoch: epoch, train_loss (MSE in target units), validation_mae (original units), sparsity,
-            seconds (training steps only).
+            seconds (training steps only); with a pruner also alive, grown and pruned (counts of weights, the last two
+            since the start) and age (mean of the alive weights, in epochs).
         layers: Sparsity of every pruned layer after every epoch.
         best_epoch: The epoch whose weights are left in the model; 0 is the start.
         best_state: Those weights.
@@ -191,9 +192,15 @@ class Run:
         started = time.perf_counter()
         mae = _validation_mae(self.model, self._task) if math.isfinite(loss) else math.nan
         self._validation_seconds += time.perf_counter() - started
-        for row in self._pruner.summary().rows if self._pruner else ():
-            self._layers.setdefault(row.name, []).append(row.sparsity)
         self._log.end_epoch(loss, mae, seconds)
+        if self._pruner is None:
+            return
+        summary, epochs = self._pruner.summary(), len(self._log.history)
+        for row in summary.rows:
+            self._layers.setdefault(row.name, []).append(row.sparsity)
+        total = summary.total
+        counts = {"alive": total.alive, "grown": total.grown, "pruned": total.pruned}
+        self._log.history[-1] |= {**counts, "age": total.mean_age / max(1, self._steps) * epochs}
 
     def result(self) -> Training:
         """Leave the weights that were kept in the model, in eval mode, and return what happened."""

@@ -43,7 +43,7 @@ from synaptic_pruning.study.statistics import (
     several_of,
     vos2025_statistic,
 )
-from synaptic_pruning.tasks.forecasting import Times
+from synaptic_pruning.tasks.forecasting import DATASETS, Times
 
 _MOST_ROWS = 1000
 
@@ -224,6 +224,7 @@ def _evidence(
         "figures": draw_panels(runs, competing, plan, shown, largest, axes, cells),
         "costs": tables.costs(runs),
         "network": network,
+        "registered": bool(network) and files[network]["cell"]["dataset"] in DATASETS,
         "quoted": shlex.quote(f"networks/{network}"),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
         "cases": runs.groupby(CASE).ngroups,

@@ -21,6 +21,7 @@ from synaptic_pruning.study.plots import (
     error_by_sparsity,
     error_by_weights,
     forecasts,
+    growth,
     heat_map,
     masks,
     rank_diagram,
@@ -66,6 +67,7 @@ def draw_panels(
         "training": training_curves(single_networks(records)),
         "error_by_sparsity": error_by_sparsity(ramps) if ramps else None,
         "layers": _layers(shown_networks),
+        "growth": growth(_growing(records, plan, largest)),
         "masks": _masks(shown_networks, folder, several_of(runs)),
         "weights": error_by_weights(runs[runs["dataset"].isin(shown)]),
         "forecasts": forecasts(_forecast(records, shown), axes["times"], axes["targets"], several_of(runs)),
@@ -122,6 +124,18 @@ def _layers(records: Mapping[str, RunRecord]) -> list[Panel]:
         if entries:
             panels.append(sparsity_by_layer(entries, title=model, name=f"layers-{len(panels)}"))
     return panels
+
+
+def _growing(records: Sequence[RunRecord], plan: Plan, dataset: str) -> dict[str, list[dict[str, float]]]:
+    """Return the epochs of the best network on a data set of every arm whose rule grows weights."""
+    found: dict[str, RunRecord] = {}
+    for record in single_networks(records):
+        if record["cell"]["dataset"] != dataset or record["status"] != "ok" or not record["history"][-1].get("grown"):
+            continue
+        for arm in record["arms"]:
+            if arm not in found or validation_error(record) < validation_error(found[arm]):
+                found[arm] = record
+    return {arm: found[arm]["history"] for arm in plan.arms if arm in found}
 
 
 def _masks(records: Mapping[str, RunRecord], folder: Path | None, several: Sequence[str]) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.forecasting.arms import ARMS
-from synaptic_pruning.study.plots import colour
+from synaptic_pruning.study.plots import DASHES, colour
 from synaptic_pruning.study.statistics import (
     CASE,
     TASK,
@@ -39,6 +39,7 @@ def arms(runs: pd.DataFrame, table: pd.DataFrame, block_of: Mapping[str, str]) -
             "name": name,
             "meaning": ARMS[name].meaning,
             "colour": colour(name),
+            "dash": DASHES.get(name, "-"),
             "rank": ranks[name],
             "skill": skill[name],
             "relative": None if name == first else float((table[name] / table[first] - 1).median()),

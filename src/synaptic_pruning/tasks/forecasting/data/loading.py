@@ -22,7 +22,8 @@ def load(
     """Load a data set by its name in the registry, with the fixes that its entry notes.
 
     Rows stand as they come, also where the source has gaps; missing values stay NaN. The file is taken from
-    ``data_dir``, else from SYNAPTIC_PRUNING_DATA, else from the cache, else from its public address.
+    ``data_dir``, else from SYNAPTIC_PRUNING_DATA, else from the cache, else from its public address. Those of
+    `SHIPPED` are in the package and nowhere else.
 
     Args:
         name: Name in `DATASETS`.

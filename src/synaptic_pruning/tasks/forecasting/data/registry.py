@@ -7,10 +7,12 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from synaptic_pruning.tasks.download import Conversion
 from synaptic_pruning.tasks.errors import DataError
+from synaptic_pruning.tasks.forecasting.data.builtin import shipped_file
 from synaptic_pruning.tasks.forecasting.data.conversions import CONVERSIONS
 
 
@@ -49,6 +51,7 @@ class Entry:
         clip: Lowest and highest credible value.
         without: Columns that are no inputs: text, labels, and parts of the target.
         note: What to know before use.
+        part_of: Data set whose first rows these are, which ship with the package; "" for all others.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Entry:
     clip: tuple[float, float] | None = None
     without: tuple[str, ...] = ()
     note: str = ""
+    part_of: str = ""
 
     def __post_init__(self) -> None:
         if not self.block:
@@ -89,6 +93,11 @@ class Entry:
     def convert(self) -> Conversion | None:
         """Return the function that makes the file out of the one at ``url``, where ``rewrite`` and ``keep`` do not."""
         return CONVERSIONS.get(self.name)
+
+    @property
+    def shipped(self) -> Path | None:
+        """Return the path of the file where it ships with the package, else None."""
+        return shipped_file(self.name) if self.part_of else None
 
 
 def find_entry(name: str) -> Entry:
@@ -112,10 +121,23 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+_SHARED = ("source", "home", "licence", "url", "target", "frequency", "season")
+"""What a part has of the whole."""
+
+
 def _table() -> dict[str, Entry]:
     table = tomllib.loads(files(__package__).joinpath("datasets.toml").read_text("utf-8"))
-    return {name: Entry(name, **{key: _tuples(value) for key, value in row.items()}) for name, row in table.items()}
+    found: dict[str, Entry] = {}
+    for name, row in table.items():
+        if "part_of" in row:
+            whole = found[row["part_of"]]
+            row = {key: getattr(whole, key) for key in _SHARED} | {"block": whole.block, "file": f"{name}.csv.gz"} | row
+        found[name] = Entry(name, **{key: _tuples(value) for key, value in row.items()})
+    return found
 
 
 DATASETS: dict[str, Entry] = _table()
 """Every data set, by name."""
+
+SHIPPED: tuple[str, ...] = tuple(name for name, entry in DATASETS.items() if entry.part_of)
+"""Names of those that ship with the package."""

@@ -1,4 +1,4 @@
-"""Provide the three real series that ship with statsmodels, so that a first run downloads nothing."""
+"""Provide the three real series that ship with statsmodels, so that a smoke test downloads nothing."""
 
 import numpy as np
 
