@@ -100,9 +100,8 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     one, at another batch size.
 
     Sparse forms exist for float32 layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM and GRU.
-    Attention and transformer blocks are made of them; recurrent layers with a Linear head on their last row run in
-    one call. They compute no gradients and raise RuntimeError when
-    asked.
+    Attention and transformer blocks are made of them. Recurrent layers with a Linear head on their last row run in
+    one call. Sparse forms compute no gradients and raise RuntimeError when asked.
 
     Args:
         model: Any module with zeros in its weights. It is not changed.
