@@ -13,12 +13,14 @@ from synaptic_pruning.export.shrinking import Inputs, ShrinkReport, as_arguments
 from synaptic_pruning.export.sparse import (
     FastAttention,
     FastBlock,
+    FastForecaster,
     Inference,
     SparseConv,
     SparseLinear,
     SparseRecurrent,
     kernels_available,
     match_block,
+    match_forecaster,
 )
 from synaptic_pruning.export.timing import time_interleaved, torch_threads
 from synaptic_pruning.export.unfused import Attention, unfuse
@@ -98,8 +100,8 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
     one, at another batch size.
 
     Sparse forms exist for float32 layers of exactly the classes Linear, Conv1d, 1x1 Conv2d, RNN, LSTM and GRU.
-    Attention and transformer blocks are made of them. They compute no gradients and raise RuntimeError when
-    asked.
+    Attention and transformer blocks are made of them. Recurrent layers with a Linear head on their last row run in
+    one call. Sparse forms compute no gradients and raise RuntimeError when asked.
 
     Args:
         model: Any module with zeros in its weights. It is not changed.
@@ -209,7 +211,7 @@ def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[Compa
             if wins:
                 parent.set_submodule(path, form)
                 break
-        if row is not None:
+        if row is not None and (row.form != "dense" or not _is_forecaster(layer)):  # else its layers may still win
             done += (f"{path}.",)
             rows.append(row)
 
@@ -229,6 +231,8 @@ def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:
         yield SparseConv(cast(nn.Conv1d, layer))
     elif type(layer) in (nn.LSTM, nn.GRU, nn.RNN):
         yield SparseRecurrent(cast(nn.RNNBase, layer))
+    elif _is_forecaster(layer):
+        yield FastForecaster(layer)
     elif isinstance(layer, _COMPOSITES) or _is_block(layer):
         plain = unfuse(copy.deepcopy(layer)).requires_grad_(False)
         if _is_block(layer):
@@ -244,6 +248,11 @@ def _is_block(layer: nn.Module) -> bool:
     if not kernels_available() or not any(type(child) in attention for child in layer.children()):
         return False
     return match_block(unfuse(copy.deepcopy(layer))) is not None
+
+
+def _is_forecaster(layer: nn.Module) -> bool:
+    """Return whether `FastForecaster` can compute the layer as a whole."""
+    return kernels_available() and match_forecaster(layer) is not None
 
 
 def _with_fast_attention(model: nn.Module) -> nn.Module:
@@ -268,7 +277,11 @@ def _record_calls(parent: nn.Module, call: Call) -> dict[str, Call]:
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, Attention, *_COMPOSITES)
     modules = parent.named_modules()
-    layers = {path: layer for path, layer in modules if isinstance(layer, kinds) or _is_block(layer)}
+    layers = {
+        path: layer
+        for path, layer in modules
+        if isinstance(layer, kinds) or _is_block(layer) or (path and _is_forecaster(layer))
+    }
     hooks = [layer.register_forward_pre_hook(recorder(path), with_kwargs=True) for path, layer in layers.items()]
     try:
         parent(*call[0], **call[1])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from synaptic_pruning.export.batch import describe_difference, tensors_in
 from synaptic_pruning.export.shrinking import check_runs
-from synaptic_pruning.export.sparse import SparseRecurrent
+from synaptic_pruning.export.sparse import FastForecaster, SparseRecurrent
 
 _TOLERANCE = 1e-5  # of the largest output, in float32
 State = tuple[Any, ...]
@@ -67,6 +67,9 @@ class StreamingStep(nn.Module):
         layers = self._layers
         if state is not None and (not isinstance(state, tuple) or len(state) != len(layers)):
             raise ValueError(f"state must be what step returned, a tuple of {len(layers)}, not {type(state).__name__}")
+        if isinstance(self.model, FastForecaster):
+            outputs, after_row = self.model.step(row, None if state is None else state[0])
+            return outputs, (after_row,)
         window = row.unsqueeze(self.axis)
         with _carried(layers, state) as after:
             try:

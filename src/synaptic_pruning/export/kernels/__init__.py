@@ -6,9 +6,9 @@ same arrays 5 to 8 µs.
 """
 
 from synaptic_pruning.export.kernels.attention import attend
-from synaptic_pruning.export.kernels.layouts import Slices, Tiles, to_slices, to_tiles
+from synaptic_pruning.export.kernels.layouts import Slices, Tiles, pool, to_slices, to_tiles
 from synaptic_pruning.export.kernels.matmul import lookup_rows, tile_rows
-from synaptic_pruning.export.kernels.recurrent import GRU, LSTM, RELU, TANH, recurrent_lookup, recurrent_tile
+from synaptic_pruning.export.kernels.recurrent import GRU, LSTM, RELU, TANH, recurrent_tile, run_stack, stack_table
 from synaptic_pruning.export.kernels.simd import BLOCK
 from synaptic_pruning.export.kernels.transformer import transformer_block
 
@@ -22,8 +22,10 @@ __all__ = [
     "Tiles",
     "attend",
     "lookup_rows",
-    "recurrent_lookup",
+    "pool",
     "recurrent_tile",
+    "run_stack",
+    "stack_table",
     "tile_rows",
     "to_slices",
     "to_tiles",

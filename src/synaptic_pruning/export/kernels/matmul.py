@@ -32,34 +32,28 @@ _HALF = BLOCK - LANES  # start of the second register of a block (0 where a bloc
 
 
 @kernel()
-def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
+def lookup_one(counts, blocks, values, columns, order, bias, x, x_start, y, y_start):
     """Compute ``y = W @ x + bias`` for the sample at ``x[x_start:]``, padded to a multiple of BLOCK."""
     rows = order.size
-    slices = (rows + LANES - 1) // LANES
-    if slices == 0:
-        return
-    blocks = (starts.size - 1) // slices
     sums = np.empty(LANES, np.float32)
-    group = 0
-    step = np.intp(0)
-    for s in range(slices):
+    group = np.intp(0)
+    at = np.intp(0)
+    for s in range(counts.size // 2):
         even = broadcast_lanes(np.float32(0))
         odd = even
-        for block in range(blocks):
-            low = load_lanes(x, x_start + block * BLOCK)
-            high = load_lanes(x, x_start + block * BLOCK + _HALF)
-            end = np.intp(starts[group + 1])
-            while step + 1 < end:
-                at = step * LANES
-                even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
-                at += LANES
-                odd = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), odd)
-                step += 2
-            if step < end:
-                at = step * LANES
-                even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
-                step += 1
+        for _ in range(counts[2 * s]):
+            block = x_start + np.intp(blocks[group]) * BLOCK
+            low, high = load_lanes(x, block), load_lanes(x, block + _HALF)
+            even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
+            odd = multiply_add(load_lanes(values, at + LANES), lookup(low, high, columns, at + LANES), odd)
             group += 1
+            at += 2 * LANES
+        for _ in range(counts[2 * s + 1]):
+            block = x_start + np.intp(blocks[group]) * BLOCK
+            low, high = load_lanes(x, block), load_lanes(x, block + _HALF)
+            even = multiply_add(load_lanes(values, at), lookup(low, high, columns, at), even)
+            group += 1
+            at += LANES
         store(sums, 0, multiply_add(odd, broadcast_lanes(np.float32(1)), even))
         for lane in range(min(LANES, rows - s * LANES)):
             row = order[s * LANES + lane]
@@ -67,60 +61,56 @@ def lookup_one(starts, values, columns, order, bias, x, x_start, y, y_start):
 
 
 @kernel()
-def lookup_four(starts, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
+def lookup_four(counts, blocks, values, columns, order, bias, x, x_start, x_stride, y, y_start, y_stride):
     """Compute `lookup_one` for four samples, ``x_stride`` and ``y_stride`` apart; weights are read once."""
     rows = order.size
-    slices = (rows + LANES - 1) // LANES
-    if slices == 0:
-        return
-    blocks = (starts.size - 1) // slices
     sums = np.empty(4 * LANES, np.float32)
-    group = 0
-    step = np.intp(0)
-    for s in range(slices):
+    group = np.intp(0)
+    at = np.intp(0)
+    for s in range(counts.size // 2):
         sum0 = broadcast_lanes(np.float32(0))
         sum1 = sum0
         sum2 = sum0
         sum3 = sum0
-        for block in range(blocks):
-            at = x_start + block * BLOCK
-            low0, high0 = load_lanes(x, at), load_lanes(x, at + _HALF)
-            at += x_stride
-            low1, high1 = load_lanes(x, at), load_lanes(x, at + _HALF)
-            at += x_stride
-            low2, high2 = load_lanes(x, at), load_lanes(x, at + _HALF)
-            at += x_stride
-            low3, high3 = load_lanes(x, at), load_lanes(x, at + _HALF)
-            end = np.intp(starts[group + 1])
-            for place in range(step, end):
-                at = place * LANES
-                weights = load_lanes(values, at)
-                sum0 = multiply_add(weights, lookup(low0, high0, columns, at), sum0)
-                sum1 = multiply_add(weights, lookup(low1, high1, columns, at), sum1)
-                sum2 = multiply_add(weights, lookup(low2, high2, columns, at), sum2)
-                sum3 = multiply_add(weights, lookup(low3, high3, columns, at), sum3)
-            step = end
-            group += 1
+        for half in range(2):
+            for _ in range(counts[2 * s + half]):
+                block = x_start + np.intp(blocks[group]) * BLOCK
+                low0, high0 = load_lanes(x, block), load_lanes(x, block + _HALF)
+                block += x_stride
+                low1, high1 = load_lanes(x, block), load_lanes(x, block + _HALF)
+                block += x_stride
+                low2, high2 = load_lanes(x, block), load_lanes(x, block + _HALF)
+                block += x_stride
+                low3, high3 = load_lanes(x, block), load_lanes(x, block + _HALF)
+                group += 1
+                for _ in range(2 - half):
+                    weights = load_lanes(values, at)
+                    sum0 = multiply_add(weights, lookup(low0, high0, columns, at), sum0)
+                    sum1 = multiply_add(weights, lookup(low1, high1, columns, at), sum1)
+                    sum2 = multiply_add(weights, lookup(low2, high2, columns, at), sum2)
+                    sum3 = multiply_add(weights, lookup(low3, high3, columns, at), sum3)
+                    at += LANES
         store(sums, 0, sum0)
         store(sums, LANES, sum1)
         store(sums, 2 * LANES, sum2)
         store(sums, 3 * LANES, sum3)
         for lane in range(min(LANES, rows - s * LANES)):
             row = order[s * LANES + lane]
-            at = y_start + row
-            y[at] = sums[lane] + bias[row]
-            y[at + y_stride] = sums[lane + LANES] + bias[row]
-            y[at + 2 * y_stride] = sums[lane + 2 * LANES] + bias[row]
-            y[at + 3 * y_stride] = sums[lane + 3 * LANES] + bias[row]
+            to = y_start + row
+            y[to] = sums[lane] + bias[row]
+            y[to + y_stride] = sums[lane + LANES] + bias[row]
+            y[to + 2 * y_stride] = sums[lane + 2 * LANES] + bias[row]
+            y[to + 3 * y_stride] = sums[lane + 3 * LANES] + bias[row]
 
 
 @kernel()
-def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
+def lookup_rows(counts, blocks, values, columns, order, bias, x, x_stride, y, y_stride, first, last):
     """Compute samples ``first`` to ``last``, stored one after the other: by fours, then one by one."""
     sample = first
     while sample + 4 <= last:
         lookup_four(
-            starts,
+            counts,
+            blocks,
             values,
             columns,
             order,
@@ -134,7 +124,7 @@ def lookup_rows(starts, values, columns, order, bias, x, x_stride, y, y_stride, 
         )
         sample += 4
     while sample < last:
-        lookup_one(starts, values, columns, order, bias, x, sample * x_stride, y, sample * y_stride)
+        lookup_one(counts, blocks, values, columns, order, bias, x, sample * x_stride, y, sample * y_stride)
         sample += 1
 
 
@@ -143,17 +133,26 @@ def tile_16(starts, values, columns, x, x_start, y):
     """Compute ``y += W @ x`` for 16 samples: ``x[x_start:]`` is (inputs, 16), ``y`` is (rows, 16)."""
     rows = y.size // 16
     group = 0
-    for block in range((starts.size - 1) // max(rows, 1)):
+    zero, one = broadcast_tile(np.float32(0)), broadcast_tile(np.float32(1))
+    for block in range(starts.size // 2 // max(rows, 1)):
         base = x_start + block * TILE_BLOCK * 16
-        for row in range(rows):
-            begin, end = np.intp(starts[group]), np.intp(starts[group + 1])
-            group += 1
-            if begin < end:
-                total = load_tile(y, row * 16)
-                for k in range(begin, end):
+        for _ in range(rows):
+            k, end, row = np.intp(starts[group]), np.intp(starts[group + 2]), np.intp(starts[group + 1]) * 16
+            group += 2
+            if k < end:
+                # One sum would wait for itself; `tile_32` adds in the same order.
+                total, more = load_tile(y, row), zero
+                while k + 2 <= end:
                     at = base + np.intp(columns[k]) * 16
                     total = multiply_add(broadcast_tile(values[k]), load_tile(x, at), total)
-                store(y, row * 16, total)
+                    k += 1
+                    at = base + np.intp(columns[k]) * 16
+                    more = multiply_add(broadcast_tile(values[k]), load_tile(x, at), more)
+                    k += 1
+                if k < end:
+                    at = base + np.intp(columns[k]) * 16
+                    total = multiply_add(broadcast_tile(values[k]), load_tile(x, at), total)
+                store(y, row, multiply_add(more, one, total))
 
 
 @kernel()
@@ -161,20 +160,29 @@ def tile_32(starts, values, columns, x, x_start, y):
     """Compute ``y += W @ x`` for 32 samples: ``x[x_start:]`` is (inputs, 32), ``y`` is (rows, 32)."""
     rows = y.size // 32
     group = 0
-    for block in range((starts.size - 1) // max(rows, 1)):
+    zero, one = broadcast_tile(np.float32(0)), broadcast_tile(np.float32(1))
+    for block in range(starts.size // 2 // max(rows, 1)):
         base = x_start + block * TILE_BLOCK * 32
-        for row in range(rows):
-            begin, end = np.intp(starts[group]), np.intp(starts[group + 1])
-            group += 1
-            if begin < end:
-                left, right = load_tile(y, row * 32), load_tile(y, row * 32 + 16)
-                for k in range(begin, end):
-                    at = base + np.intp(columns[k]) * 32
-                    weight = broadcast_tile(values[k])
+        for _ in range(rows):
+            k, end, row = np.intp(starts[group]), np.intp(starts[group + 2]), np.intp(starts[group + 1]) * 32
+            group += 2
+            if k < end:
+                left, right, more_left, more_right = load_tile(y, row), load_tile(y, row + 16), zero, zero
+                while k + 2 <= end:
+                    at, weight = base + np.intp(columns[k]) * 32, broadcast_tile(values[k])
                     left = multiply_add(weight, load_tile(x, at), left)
                     right = multiply_add(weight, load_tile(x, at + 16), right)
-                store(y, row * 32, left)
-                store(y, row * 32 + 16, right)
+                    k += 1
+                    at, weight = base + np.intp(columns[k]) * 32, broadcast_tile(values[k])
+                    more_left = multiply_add(weight, load_tile(x, at), more_left)
+                    more_right = multiply_add(weight, load_tile(x, at + 16), more_right)
+                    k += 1
+                if k < end:
+                    at, weight = base + np.intp(columns[k]) * 32, broadcast_tile(values[k])
+                    left = multiply_add(weight, load_tile(x, at), left)
+                    right = multiply_add(weight, load_tile(x, at + 16), right)
+                store(y, row, multiply_add(more_left, one, left))
+                store(y, row + 16, multiply_add(more_right, one, right))
 
 
 @kernel()

@@ -103,6 +103,16 @@ load_tile, broadcast_tile = _load(tile_vector), _broadcast(tile_vector)
 
 
 @intrinsic
+def pointer(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a pointer to an address, for `numba.carray`."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.intp), lower
+
+
+@intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     """Set ``array[index : index + lanes]`` to the register ``value``."""
 
@@ -195,10 +205,11 @@ def lookup(typing: Any, table: Any, rest: Any, indices: Any, start: Any) -> tupl
             kind = ir.FunctionType(vector, [vector, wide])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.permps")
             return builder.call(function, [args[0], lanes])
-        picked = ir.Constant(vector, ir.Undefined)
+        all_lanes = ir.Constant(ir.VectorType(_INT32, 2 * LANES), list(range(2 * LANES)))
+        whole, picked = builder.shuffle_vector(args[0], args[1], all_lanes), ir.Constant(vector, ir.Undefined)
         for lane in range(LANES):
             position = ir.Constant(_INT32, lane)
-            value = builder.extract_element(args[0], builder.extract_element(lanes, position))
+            value = builder.extract_element(whole, builder.extract_element(lanes, position))
             picked = builder.insert_element(picked, value, position)
         return picked
 

@@ -2,6 +2,8 @@
 
 from synaptic_pruning.export.sparse.attention import FastAttention
 from synaptic_pruning.export.sparse.base import Inference
+from synaptic_pruning.export.sparse.forecaster import FastForecaster
+from synaptic_pruning.export.sparse.forecaster_match import ForecasterParts, match_forecaster
 from synaptic_pruning.export.sparse.linear import SparseConv, SparseLinear
 from synaptic_pruning.export.sparse.matrix import SparseMatrix, kernels_available
 from synaptic_pruning.export.sparse.recurrent import SparseRecurrent
@@ -12,6 +14,8 @@ __all__ = [
     "BlockParts",
     "FastAttention",
     "FastBlock",
+    "FastForecaster",
+    "ForecasterParts",
     "Inference",
     "SparseConv",
     "SparseLinear",
@@ -19,4 +23,5 @@ __all__ = [
     "SparseRecurrent",
     "kernels_available",
     "match_block",
+    "match_forecaster",
 ]
