@@ -142,30 +142,62 @@ def test_importing_loads_no_compiler() -> None:
     assert result.stdout.strip() == "set()"
 
 
-AVX2 = """
+OTHER = """
+import sys, types
+from pathlib import Path
 import torch
 from torch import nn
+import synaptic_pruning.export as export
+lanes, block = {lanes}, {block}
+if lanes == 16:  # as with AVX-512, but with lookups in plain code, which any processor runs
+    name = "synaptic_pruning.export.kernels.simd"
+    path = Path(export.__file__).parent / "kernels" / "simd.py"
+    simd = types.ModuleType(name)
+    simd.__file__ = str(path)
+    sys.modules[name] = simd
+    code = path.read_text().replace('_host_has("avx512f")', "False").replace('_host_has("avx2")', "False")
+    exec(compile(code.replace("else (8, 8)", "else (16, 32)"), path, "exec"), vars(simd))
 from synaptic_pruning.export.kernels import simd
-from synaptic_pruning.export.sparse import SparseMatrix
-assert (simd.LANES, simd.BLOCK) == (8, 8)
+from synaptic_pruning.export.sparse import FastForecaster, SparseMatrix
+assert (simd.LANES, simd.BLOCK) == (lanes, block)
 weight, x = torch.randn(70, 300) * (torch.rand(70, 300) < 0.1), torch.randn(70, 300)
 for count in (1, 6, 70):
     got = SparseMatrix(weight).product(x[:count].contiguous())
     torch.testing.assert_close(got, x[:count] @ weight.T, atol=1e-4, rtol=1e-4)
+
+
+class Forecaster(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.rows, self.head = kind(5, 40, num_layers=2, batch_first=True), nn.Linear(40, 3)
+
+    def forward(self, x):
+        return self.head(self.rows(x)[0][:, -1])
+
+
+for kind in (nn.LSTM, nn.GRU, nn.RNN):
+    model, x = Forecaster(kind), torch.randn(3, 12, 5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= torch.rand_like(weight) < 0.2
+        torch.testing.assert_close(FastForecaster(model)(x), model(x), atol=1e-5, rtol=1e-5)
 print("equal")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("features", ["+avx,+avx2,+fma", "+sse4.2"])
-def test_other_processors_compute_the_same(features: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("features", "lanes", "block"), [("+avx,+avx2,+fma", 8, 8), ("+sse4.2", 8, 8), ("+avx,+avx2,+fma", 16, 32)]
+)
+def test_other_processors_compute_the_same(features: str, lanes: int, block: int, tmp_path: Path) -> None:
     environment = os.environ | {
         "PYTHONPATH": str(Path(synaptic_pruning.__file__).parents[1]),
         "NUMBA_CPU_NAME": "generic",
         "NUMBA_CPU_FEATURES": features,
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
-    result = subprocess.run([sys.executable, "-c", AVX2], capture_output=True, text=True, env=environment)
+    code = OTHER.replace("{lanes}", str(lanes)).replace("{block}", str(block))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.stdout.strip() == "equal", result.stderr
 
 
