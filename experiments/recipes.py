@@ -96,6 +96,10 @@ def recipes() -> list[Recipe]:
         ]
     tried += [
         Recipe("early 50", 0.5),
+        Recipe("end .05 80", 0.8, end=0.05),
+        Recipe("end .05 80 comp^.5", 0.8, end=0.05, exponent=0.5),
+        Recipe("end .02 80 comp^.5", 0.8, end=0.02, exponent=0.5),
+        Recipe("set 80 comp^.5", 0.8, sparse_start=True, regrow=0.3, exponent=0.5),
         Recipe("early 90 comp cap 2", 0.9, exponent=1, cap=2),
         Recipe("early 90 comp layers", 0.9, exponent=1, factor="layer"),
         Recipe("early 90 comp weights", 0.9, exponent=1, factor="weights"),
