@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections import defaultdict
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -99,8 +100,8 @@ def make_records(names, plan=PLAN):
     return records
 
 
-def page(records, names, plan=PLAN, about=ABOUT):
-    datasets = [Dataset(name, name, 40, 1, 12, "0" * 64) for name in names]
+def page(records, names, plan=PLAN, about=ABOUT, reading=""):
+    datasets = [Dataset(name, name, 40, 1, 12, "0" * 64, reading) for name in names]
     return render(to_table(records, {}, {}), records, plan=plan, datasets=datasets, about=about)
 
 
@@ -253,6 +254,17 @@ def test_dropout_is_named_where_it_took_part(arms):
     text = " ".join(Page(page(make_records(["co2"], plan), ["co2"], plan)).text.split())
     assert ("compared with dropout" in text) == ("dropout" in arms)
     assert "mc-dropout" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("reading", "call"), [("", 'load(cell["dataset"]'), ("vix.csv: 40 rows", 'read_csv("your.csv"')]
+)
+def test_a_file_called_like_a_registered_data_set_is_read_as_a_file(reading, call):
+    html = page(make_records(["vix"]), ["vix"], reading=reading)
+    code = unescape(re.search(r'<code id="load">(.*?)</code>', html, re.DOTALL).group(1))
+    (line,) = [line for line in code.splitlines() if line.startswith("data = ")]
+    assert call in line
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -203,6 +203,7 @@ def _evidence(
     files = network_files(records)
     pruned = [name for name, run in files.items() if run["cell"]["option"]["algorithm"]]
     network = next(iter([*pruned, *files]), "")
+    registered = {d.name for d in datasets if d.name in DATASETS and not d.reading}  # a file may have such a name too
     dated = {} if plan.protocol == "paper" else {d.name: d.times for d in datasets if d.times is not None}
     axes: dict[str, dict[str, Any]] = {"times": dated, "targets": {d.name: d.target for d in datasets}}
     several = runs["regime"].nunique() > 1
@@ -224,7 +225,7 @@ def _evidence(
         "figures": draw_panels(runs, competing, plan, shown, largest, axes, cells),
         "costs": tables.costs(runs),
         "network": network,
-        "registered": bool(network) and files[network]["cell"]["dataset"] in DATASETS,
+        "registered": bool(network) and files[network]["cell"]["dataset"] in registered,
         "quoted": shlex.quote(f"networks/{network}"),
         "losses": lost.head(_MOST_ROWS).to_dict("records"),
         "cases": runs.groupby(CASE).ngroups,
