@@ -182,3 +182,15 @@ def test_one_sentence_and_nothing_changed(folder, monkeypatch, words, fragment):
     assert said.endswith((".", "?")) or words[0] in ("inspect", "export"), said
     assert not any(f" {name}=" in said for name in ("gaps", "separator", "encoding", "decimal", "time", "known"))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_study_whose_cluster_is_missing_leaves_no_folder(tmp_path):
+    spec = tmp_path / "good.toml"
+    spec.write_text('title = "x"\ndatasets = ["co2"]\nmodels = ["rnn"]\narms = ["none"]\nlengths = [8]\nepochs = 1\n')
+    out = tmp_path / "new" / "out"
+    words = ["study", "run", str(spec), "--out", str(out), "--backend", "ray", "--address", "nowhere"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    (said,) = result.stderr.splitlines()
+    assert "Ray" in said
+    assert not out.parent.exists()

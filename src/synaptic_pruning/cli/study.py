@@ -53,20 +53,20 @@ def run_command(
     try:
         read = read_spec(spec)
         series = read.series(data_dir)
-        out.mkdir(parents=True, exist_ok=True)
-        executor: Executor
-        if backend is Backend.ray:
-            from synaptic_pruning.study.engine import RayCluster
+        with options.prepared(out):
+            executor: Executor
+            if backend is Backend.ray:
+                from synaptic_pruning.study.engine import RayCluster
 
-            executor = RayCluster(address, run_job)
-        else:
-            executor = Processes(jobs or cores(), run_job)
-        path = Path(spec) if Path(spec).is_file() else presets()[spec]
-        write_atomically(out / _SPEC, path.read_bytes())
-        from synaptic_pruning.study.forecasting import compare_series
+                executor = RayCluster(address, run_job)
+            else:
+                executor = Processes(jobs or cores(), run_job)
+            path = Path(spec) if Path(spec).is_file() else presets()[spec]
+            write_atomically(out / _SPEC, path.read_bytes())
+            from synaptic_pruning.study.forecasting import compare_series
 
-        about = _about(read, path, _command(spec, out))
-        table = compare_series(series, read.plan(), out, executor=executor, about=about)
+            about = _about(read, path, _command(spec, out))
+            table = compare_series(series, read.plan(), out, executor=executor, about=about)
     except (DataError, OSError, ImportError) as error:
         options.refuse(str(error))
     except KeyboardInterrupt:
