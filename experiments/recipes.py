@@ -3,6 +3,7 @@
     python experiments/recipes.py prepare --data ../shared/data --out tasks.npz
     python experiments/recipes.py train tasks.npz --out FOLDER
     python experiments/recipes.py table docs/results/recipes.parquet
+    python experiments/recipes.py series docs/results/recipes.parquet
     python experiments/recipes.py draw docs/results/recipes.parquet --out docs/results/recipes.svg
 
 Every network is trained as the studies train theirs: AdamW, cosine rate, best epoch by validation error, none of them
@@ -565,6 +566,29 @@ def table(runs: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def series_table(runs: pd.DataFrame, recipe: str) -> str:
+    """Return, for runs of one model and length, a recipe's test error on every series, and which epochs were best.
+
+    Errors are in percent of those of the dense network, each at its best rate by validation. The logarithms' mean over
+    series is what `table` tells.
+    """
+    lines = [
+        "| regime | series | test error, % | best epoch, dense | best epoch, recipe | epochs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for regime, part in runs.groupby("regime"):
+        _, test, _ = choose(part)
+        best = part.loc[part.groupby(["dataset", "recipe"]).validation_mae.idxmin()].set_index(["recipe", "dataset"])
+        change = 100 * (test[recipe] / test["none"] - 1)
+        for name, percent in change.sort_values(ascending=False).items():
+            epochs = [best.loc[(one, name), "best_epoch"] for one in ("none", recipe)]
+            number = f"{percent:+.1f}".replace("-", "−")
+            lines.append(
+                f"| {regime} | {name} | {number} | {epochs[0]} | {epochs[1]} | {best.loc[(recipe, name), 'epochs']} |"
+            )
+    return "\n".join(lines)
+
+
 def print_tables(path: Path) -> None:
     """Print the table of every model and length."""
     runs = _read_runs(path)
@@ -668,6 +692,11 @@ def main() -> None:
     second.add_argument("--names", nargs="*")
     second.add_argument("--recipes", nargs="*", help="names of recipes; default all")
     third = commands.add_parser("table")
+    fifth = commands.add_parser("series", help="one recipe, series by series")
+    fifth.add_argument("found", type=Path)
+    fifth.add_argument("--recipe", default="early 80 comp^.5")
+    fifth.add_argument("--model", default="rnn")
+    fifth.add_argument("--steps", type=int, default=2400)
     fourth = commands.add_parser("draw")
     fourth.add_argument("found", type=Path)
     fourth.add_argument("--out", type=Path, required=True)
@@ -678,6 +707,11 @@ def main() -> None:
         return
     if arguments.command == "table":
         print_tables(arguments.found)
+        return
+    if arguments.command == "series":
+        runs = _read_runs(arguments.found)
+        runs = runs[(runs.model == arguments.model) & (runs.steps == arguments.steps)]
+        print(series_table(runs.astype({"dataset": str, "recipe": str, "regime": str}), arguments.recipe))
         return
     if arguments.command == "draw":
         draw(arguments.found, arguments.out)
