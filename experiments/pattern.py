@@ -19,6 +19,7 @@ from scipy import stats
 from torch import nn
 
 import synaptic_pruning as sp
+from synaptic_pruning.study.forecasting import count_alive
 from synaptic_pruning.tasks import classification as images
 from synaptic_pruning.tasks import forecasting as series
 
@@ -86,9 +87,8 @@ def on_series(data: Path, name: str, keys: list[Key]) -> Iterator[dict[str, Any]
 
 def told(name: str, arm: str, seed: int, model: nn.Module, error: float) -> dict[str, Any]:
     """Return what is kept of a training."""
-    synapses = sp.Synapses(model)
-    alive = sum(int((layer.parameter != 0).sum()) for layer in synapses.layers)
-    sparsity = round(1 - alive / synapses.total, 5)
+    alive, prunable = count_alive(model)
+    sparsity = round(1 - alive / prunable, 5)
     return {"data": name, "arm": arm, "seed": seed, "sparsity": sparsity, "error": float(f"{error:.7g}")}
 
 

@@ -211,7 +211,8 @@ def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[Compa
             if wins:
                 parent.set_submodule(path, form)
                 break
-        if row is not None and (row.form != "dense" or not _is_forecaster(layer)):  # else its layers may still win
+        if row is not None and not (row.form == "dense" and isinstance(form, FastForecaster)):
+            # Where the call for all of it has lost, its layers may still win.
             done += (f"{path}.",)
             rows.append(row)
 

@@ -43,9 +43,9 @@ class SynapticPruner:
     A real step is one that the optimizer takes: not each batch under gradient accumulation, and none that mixed
     precision skips. After it, pruned weights are set back to exactly zero. At events the rule may change the masks.
     What the optimizer keeps of a weight is zeroed when it is pruned, but for second moments, which move nothing, unless
-    weights may grow again. Its gradient is zeroed from then on, before
-    clipping and the like see it. (Of sharded parameters, and before the events of a rule that grows, that happens only
-    just before the step.) The model itself stays untouched: same modules, parameters, names and ``state_dict``.
+    weights may grow again. Its gradient is zeroed from then on, before clipping and the like see it. (Of sharded
+    parameters, and before the events of a rule that grows, that happens only just before the step.) The model itself
+    stays untouched: same modules, parameters, names and ``state_dict``.
 
     ``model``, ``optimizer`` and pruner may be loaded from checkpoints in any order, at any step.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from synaptic_pruning.core import Synapses
 from synaptic_pruning.core.activity import ActivityMonitor, warn_unobserved
 from synaptic_pruning.core.topk import smallest_k
-from synaptic_pruning.rules.allocation import Pattern, Patterned, round_to_total
+from synaptic_pruning.rules.allocation import Patterned, round_to_total
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
 from synaptic_pruning.rules.scores import Score, find_score, layer_scores, usage
@@ -75,8 +75,8 @@ class ToSparsity(Patterned, Rule):
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
         """Start to observe the model where the score asks for activity; see `Rule.attach`."""
-        if self.pattern is not None:
-            Pattern(*self.pattern).check_whole(synapses)
+        if pattern := self._within_blocks():
+            pattern.check_whole(synapses)
         if find_score(self.score) is usage:
             if synapses.sharded:
                 raise ValueError(
@@ -122,9 +122,8 @@ class ToSparsity(Patterned, Rule):
         layers, target = synapses.layers, self.schedule(progress)
         if self._monitor is not None:
             self._end_window(self._monitor, synapses, progress)
-        if self.pattern is not None:
-            kept = round((1 - target) * self.pattern[1])
-            return Pattern(*self.pattern).prune(synapses, kept, self.score, self._activity)
+        if pattern := self._within_blocks():
+            return pattern.prune(synapses, round((1 - target) * pattern.n), self.score, self._activity)
         pruned = [layer.size - layer.count for layer in layers]
         most = [max(n, int(self.max_layer_sparsity * layer.size)) for n, layer in zip(pruned, layers, strict=True)]
         if self._monitor is not None:

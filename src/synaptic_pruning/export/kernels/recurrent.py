@@ -109,14 +109,14 @@ def _product(counts, blocks, values, columns, order, bias, places, number, x, x_
 
 
 def stack_table(sizes: tuple[int, ...], arrays: tuple[Any, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return what `run_stack` takes: sizes, then the address and length of every array. Keep the arrays alive.
+    """Return what `run_stack` takes: sizes, then the address and size of every array. Keep the arrays alive.
 
     Args:
         sizes: Mode, directions (1 or 2), inputs, units, and outputs of each direction: fewer where they are projected.
         arrays: The `Slices` and biases of all matrices, pooled: input weights, recurrent weights and projection of each
             layer and direction, then the head. Then the `Tiles` of the input weights, pooled.
     """
-    places = [number for array in arrays for number in (array.ctypes.data, len(array))]
+    places = [number for array in arrays for number in (array.ctypes.data, array.size)]
     return np.array([*sizes, *places], np.int64)
 
 
@@ -160,9 +160,9 @@ def run_stack(
     mode, directions, inputs, units, width = table[0], table[1], table[2], table[3], table[4]
     counts, blocks, values = _array(table, 0, np.int32), _array(table, 1, np.int32), _array(table, 2, np.float32)
     columns, order, bias = _array(table, 3, np.uint8), _array(table, 4, np.int32), _array(table, 5, np.float32)
-    places = carray(pointer(table[17]), (table[18], 6), np.int64)
+    places = _array(table, 6, np.int64).reshape(-1, 6)
     tile_starts, tile_values = _array(table, 7, np.int32), _array(table, 8, np.float32)
-    tile_columns, tile_places = _array(table, 9, np.uint8), carray(pointer(table[25]), (table[26], 3), np.int64)
+    tile_columns, tile_places = _array(table, 9, np.uint8), _array(table, 10, np.int64).reshape(-1, 3)
     count = (places.shape[0] - 1) // 3
     outputs = places[places.shape[0] - 1, 5] - places[3 * count, 5]
     x, out = _floats(x_at, steps * batch * inputs), _floats(out_at, steps * batch * directions * width)

@@ -93,6 +93,10 @@ class Patterned:
         shown += [] if self.pattern is None else ["pattern"]
         return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
+    def _within_blocks(self) -> Pattern | None:
+        """Return the pattern, of which the option may be a plain tuple; None where there is none."""
+        return None if self.pattern is None else Pattern(*self.pattern)
+
     def _check_pattern(self, argument: str, sparsity: float, replaced: Sequence[str]) -> None:
         """Refuse what is no pattern or contradicts it.
 

@@ -103,8 +103,8 @@ class SET(Patterned, Rule):
         """Return the initial masks: random ones, or the zeros of a network that is sparse already."""
         self._events = 0
         self._sparse_before = self._is_sparse(synapses)
-        if self.pattern is not None:
-            return Pattern(*self.pattern).prune(synapses, self.pattern[0], self._zeros_first(synapses))
+        if pattern := self._within_blocks():
+            return pattern.prune(synapses, pattern.k, self._zeros_first(synapses))
         if self._sparse_before:
             return self._zeros_as_masks(synapses)
         counts = erdos_renyi_kernel(synapses, self.sparsity, self.max_layer_sparsity)
@@ -134,8 +134,8 @@ class SET(Patterned, Rule):
             return pruned
         fraction = self.drop / 2 * (1 + math.cos(math.pi * progress / self.end))
         alive = synapses.count_true(pruned)[0]
-        if self.pattern is not None:
-            return self._swap_in_blocks(synapses, pruned, [round(fraction * count) for count in alive])
+        if pattern := self._within_blocks():
+            return self._swap_in_blocks(synapses, pattern, pruned, [round(fraction * count) for count in alive])
         return [
             self._drop_and_grow(layer, mask, place, min(round(fraction * count), layer.size - layer.count))
             for place, (layer, mask, count) in enumerate(zip(synapses.layers, pruned, alive, strict=True))
@@ -143,8 +143,8 @@ class SET(Patterned, Rule):
 
     def prune_step(self, synapses: Synapses, progress: float) -> list[Tensor]:
         """Return the masks before the swap; they have the sparsity that is wanted after it."""
-        if self.pattern is not None:  # masks of an earlier training may lie otherwise
-            return Pattern(*self.pattern).prune(synapses, self.pattern[0], "magnitude")
+        if pattern := self._within_blocks():  # masks of an earlier training may lie otherwise
+            return pattern.prune(synapses, pattern.k, "magnitude")
         return [layer.alive for layer in synapses.layers]
 
     def grow_scores(self, layer: PrunableParameter, place: int) -> Tensor:
@@ -162,8 +162,7 @@ class SET(Patterned, Rule):
         self._events = state["events"]
 
     def _is_sparse(self, synapses: Synapses) -> bool:
-        if self.pattern is not None:
-            pattern = Pattern(*self.pattern)
+        if pattern := self._within_blocks():
             pattern.check_whole(synapses)
             nonzero = [layer.weight.detach() != 0 for layer in synapses.layers]
             return any(zeros_of_pruning(synapses)) and pattern.holds(synapses, nonzero)
@@ -184,10 +183,11 @@ class SET(Patterned, Rule):
 
         return zeros_first
 
-    def _swap_in_blocks(self, synapses: Synapses, masks: list[Tensor], wanted: Sequence[int]) -> list[Tensor]:
+    def _swap_in_blocks(
+        self, synapses: Synapses, pattern: Pattern, masks: list[Tensor], wanted: Sequence[int]
+    ) -> list[Tensor]:
         """Swap so many weights a layer, or as many as have room; what a block drops grows in the same block."""
-        assert self.pattern is not None
-        layers, blocks = synapses.layers, Pattern(*self.pattern).blocks(synapses)
+        layers, blocks = synapses.layers, pattern.blocks(synapses)
         free = [~layer.alive for layer in layers]  # pruned before this event: what is pruned at it does not grow again
         room = [
             torch.minimum(one.count(mask), one.count(some)) for one, mask, some in zip(blocks, masks, free, strict=True)
