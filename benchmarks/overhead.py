@@ -19,7 +19,7 @@ from synaptic_pruning.tasks.forecasting.models import build_model
 
 BATCH, WINDOW, CHANNELS = 64, 30, 1
 RUNS = 3
-RULES = {"default": sp.default_rule, "SET": lambda: sp.SET(0.8, scaled_start=True)}
+RULES = {"default": lambda: 0.8, "SET": lambda: sp.SET(0.8, scaled_start=True)}
 PARTS = ("forward", "backward", "optimizer step")
 
 

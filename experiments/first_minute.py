@@ -71,7 +71,7 @@ def main() -> None:
     weights.set(title=f"{WEIGHTS} recurrent weights", xlabel="epoch", xlim=(0, EPOCHS))
     weights.plot([], [], color=COLOURS["synaptic"], label="stays, learns on")
     weights.plot([], [], color="#968c82", label="pruned: zero from there on")
-    weights.legend(frameon=False, fontsize=8, loc="center right")
+    weights.legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.57))
     for arm, name in (("none", "dense"), ("synaptic", "pruned: a fifth of the weights")):
         error.plot(range(1, EPOCHS + 1), errors[arm], color=COLOURS[arm], label=name, linewidth=1.6)
     full = next(epoch for epoch, part in enumerate(density) if part < 0.201)

@@ -16,7 +16,7 @@ import argparse
 import math
 import multiprocessing as mp
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,14 @@ class Recipe:
 
     Attributes:
         begin, end: Where the cubic ramp to ``sparsity`` begins and ends, as shares of training.
+        least: The ramp ends after so many steps at the earliest.
         exponent, cap: The learning rate is multiplied by ``min(density ** -exponent, cap)``.
         factor: "all" parameters get the same factor, prunable "weights" alone, each "layer" its own, or "ramp": all
             until the ramp ends, then 1.
         score: What is ranked over the whole network: "magnitude", "normed" (over the layer's root mean square), "lamp",
             "uniform" and "erk" (magnitude within layers that share the density so), or "random".
+        floor: A layer keeps at least as many weights as its larger side has units, times so many times the network's
+            final density, at most 1; all layers together at most half of what stays. 0 sets no limit.
         inputs: Share of the input features that are pruned whole, on the same ramp.
         regrow: Share of the alive weights that are exchanged for random ones at the first event, falling to 0 at 75 %.
         sparse_start: Random masks at the final sparsity, and scaled weights, from the first step on.
@@ -59,10 +62,12 @@ class Recipe:
     sparsity: float = 0.0
     begin: float = 0.0
     end: float = 0.15
+    least: int = 0
     exponent: float = 0.0
     cap: float = 4.0
     factor: str = "all"
     score: str = "magnitude"
+    floor: float = 0.0
     inputs: float = 0.0
     regrow: float = 0.0
     sparse_start: bool = False
@@ -100,6 +105,17 @@ def recipes() -> list[Recipe]:
         Recipe("end .05 80", 0.8, end=0.05),
         Recipe("end .05 80 comp^.5", 0.8, end=0.05, exponent=0.5),
         Recipe("end .02 80 comp^.5", 0.8, end=0.02, exponent=0.5),
+        Recipe("end .1 80 comp^.5", 0.8, end=0.1, exponent=0.5),
+        Recipe("steps 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5),
+        Recipe("steps 50 comp^.5", 0.5, end=0.05, least=100, exponent=0.5),
+        Recipe("steps 90 comp^.5", 0.9, end=0.05, least=100, exponent=0.5),
+        Recipe("floor 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, floor=math.inf),
+        Recipe("erk 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, score="erk"),
+        Recipe("lamp 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, score="lamp"),
+        Recipe("floor 2 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, floor=2),
+        Recipe("floor 1 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, floor=1),
+        Recipe("floor .25 80 comp^.5", 0.8, end=0.05, least=100, exponent=0.5, floor=0.25),
+        Recipe("steps inputs 80", end=0.05, least=100, inputs=0.8),
         Recipe("set 80 comp^.5", 0.8, sparse_start=True, regrow=0.3, exponent=0.5),
         Recipe("early 90 comp cap 2", 0.9, exponent=1, cap=2),
         Recipe("early 90 comp layers", 0.9, exponent=1, factor="layer"),
@@ -212,10 +228,12 @@ class Networks:
         self.final, self.begin, self.end = self._all("sparsity"), self._all("begin"), self._all("end")
         self.exponent, self.cap = self._all("exponent"), self._all("cap")
         self.dropout, self.decay = self._all("dropout"), self._all("decay")
+        self.floor = self._all("floor")
         self.inputs, self.regrow = self._all("inputs"), self._all("regrow")
         self.flags = {name: self._all(name).bool() for name in ("sparse_start", "rescale", "average")}
         self.factors = {name: self._where("factor", name) for name in ("weights", "layer", "ramp")}
-        self.scores = {name: self._where("score", name) for name in ("normed", "lamp", "uniform", "erk", "random")}
+        kinds = ("normed", "lamp", "uniform", "erk", "random")
+        self.scores = {name: self._where("score", name) for name in kinds}
         self.dense = (self.final == 0) & (self.inputs == 0)
         self.ramp_end = torch.where(self.dense | self.flags["sparse_start"], 0.0, self.end)
         self._start_sparse()
@@ -407,6 +425,16 @@ class Networks:
                 mean = part.square().sum(1, keepdim=True) / left.sum(1, keepdim=True).clamp_min(1)
                 parts.append(part / mean.sqrt().clamp_min(1e-12))
             size = torch.where(self.scores["normed"][:, None], torch.cat(parts, 1), size)
+        if (self.floor > 0).any():
+            shapes = [self.weights[name][0].shape for name in self.PRUNABLE]
+            left = 0.5 * sum(sizes) * (1 - self.final)
+            share = (left / sum(max(shape) for shape in shapes)).minimum(self.floor * (1 - self.final)).clamp_max(1)
+            parts = []
+            for shape, part in zip(shapes, size.split(sizes, 1), strict=True):
+                least = (share * max(shape)).floor().clamp_min(1)
+                place = part.argsort(1, descending=True).argsort(1)
+                parts.append(torch.where(place < least[:, None], part + 1e6, part))
+            size = torch.where((self.floor > 0)[:, None], torch.cat(parts, 1), size)
         for name in ("uniform", "erk", "lamp"):
             chosen = self.scores[name]
             if not chosen.any():
@@ -446,8 +474,6 @@ class Networks:
 
 def train_group(data: Data, kind: str, steps: int, tried: list[Recipe], seeds: list[int], device: str) -> pd.DataFrame:
     """Train all recipes, rates and seeds on one series; one row a network."""
-    settings = [(recipe, rate) for recipe in tried for rate in RATES]
-    networks = Networks(kind, data.rows.shape[1], settings, seeds, device)
     windows = torch.from_numpy(data.rows).to(device).unfold(0, LENGTH, 1).transpose(1, 2)
     known = {p: np.flatnonzero(~np.isnan(data.targets[p])) for p in PARTS}
     starts = {p: torch.from_numpy(data.origins[p][known[p]] - LENGTH + 1).to(device) for p in PARTS}
@@ -455,6 +481,9 @@ def train_group(data: Data, kind: str, steps: int, tried: list[Recipe], seeds: l
     per_epoch = -(-len(known["train"]) // BATCH)
     epochs = max(1, round(steps / per_epoch))
     total = epochs * per_epoch
+    sized = [replace(recipe, end=max(recipe.end, recipe.least / total)) for recipe in tried]
+    settings = [(recipe, rate) for recipe in sized for rate in RATES]
+    networks = Networks(kind, data.rows.shape[1], settings, seeds, device)
     orders = [torch.Generator().manual_seed(seed) for seed in seeds]
     best = torch.full((len(networks.recipes),), math.inf, device=device)
     test, best_epoch = best.clone(), torch.zeros_like(best)
@@ -506,25 +535,36 @@ WORDS = {
     "dropout 0.1": "dropout 0.1",
     "dropout 0.3": "dropout 0.3",
     "dropout 0.5": "dropout 0.5",
-    "early 80 comp^.5": "**the default: 80 %, 1 / √density**",
-    "end .05 80 comp^.5": "80 %, ramp over 5 % of training, 1 / √density",
-    "end .02 80 comp^.5": "80 %, ramp over 2 % of training, 1 / √density",
-    "end .05 80": "80 %, ramp over 5 % of training, rates left alone",
-    "set 80 comp^.5": "`SET` 80 %, scaled start, 1 / √density",
-    "early 90 comp^.5": "90 %, 1 / √density",
-    "early 95 comp^.5": "95 %, 1 / √density",
-    "early 80": "80 %, rates left alone",
-    "early 90": "90 %, rates left alone",
-    "early 95": "95 %, rates left alone",
-    "early 90 comp": "90 %, 1 / density, at most 4",
+    "steps 80 comp^.5": "**the default: 80 %**",
+    "steps 50 comp^.5": "the default at 50 %",
+    "steps 90 comp^.5": "the default at 90 %",
+    "floor 80 comp^.5": "the default, layers keep a weight for each unit",
+    "floor 2 80 comp^.5": "the default, layers keep 40 % of that",
+    "floor 1 80 comp^.5": "the default, layers keep 20 % of that",
+    "floor .25 80 comp^.5": "the default, layers keep 5 % of that",
+    "erk 80 comp^.5": "the default, ERK shares a layer",
+    "lamp 80 comp^.5": "the default, ranked by LAMP",
+    "end .02 80 comp^.5": "80 %, ramp to 2 % of training, 1 / √density",
+    "end .05 80 comp^.5": "80 %, ramp to 5 % of training, 1 / √density",
+    "end .1 80 comp^.5": "80 %, ramp to 10 % of training, 1 / √density",
+    "early 80 comp^.5": "80 %, ramp to 15 % of training, 1 / √density",
+    "early 90 comp^.5": "90 %, ramp to 15 % of training, 1 / √density",
+    "early 95 comp^.5": "95 %, ramp to 15 % of training, 1 / √density",
+    "end .05 80": "80 %, ramp to 5 % of training, rates left alone",
+    "early 80": "80 %, ramp to 15 % of training, rates left alone",
+    "early 90": "90 %, ramp to 15 % of training, rates left alone",
+    "early 95": "95 %, ramp to 15 % of training, rates left alone",
+    "early 90 comp": "90 %, ramp to 15 % of training, 1 / density, at most 4",
     "third 90": "90 %, ramp to 30 % of training, rates left alone",
     "third 90 comp^.5": "90 %, ramp to 30 % of training, 1 / √density",
     "half 80 comp": "80 %, ramp to 50 % of training, 1 / density",
     "half 90 comp": "90 %, ramp to 50 % of training, 1 / density",
     "half 90 comp^.5": "90 %, ramp to 50 % of training, 1 / √density",
     "half 90 comp regrow rescale": "90 %, ramp to 50 % of training, 1 / density, regrowth at random, norms kept",
+    "set 80 comp^.5": "`SET` 80 %, scaled start, 1 / √density",
     "set 90 comp": "`SET` 90 %, scaled start, 1 / density",
-    "inputs 80": "`Inputs` 80 %, rates left alone",
+    "inputs 80": "`Inputs` 80 %, ramp to 15 % of training, rates left alone",
+    "steps inputs 80": "`Inputs` 80 %, on the ramp of the default, rates left alone",
     "inputs 80 early 90": "80 % of inputs, and 90 % of all weights",
     "early 90 erk": "90 %, ERK shares a layer, rates left alone",
     "early 90 dropout .1": "90 %, with dropout 0.1, rates left alone",
@@ -543,6 +583,7 @@ def table(runs: pd.DataFrame) -> str:
     stand in the order of their validation errors over both regimes.
     """
     found: dict[str, dict[str, pd.Series]] = {}
+    runs = runs.astype({"dataset": str, "recipe": str, "regime": str})
     for regime, part in runs.groupby("regime"):
         validation, test, kept = choose(part)
         family = [name for name in TUNED if name in validation]
@@ -590,10 +631,11 @@ def series_table(runs: pd.DataFrame, recipe: str) -> str:
 
 
 def print_tables(path: Path) -> None:
-    """Print the table of every model and length."""
+    """Print the table of every model, length and seed."""
     runs = _read_runs(path)
-    for (model, steps), group in runs.groupby(["model", "steps"]):
-        print(f"\n{model}, {steps} steps, {group.dataset.nunique()} series; MAE against the dense network in %\n")
+    for (model, steps, seed), group in runs.groupby(["model", "steps", "seed"], observed=True):
+        series = group.dataset.nunique()
+        print(f"\n{model}, {steps} steps, seed {seed}, {series} series; MAE against the dense network in %\n")
         print(table(group))
 
 
@@ -623,25 +665,26 @@ def draw(path: Path, out: Path) -> None:
     from matplotlib import pyplot as plt
 
     runs = _read_runs(path)
-    runs = runs[(runs.model == "rnn") & (runs.steps == 600)]
+    runs = runs[(runs.model == "rnn") & (runs.steps == 600) & (runs.seed == 0)]
+    runs = runs.astype({"dataset": str, "recipe": str, "regime": str})
     shown = [
-        "early 80 comp^.5",
+        "steps 80 comp^.5",
+        "steps 90 comp^.5",
         "early 80",
         "half 80 comp",
-        "early 90 comp^.5",
-        "early 90",
-        "set 90 comp",
+        "erk 80 comp^.5",
+        "set 80 comp^.5",
         "inputs 80",
         "dropout 0.1",
         "dropout 0.3",
     ]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), width_ratios=[2, 3], layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=[2, 3], layout="constrained")
     progress = np.linspace(0, 1, 301)
-    density = 1 - 0.8 * (1 - (1 - np.clip(progress / 0.15, 0, 1)) ** 3)
+    density = 1 - 0.8 * (1 - (1 - np.clip(progress / 0.05, 0, 1)) ** 3)
     left.plot(100 * progress, 100 * density, color="#00798c", label="weights left (%)")
     left.plot(100 * progress, 100 / np.sqrt(density), color="#d1682b", ls="--", label="learning rate (% of yours)")
     left.set(xlabel="training (%)", ylim=(0, 240), title="What the default does")
-    left.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.55))
+    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     for regime, colour, marker in (("univariate", "#00798c", "o"), ("features", "#d1682b", "s")):
         _, test, _ = choose(runs[runs.regime == regime])
         change = _percent(test, test["none"]).mean()
@@ -652,7 +695,7 @@ def draw(path: Path, out: Path) -> None:
     right.set_yticks(range(len(shown)), [WORDS[name].translate(str.maketrans("", "", "*`")) for name in shown])
     right.invert_yaxis()
     right.set(xlabel="test error against the dense network (%)", title="Each at the best of three learning rates")
-    right.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, metadata={"Date": None})
@@ -688,13 +731,13 @@ def main() -> None:
     second.add_argument("--processes", type=int, default=1)
     second.add_argument("--models", nargs="+", default=["rnn", "lstm"])
     second.add_argument("--steps", type=int, default=600)
-    second.add_argument("--seeds", type=int, default=2)
+    second.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     second.add_argument("--names", nargs="*")
     second.add_argument("--recipes", nargs="*", help="names of recipes; default all")
     third = commands.add_parser("table")
     fifth = commands.add_parser("series", help="one recipe, series by series")
     fifth.add_argument("found", type=Path)
-    fifth.add_argument("--recipe", default="early 80 comp^.5")
+    fifth.add_argument("--recipe", default="steps 80 comp^.5")
     fifth.add_argument("--model", default="rnn")
     fifth.add_argument("--steps", type=int, default=2400)
     fourth = commands.add_parser("draw")
@@ -710,7 +753,7 @@ def main() -> None:
         return
     if arguments.command == "series":
         runs = _read_runs(arguments.found)
-        runs = runs[(runs.model == arguments.model) & (runs.steps == arguments.steps)]
+        runs = runs[(runs.model == arguments.model) & (runs.steps == arguments.steps) & (runs.seed == 0)]
         print(series_table(runs.astype({"dataset": str, "recipe": str, "regime": str}), arguments.recipe))
         return
     if arguments.command == "draw":
@@ -723,8 +766,7 @@ def main() -> None:
         for data in sorted(read(arguments.tasks), key=lambda one: one.name in DEVELOPMENT[::2]):
             path = arguments.out / f"{data.name}.{data.regime}.{kind}.{arguments.steps}.parquet"
             if not path.exists() and (not arguments.names or data.name in arguments.names):
-                seeds = list(range(arguments.seeds))
-                groups.append((path, data, kind, arguments.steps, tried, seeds, arguments.device))
+                groups.append((path, data, kind, arguments.steps, tried, arguments.seeds, arguments.device))
     with mp.get_context("spawn").Pool(arguments.processes) as pool:
         for _ in pool.imap_unordered(_work, groups):
             pass

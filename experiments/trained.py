@@ -34,9 +34,8 @@ def compared(seed: int, options: argparse.Namespace) -> list[float]:
     found = [accuracy(model, task.test)]
     for sparsity in (None, *SPARSITIES):
 
-        def attach(net: nn.Module, optimizer: Optimizer, steps: int, sparsity: float | None = sparsity):
-            rule = sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15))
-            return sp.SynapticPruner(net, optimizer, rule, total_steps=steps)
+        def attach(net: nn.Module, optimizer: Optimizer, steps: int, sparsity: float = sparsity or 0.0):
+            return sp.SynapticPruner(net, optimizer, sparsity, total_steps=steps)
 
         again = copy.deepcopy(model)
         train(again, task, epochs=options.more, seed=seed, attach=attach if sparsity else None)

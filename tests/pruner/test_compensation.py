@@ -154,7 +154,7 @@ def test_one_that_is_off_touches_nothing():
 @pytest.mark.parametrize(
     ("rule", "factor"),
     [
-        (sp.default_rule, math.sqrt(5)),
+        (lambda: 0.8, math.sqrt(5)),
         (lambda: sp.SET(0.5), math.sqrt(2)),
         (lambda: sp.ToSparsity(sp.one_shot(0.95, at=0.5)), 4),
         (lambda: sp.vos2025(initial=0.3, final=0.7, warmup=0.1), 1),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import synaptic_pruning as sp
 from helpers.small_network import STEPS, learn_step, small_net
 
-RULES: dict[str, Callable[[], sp.Rule]] = {
-    "ramp": sp.default_rule,
+RULES: dict[str, Callable[[], sp.Rule | float]] = {
+    "ramp": lambda: 0.8,
     "set": lambda: sp.SET(0.6),
     "granet": lambda: sp.GraNet(0.8, begin=0.1, ramp_end=0.7),
     "cycles": lambda: sp.Cycles(0.8, members=3, first=0.5),

@@ -33,10 +33,32 @@ def test_default_recipe():
     for _ in range(200):
         _train(net, optimizer, 1)
         seen.append((pruner.sparsity(), pruner.finished))
-    ramp = sp.cubic(0.8, begin=0.0, end=0.15)
-    events = [step if step >= 30 else step - step % 4 for step in range(1, 201)]  # fifty in 200 steps, and the end
-    assert seen == [(pytest.approx(round(70 * ramp(event / 200)) / 70), event >= 30) for event in events]
+    ramp = sp.cubic(0.8, begin=0.0, end=0.5)
+    events = [step if step >= 100 else step - step % 4 for step in range(1, 201)]  # fifty in 200 steps, and the end
+    assert seen == [(pytest.approx(round(70 * ramp(event / 200)) / 70), event >= 100) for event in events]
     assert seen[-1] == (56 / 70, True)  # 0.8 · 70
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"), [(1, 0.5), (150, 0.5), (400, 0.25), (1000, 0.1), (2000, 0.05), (1_000_000, 0.05)]
+)
+def test_the_default_ramp_takes_a_hundred_steps_or_more(steps: int, end: float):
+    rule = sp.default_rule(0.6, total_steps=steps)
+    assert (rule.end, rule.schedule.final) == (end, 0.6)
+    net = _net()
+    assert sp.SynapticPruner(net, torch.optim.Adam(net.parameters()), 0.6, total_steps=steps).rule == rule
+
+
+@pytest.mark.parametrize("value", [None, True, 80, 1, 0.995, -0.1, float("nan"), "0.5", sp.SET])
+def test_what_is_neither_a_rule_nor_a_sparsity(value: object):
+    net = _net()
+    with pytest.raises(ValueError, match=r"^rule=.* must be a rule such as SET\(0\.8\), or the final sparsity"):
+        sp.SynapticPruner(net, torch.optim.Adam(net.parameters()), value, total_steps=5)  # type: ignore[arg-type]
+
+
+def test_the_length_of_the_default_is_checked():
+    with pytest.raises(ValueError, match=r"total_steps=0 must be a whole number"):
+        sp.default_rule(total_steps=0)
 
 
 def test_the_last_event_comes_even_between_two_regular_ones():
@@ -175,8 +197,8 @@ def test_training_longer_or_shorter_than_said():
     _train(net, optimizer, 12)
     with pytest.warns(UserWarning, match="training ended at step 12 of total_steps=100, before the end of the ramp"):
         pruner.remove()
-    net, optimizer, pruner = _started(100)  # as sparse as it will be from 15 % on
-    _train(net, optimizer, 15)
+    net, optimizer, pruner = _started(100)  # as sparse as it will be from half of it on
+    _train(net, optimizer, 50)
     pruner.remove()
 
 

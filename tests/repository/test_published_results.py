@@ -159,5 +159,5 @@ def test_the_recipes_page_shows_what_its_command_prints():
     script = runpy.run_path(str(RESULTS.parents[1] / "experiments" / "recipes.py"))
     page = (RESULTS.parent / "recipe.md").read_text()
     runs = pd.read_parquet(RESULTS / "recipes.parquet")
-    for _, group in runs.groupby(["model", "steps"], observed=True):
+    for _, group in runs.groupby(["model", "steps", "seed"], observed=True):
         assert f"{script['table'](group)}\n" in page

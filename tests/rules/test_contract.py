@@ -40,7 +40,7 @@ RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None
     "cycles": (lambda: sp.Cycles(0.8, members=3, first=0.5), None),
     "units": (lambda: sp.Units(CUBIC), None),
     "inputs": (lambda: sp.Inputs(CUBIC), None),
-    "default": (sp.default_rule, lambda p, n: round(sp.cubic(0.8, end=0.15)(p) * n)),
+    "default": (lambda: sp.default_rule(total_steps=STEPS), lambda p, n: round(sp.cubic(0.8, end=0.5)(p) * n)),
     "vos2025": (lambda: sp.vos2025(warmup=0.1, epochs=10), None),
 }
 FACTORS = [list(RULES), list(NETWORKS), list(OPTIMIZERS)]

@@ -149,6 +149,54 @@ def test_an_observing_rule_serves_one_pruner_and_its_own_checkpoints():
     assert not net._forward_hooks
 
 
+def test_sizes_are_measured_against_the_scales_that_training_began_with():
+    def fresh(*sizes: float) -> nn.Module:
+        net = nn.ModuleList([nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)])
+        for layer, size in zip(net, sizes, strict=True):
+            nn.init.constant_(layer.weight, size)
+        return net
+
+    net = fresh(1.0, 0.1)
+    rule = sp.ToSparsity(sp.one_shot(0.5), score="relative")
+    with torch.no_grad():  # against √0.505 and 0.1
+        optimizer, pruner = _observed(rule, net, 1)
+        net[0].weight.copy_(torch.tensor([[1.0, 0.8], [0.6, 0.4]]))
+        net[1].weight.copy_(torch.tensor([[0.2, 0.12], [0.08, 0.01]]))
+    state = pruner.state_dict()
+    with pytest.raises(ValueError, match="already serves another pruner"):
+        _observed(rule, fresh(1, 1), 1)
+    _, plain = _observed(sp.ToSparsity(sp.one_shot(0.5)), fresh(1, 1), 1)
+    with pytest.raises(ValueError, match="give ToSparsity the same score"):
+        plain.load_state_dict(state)
+    other = fresh(5.0, 5.0)
+    other.load_state_dict(net.state_dict())
+    other_optimizer, again = _observed(sp.ToSparsity(sp.one_shot(0.5), score="relative"), other, 1)
+    again.load_state_dict(state)
+    for one, its in ((optimizer, net), (other_optimizer, other)):
+        sum(layer.weight.sum() * 0 for layer in its).backward()
+        one.step()
+    kept = {"0.weight": [[1, 1], [0, 0]], "1.weight": [[1, 1], [0, 0]]}
+    assert {name: mask.int().tolist() for name, mask in pruner.masks().items()} == kept
+    assert {name: mask.int().tolist() for name, mask in again.masks().items()} == kept
+    pruner.remove()
+    _observed(rule, fresh(1, 1), 1)
+
+
+@pytest.mark.parametrize(("rule", "kept"), [(0.8, range(10, 65)), (sp.ToSparsity(sp.cubic(0.8, end=0.3)), range(4))])
+def test_the_default_does_not_empty_the_layer_after_a_wide_one(rule: sp.Rule | float, kept: range):
+    """Of magnitudes of all layers, those of the second are the smallest before it has learnt anything."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 1))
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    pruner = sp.SynapticPruner(net, optimizer, rule, total_steps=300)
+    for _ in range(120):
+        x = torch.randn(32, 16)
+        optimizer.zero_grad()
+        (net(x) - x[:, :4].sum(1, keepdim=True)).square().mean().backward()
+        optimizer.step()
+    assert int(pruner.masks()["2.weight"].sum()) in kept
+
+
 @pytest.mark.parametrize(
     "rule", [lambda: sp.ToSparsity(sp.cubic(0.5, end=0.5), score="usage"), lambda: sp.Disuse(end=0.5, sample=1)]
 )

@@ -33,7 +33,7 @@ class SynapticPruning(Callback):
     to every logger and as metrics that other callbacks can monitor.
 
     Args:
-        rule: What is pruned and when; default `default_rule`.
+        rule: As for `SynapticPruner`: what is pruned and when, or the final sparsity of `default_rule`.
         total_steps: Optimizer steps of the whole training; default, the Trainer's ``estimated_stepping_batches``.
         every: As for `SynapticPruner`.
         compensate: As for `SynapticPruner`.
@@ -58,7 +58,7 @@ class SynapticPruning(Callback):
 
     def __init__(
         self,
-        rule: Rule | None = None,
+        rule: Rule | float = 0.8,
         *,
         total_steps: int | None = None,
         every: int | None = None,

@@ -30,7 +30,7 @@ class SynapticPruning(TrainerCallback):
     see docs/guides/logging.md. Other entries of ``log_history`` have ``sparsity/total`` alone.
 
     Args:
-        rule: What is pruned and when; default `default_rule`.
+        rule: As for `SynapticPruner`: what is pruned and when, or the final sparsity of `default_rule`.
         every: As for `SynapticPruner`.
         compensate: As for `SynapticPruner`.
         include: As for `SynapticPruner`.
@@ -54,7 +54,7 @@ class SynapticPruning(TrainerCallback):
 
     def __init__(
         self,
-        rule: Rule | None = None,
+        rule: Rule | float = 0.8,
         *,
         every: int | None = None,
         compensate: float | None = None,

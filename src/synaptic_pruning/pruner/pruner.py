@@ -19,22 +19,36 @@ from synaptic_pruning.pruner.ownership import claim, release
 from synaptic_pruning.rules import Rule, ToSparsity, cubic
 
 _EVENTS = 50  # by default, over the whole of training: finer than a ramp needs, too few to cost time
+_LEAST_STEPS = 100  # of the default ramp: weights must have left their random start before they are ranked
+_TOTAL = "the number of optimizer steps you will take, epochs × batches"
 _FORMAT = 1
 _UNKNOWN_SHARE = 0.1
 """From this part of the network's weights on, a word is said about those in layers of no known type."""
 
 
-def default_rule() -> ToSparsity:
-    """Return the default rule: dense at first, 80 % of the weights go for good over the first 15 % of training.
+def default_rule(sparsity: float = 0.8, *, total_steps: int) -> ToSparsity:
+    """Return the default rule: dense at first, the smallest weights go for good early in training.
 
-    The smallest of the whole network go first. What stays learns on, at learning rates that the pruner raises as the
-    density falls, so that they stay yours to set for the dense network. What it was chosen on: docs/recipe.md.
+    That is over the first 5 % of training, or 100 steps if that is more, but half of training at most. Weights are
+    ranked over the whole network, by magnitude relative to the scale that their layer started with. What stays learns
+    on, at learning rates that the pruner raises as the density falls, so that they stay yours to set for the dense
+    network. What it was chosen on: docs/recipe.md.
+
+    Args:
+        sparsity: Final part of the prunable weights that are pruned, in [0, 0.99].
+        total_steps: Optimizer steps of the whole training, at least 1.
+
+    Raises:
+        ValueError: An argument is out of its range.
 
     Example:
-        >>> default_rule().schedule.preview(5)
+        >>> default_rule(total_steps=400).schedule.preview(5)
         [(0.0, 0.0), (0.25, 0.8), (0.5, 0.8), (0.75, 0.8), (1.0, 0.8)]
+        >>> default_rule(0.5, total_steps=10_000).end
+        0.05
     """
-    return ToSparsity(cubic(0.8, begin=0.0, end=0.15))
+    _check_steps("total_steps", total_steps, _TOTAL)
+    return ToSparsity(cubic(sparsity, end=max(0.05, min(0.5, _LEAST_STEPS / total_steps))), score="relative")
 
 
 class SynapticPruner:
@@ -54,7 +68,7 @@ class SynapticPruner:
             ``fully_shard`` (FSDP2) or tensor parallelism; attach the pruner after wrapping and sharding.
         optimizer: The optimizer that trains it, plain or wrapped by Accelerate or Lightning; it must hold every
             prunable parameter.
-        rule: What is pruned and when; default `default_rule`.
+        rule: What is pruned and when. A number is the final sparsity of `default_rule`, in [0, 0.99].
         total_steps: Optimizer steps of the whole training, at least 1.
         every: Steps between events; default one fiftieth of training.
         compensate: Largest factor of the learning rates, at least 1; 1 leaves them alone. While a step runs, those of
@@ -97,7 +111,7 @@ class SynapticPruner:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        rule: Rule | None = None,
+        rule: Rule | float = 0.8,
         *,
         total_steps: int,
         every: int | None = None,
@@ -107,10 +121,10 @@ class SynapticPruner:
         state: Mapping[str, Any] | None = None,
         earlier: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_steps("total_steps", total_steps, "the number of optimizer steps you will take, epochs × batches")
+        _check_steps("total_steps", total_steps, _TOTAL)
         if every is not None:
             _check_steps("every", every, "the number of optimizer steps between events")
-        self.rule = default_rule() if rule is None else rule
+        self.rule = rule if isinstance(rule, Rule) else _rule_of(rule, total_steps)
         limit = self.rule.compensate if compensate is None else compensate
         check_limit(limit)
         self.synapses = Synapses(model, include, exclude, biases=self.rule.biases)
@@ -489,6 +503,14 @@ class SynapticPruner:
         self._enforcer.mask_weights()
         self._enforcer.mask_gradients()
         reset_pruned_state(self.optimizers, self.synapses.layers, self._enforcer, grows=self.rule.grows)
+
+
+def _rule_of(sparsity: float, total_steps: int) -> Rule:
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity <= 0.99:
+        raise ValueError(
+            f"rule={sparsity!r} must be a rule such as SET(0.8), or the final sparsity of the default one, in [0, 0.99]"
+        )
+    return default_rule(sparsity, total_steps=total_steps)
 
 
 def _check_steps(argument: str, value: int, meaning: str) -> None:

@@ -1,10 +1,11 @@
-"""Scores of weights, the smallest of which are pruned first: magnitude, usage, gradient, random.
+"""Scores of weights, the smallest of which are pruned first: magnitude, relative, usage, gradient, random.
 
 A score is a plain function of one `Piece`: a run of consecutive weights of one tensor. It returns one number a weight
 and must not depend on how the tensor was divided into pieces. So no scores are held for the whole network at once.
 A new score is one such function and one row in `SCORES`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from synaptic_pruning.core import PrunableParameter, Shard, Synapses
+from synaptic_pruning.core import PrunableParameter, Shard, Synapses, total
 from synaptic_pruning.core import activity as activities
 from synaptic_pruning.core.topk import LazyScores
 
@@ -27,6 +28,7 @@ class Piece(NamedTuple):
         start: Flat position of the first weight in this rank's part of the tensor.
         shard: How the tensor is sharded; None when all of it is here.
         activity: Shape (n,), mean absolute input of each weight; None where the rule observes none.
+        scale: Of the layer when training began, as `starting_scales` gives it; 1 where the rule does not measure it.
     """
 
     weight: Tensor
@@ -35,6 +37,7 @@ class Piece(NamedTuple):
     start: int
     shard: Shard | None = None
     activity: Tensor | None = None
+    scale: float = 1.0
 
     def positions(self) -> Tensor:
         """Return the flat position of each weight in the whole tensor, shape (n,), int64."""
@@ -53,6 +56,18 @@ def magnitude(piece: Piece) -> Tensor:
         tensor([2., 1.])
     """
     return piece.weight.abs()
+
+
+def relative(piece: Piece) -> Tensor:
+    """Score a weight by its absolute value over the scale that its layer started with; see `starting_scales`.
+
+    Where all layers start at one scale, as in a recurrent network of PyTorch's, this ranks as magnitude does.
+
+    Example:
+        >>> relative(Piece(torch.tensor([-2.0, 1.0]), None, 0, 0, scale=0.5))
+        tensor([4., 2.])
+    """
+    return piece.weight.abs().to(torch.promote_types(piece.weight.dtype, torch.float32)) / piece.scale
 
 
 def usage(piece: Piece) -> Tensor:
@@ -126,7 +141,13 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-SCORES: dict[str, Score] = {"magnitude": magnitude, "usage": usage, "gradient": gradient, "random": random()}
+SCORES: dict[str, Score] = {
+    "magnitude": magnitude,
+    "relative": relative,
+    "usage": usage,
+    "gradient": gradient,
+    "random": random(),
+}
 
 
 def find_score(score: str | Score) -> Score:
@@ -142,13 +163,50 @@ def find_score(score: str | Score) -> Score:
     return SCORES[score]
 
 
-def layer_scores(synapses: Synapses, score: str | Score, activity: Sequence[Tensor | None] = ()) -> list[LazyScores]:
+def starting_scales(synapses: Synapses) -> list[float]:
+    """Return for each layer the root mean square of its weights that are not zero, or the network's where that is less.
+
+    A layer after a wide one starts with smaller weights, which would all be pruned before they have learnt anything
+    ("layer collapse", Tanaka et al. 2020). One that starts with larger weights than the network keeps that advantage:
+    it has few inputs, and each matters more. A layer of zeros, or of numbers that are not finite, counts as the
+    network. Of shards, every rank must call it.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 2))
+        >>> _ = nn.init.constant_(net[0].weight, 0.5), nn.init.constant_(net[1].weight, -0.25)
+        >>> [round(scale, 4) for scale in starting_scales(Synapses(net))]
+        [0.3536, 0.25]
+    """
+    shards = [layer.shard for layer in synapses.layers]
+    squares, counts = [], []
+    for layer in synapses.layers:
+        weight = layer.weight.detach()
+        dtype = torch.float32 if weight.device.type == "mps" else torch.float64
+        square = float(torch.linalg.vector_norm(weight, dtype=dtype)) ** 2
+        squares.append(square if math.isfinite(square) else 0.0)
+        counts.append(int(weight.count_nonzero()) if math.isfinite(square) else 0)
+    squares = total(torch.tensor(squares, dtype=torch.float64, device="cpu"), shards).tolist()
+    counts = total(torch.tensor(counts, device="cpu"), shards).tolist()
+    network = math.sqrt(sum(squares) / max(1, sum(counts))) or 1.0
+    own = [math.sqrt(square / max(1, count)) for square, count in zip(squares, counts, strict=True)]
+    # Rounded, so that it does not matter how sums were divided among ranks.
+    return [float(f"{min(scale or network, network):.6g}") for scale in own]
+
+
+def layer_scores(
+    synapses: Synapses,
+    score: str | Score,
+    activity: Sequence[Tensor | None] = (),
+    scales: Sequence[float] = (),
+) -> list[LazyScores]:
     """Return the scores of all alive weights, computed when read.
 
     Args:
         synapses: The prunable weights.
         score: A name of `SCORES` or a function of a `Piece`.
         activity: For each layer what `ActivityMonitor.end_window` gave, for scores that ask for it; None counts as 0.
+        scales: For each layer what `starting_scales` gave, for scores that ask for it.
     """
     function = find_score(score)
     inputs: list[Tensor | None] = [None] * len(synapses.layers)
@@ -157,10 +215,16 @@ def layer_scores(synapses: Synapses, score: str | Score, activity: Sequence[Tens
             layer.parameter.new_zeros((1,) * layer.parameter.dim()) if mean is None else mean
             for layer, mean in zip(synapses.layers, activity, strict=True)
         ]
-    return [_lazy_scores(layer, place, function, inputs[place]) for place, layer in enumerate(synapses.layers)]
+    scales = scales or [1.0] * len(synapses.layers)
+    return [
+        _lazy_scores(layer, place, function, inputs[place], scales[place])
+        for place, layer in enumerate(synapses.layers)
+    ]
 
 
-def _lazy_scores(layer: PrunableParameter, place: int, score: Score, activity: Tensor | None) -> LazyScores:
+def _lazy_scores(
+    layer: PrunableParameter, place: int, score: Score, activity: Tensor | None, scale: float
+) -> LazyScores:
     weight = layer.weight.detach().reshape(-1)
     gradient = None if layer.gradient is None else layer.gradient.reshape(-1)
     inputs = None if activity is None else activities.expand_activity(activity, layer.weight).reshape(-1)
@@ -168,7 +232,7 @@ def _lazy_scores(layer: PrunableParameter, place: int, score: Score, activity: T
     def read(start: int, stop: int) -> Tensor:
         some_gradient = None if gradient is None else gradient[start:stop]
         some_inputs = None if inputs is None else inputs[start:stop]
-        return score(Piece(weight[start:stop], some_gradient, place, start, layer.shard, some_inputs))
+        return score(Piece(weight[start:stop], some_gradient, place, start, layer.shard, some_inputs, scale))
 
     alive = None if layer.count == layer.size else layer.alive.reshape(-1)
     dtype = read(0, 0).dtype

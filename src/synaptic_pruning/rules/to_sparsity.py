@@ -12,7 +12,7 @@ from synaptic_pruning.core.topk import smallest_k
 from synaptic_pruning.rules.allocation import Patterned, round_to_total
 from synaptic_pruning.rules.base import Rule
 from synaptic_pruning.rules.schedules import Schedule
-from synaptic_pruning.rules.scores import Score, find_score, layer_scores, usage
+from synaptic_pruning.rules.scores import Score, find_score, layer_scores, relative, starting_scales, usage
 
 _SAMPLE = 10
 """One step in so many of a window is observed, from the first on."""
@@ -24,8 +24,9 @@ class ToSparsity(Patterned, Rule):
 
     Args:
         schedule: Wanted sparsity over training, such as ``cubic(0.8, begin=0.3, end=0.8)``.
-        score: ``"magnitude"``, ``"usage"``, ``"gradient"``, ``"random"`` or a function of a `Piece`. Usage is that of
-            the window since the event before; it needs whole parameters, and a rule with it serves one pruner.
+        score: ``"magnitude"``, ``"relative"`` (magnitude over the scale that the layer started with), ``"usage"``,
+            ``"gradient"``, ``"random"`` or a function of a `Piece`. Usage is that of the window since the event before;
+            it needs whole parameters. A rule with usage or relative magnitude serves one pruner.
         scope: ``"global"`` ranks all layers together; ``"layer"`` brings each layer to the same sparsity.
         max_layer_sparsity: No layer goes above it, in (0, 1]; under the global scope the other layers give more in its
             place. Where that leaves too few to give (layers of a handful of weights), fewer than wanted are pruned.
@@ -41,7 +42,7 @@ class ToSparsity(Patterned, Rule):
     Example:
         >>> import synaptic_pruning as sp
         >>> rule = sp.ToSparsity(sp.cubic(0.8, begin=0.3, end=0.8), score="magnitude", scope="global")
-        >>> rule = sp.ToSparsity(sp.cubic(1 - 3 / 32, end=0.15), pattern=(3, 32))
+        >>> rule = sp.ToSparsity(sp.cubic(1 - 3 / 32, end=0.05), pattern=(3, 32))
     """
 
     shardable: ClassVar[bool] = True
@@ -53,6 +54,7 @@ class ToSparsity(Patterned, Rule):
     max_layer_sparsity: float = 0.99
     _monitor: ActivityMonitor | None = field(default=None, init=False, repr=False, compare=False)
     _activity: list[Tensor | None] = field(default_factory=list, init=False, repr=False, compare=False)
+    _scales: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         find_score(self.score)
@@ -74,7 +76,7 @@ class ToSparsity(Patterned, Rule):
         return self.schedule.end
 
     def attach(self, model: nn.Module, synapses: Synapses) -> list[Tensor]:
-        """Start to observe the model where the score asks for activity; see `Rule.attach`."""
+        """Start to observe what the score asks for; see `Rule.attach`."""
         if pattern := self._within_blocks():
             pattern.check_whole(synapses)
         if find_score(self.score) is usage:
@@ -87,6 +89,10 @@ class ToSparsity(Patterned, Rule):
                 raise ValueError("this ToSparsity with score='usage' already serves another pruner; make a new one")
             self._monitor = ActivityMonitor(model, synapses, sample=_SAMPLE)
             self._activity = [None] * len(synapses.layers)
+        elif find_score(self.score) is relative:
+            if self._scales:
+                raise ValueError("this ToSparsity with score='relative' already serves another pruner; make a new one")
+            self._scales = starting_scales(synapses)
         return super().attach(model, synapses)
 
     def observe(self, synapses: Synapses) -> None:
@@ -95,21 +101,24 @@ class ToSparsity(Patterned, Rule):
             self._monitor.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the unfinished window and the last one's activity, where the score asks for activity."""
+        """Return the unfinished window and the last one's activity, or the scales, where the score asks for them."""
         if self._monitor is None:
-            return {}
+            return {"scales": list(self._scales)} if self._scales else {}
         return {"activity": self._monitor.state_dict(), "seen": list(self._activity)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
-        if bool(state) != (self._monitor is not None):
+        if set(state) != set(self.state_dict()):
             raise ValueError("the checkpoint was made with another score; give ToSparsity the same score")
+        if self._scales:
+            self._scales = list(state["scales"])
         if self._monitor is not None:
             self._monitor.load_state_dict(state["activity"])
             self._activity = list(state["seen"])
 
     def detach(self) -> None:
         """Stop observing."""
+        self._scales = []
         if self._monitor is not None:
             self._monitor.remove()
 
@@ -133,7 +142,7 @@ class ToSparsity(Patterned, Rule):
         wanted = min(max(sum(pruned), round(target * synapses.total)), sum(most))
         if wanted == sum(pruned):
             return [layer.alive for layer in layers]
-        scores = layer_scores(synapses, self.score, self._activity)
+        scores = layer_scores(synapses, self.score, self._activity, self._scales)
         if self.scope == "global":
             room = [limit - n for limit, n in zip(most, pruned, strict=True)]
             return synapses.masks_without(smallest_k(scores, wanted - sum(pruned), most=room))

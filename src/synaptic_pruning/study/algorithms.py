@@ -38,14 +38,15 @@ class Algorithm:
     """One way to prune.
 
     Attributes:
-        rule: Makes a fresh rule of a final sparsity, the seed of the training and the ramp of the task.
+        rule: Makes a fresh rule of a final sparsity, the seed of the training and the ramp of the task. A number is the
+            final sparsity of `synaptic_pruning.default_rule`, which takes the length of training too.
         meaning: What it does, in words; "{ramp}" stands for the ramp of the task.
         sparsity: Final sparsity that belongs to the algorithm, 0 where it is an outcome; None where a study chooses it.
         compensate: Largest factor on the learning rate while weights go, where it is not the rule's own; see
             `synaptic_pruning.SynapticPruner`.
     """
 
-    rule: Callable[[float, int, Ramp], sp.Rule]
+    rule: Callable[[float, int, Ramp], sp.Rule | float]
     meaning: str
     sparsity: float | None = None
     compensate: float | None = None
@@ -75,17 +76,17 @@ ALGORITHMS: dict[str, Algorithm] = {
         "the smallest weights of the whole network are pruned on a cubic ramp {ramp}",
     ),
     "early": Algorithm(
-        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15)),
-        "as “magnitude”, on a ramp over the first 15 % of training",
+        lambda sparsity, seed, ramp: sparsity,
+        "as “magnitude”, on a ramp over the first 5 % of training, or 100 steps if that is more",
     ),
     "uncompensated": Algorithm(
-        lambda sparsity, seed, ramp: sp.ToSparsity(sp.cubic(sparsity, begin=0.0, end=0.15)),
+        lambda sparsity, seed, ramp: sparsity,
         "as “early”, while learning rates stay as they are set",
         compensate=1.0,
     ),
     "inputs": Algorithm(
-        lambda sparsity, seed, ramp: sp.Inputs(sp.cubic(sparsity, begin=0.0, end=0.15)),
-        "whole input features are pruned, those whose weights are smallest, over the first 15 % of training",
+        lambda sparsity, seed, ramp: sp.Inputs(sp.cubic(sparsity, end=0.1)),
+        "whole input features are pruned, those whose weights are smallest, over the first 10 % of training",
     ),
     "rigl": Algorithm(
         lambda sparsity, seed, ramp: sp.RigL(sparsity, seed=seed, scaled_start=True),

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import synaptic_pruning as sp
 from helpers.planned import planned
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.forecasting.options import Grid
@@ -127,7 +126,7 @@ target = "heat"
 
 
 def test_what_users_get_by_default_is_what_the_studies_train():
-    assert [option.rule() for option in ARMS["synaptic"].options(Grid())] == [sp.default_rule()]
+    assert [option.rule() for option in ARMS["synaptic"].options(Grid())] == [0.8]
 
 
 def test_what_is_left_out_has_a_default(write):

@@ -24,7 +24,7 @@ class Inputs(Rule):
     shortcut, is not cut off there. After ``Flatten`` a feature is one column, such as one variable at one lag.
 
     Args:
-        schedule: Wanted part of the features that are pruned, such as ``cubic(0.8, begin=0.0, end=0.15)``.
+        schedule: Wanted part of the features that are pruned, such as ``cubic(0.8, end=0.1)``.
         layers: Names of the modules that read the features, each of them all of the features in the same order;
             default, the first in ``model.named_modules()`` whose weights on its inputs are all prunable.
 

@@ -38,14 +38,14 @@ class Arm:
         """Whether it is brought to the sparsity that “disuse” reached with the same seed."""
         return self.prunes and ALGORITHMS[self.algorithm].sparsity is None
 
-    def rule(self, sparsity: float, seed: int) -> sp.Rule | None:
-        """Return a fresh rule; None where nothing is to be pruned.
+    def rule(self, sparsity: float, seed: int) -> sp.Rule | float | None:
+        """Return a fresh rule or the sparsity of the default one; None where nothing is to be pruned.
 
         Example:
             >>> ARMS["none"].rule(0.0, 0) is ARMS["magnitude"].rule(0.0, 0) is None
             True
-            >>> ARMS["magnitude"].rule(0.8, 0).schedule.final
-            0.8
+            >>> ARMS["magnitude"].rule(0.8, 0)
+            ToSparsity(schedule=cubic(final=0.8, begin=0.3, end=0.8))
         """
         if not self.prunes or (self.matched and sparsity == 0):
             return None

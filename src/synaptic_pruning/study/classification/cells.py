@@ -122,8 +122,8 @@ class ImageCell:
     batch_size: int
     learning_rate: float
 
-    def rule(self) -> sp.Rule | None:
-        """Return the arm's fresh rule."""
+    def rule(self) -> sp.Rule | float | None:
+        """Return the arm's fresh rule, or the sparsity of the default one."""
         return ARMS[self.arm].rule(self.sparsity, self.seed)
 
     def to_dict(self) -> ImageSettings:
@@ -163,6 +163,7 @@ def run_image_cell(cell: ImageCell, images: ImageSet, folder: Path) -> ImageReco
     pruners: list[sp.SynapticPruner] = []
 
     def attach(net: "nn.Module", optimizer: "Optimizer", steps: int) -> sp.SynapticPruner:
+        assert rule is not None
         pruners.append(sp.SynapticPruner(net, optimizer, rule, total_steps=steps))
         return pruners[0]
 

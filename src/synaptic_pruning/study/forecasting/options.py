@@ -81,8 +81,8 @@ class Option:
         }
         return ", ".join(f"{name} {value:.3g}" for name, value in values.items() if value)
 
-    def rule(self, seed: int = 0) -> sp.Rule | None:
-        """Return a fresh rule, or None where nothing is pruned."""
+    def rule(self, seed: int = 0) -> sp.Rule | float | None:
+        """Return a fresh rule or the sparsity of the default one; None where nothing is pruned."""
         return ALGORITHMS[self.algorithm].rule(self.sparsity, seed, RAMP) if self.algorithm else None
 
     def to_dict(self) -> OptionSettings:

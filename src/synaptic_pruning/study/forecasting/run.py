@@ -238,6 +238,6 @@ def _keep_forecasts(path: Path, task: "ForecastingTask", forecasts: "Mapping[str
 
 
 def _prune(
-    rule: sp.Rule, compensate: float | None, model: "nn.Module", optimizer: "Optimizer", total_steps: int
+    rule: sp.Rule | float, compensate: float | None, model: "nn.Module", optimizer: "Optimizer", total_steps: int
 ) -> sp.SynapticPruner:
     return sp.SynapticPruner(model, optimizer, rule, total_steps=total_steps, compensate=compensate)
