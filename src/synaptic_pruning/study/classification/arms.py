@@ -44,8 +44,8 @@ class Arm:
         Example:
             >>> ARMS["none"].rule(0.0, 0) is ARMS["magnitude"].rule(0.0, 0) is None
             True
-            >>> ARMS["magnitude"].rule(0.8, 0)
-            ToSparsity(schedule=cubic(final=0.8, begin=0.3, end=0.8))
+            >>> ARMS["magnitude"].rule(0.8, 0).schedule.final
+            0.8
         """
         if not self.prunes or (self.matched and sparsity == 0):
             return None
