@@ -54,8 +54,9 @@ def unexplained(sizes: tuple[int, ...], rate: float, steps: int, ranked: str | N
         optimizer.step()
         schedule.step()
     x = torch.randn(4000, sizes[0], generator=generator)
+    truth = wanted(x)
     with torch.no_grad():
-        error = (net(x) - wanted(x)).square().mean() / wanted(x).var()
+        error = (net(x) - truth).square().mean() / truth.var()
     return float(error), int(net[-1].weight.count_nonzero())
 
 

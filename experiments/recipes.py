@@ -232,8 +232,7 @@ class Networks:
         self.inputs, self.regrow = self._all("inputs"), self._all("regrow")
         self.flags = {name: self._all(name).bool() for name in ("sparse_start", "rescale", "average")}
         self.factors = {name: self._where("factor", name) for name in ("weights", "layer", "ramp")}
-        kinds = ("normed", "lamp", "uniform", "erk", "random")
-        self.scores = {name: self._where("score", name) for name in kinds}
+        self.scores = {name: self._where("score", name) for name in ("normed", "lamp", "uniform", "erk", "random")}
         self.dense = (self.final == 0) & (self.inputs == 0)
         self.ramp_end = torch.where(self.dense | self.flags["sparse_start"], 0.0, self.end)
         self._start_sparse()
@@ -538,10 +537,10 @@ WORDS = {
     "steps 80 comp^.5": "**the default: 80 %**",
     "steps 50 comp^.5": "the default at 50 %",
     "steps 90 comp^.5": "the default at 90 %",
-    "floor 80 comp^.5": "the default, layers keep a weight for each unit",
-    "floor 2 80 comp^.5": "the default, layers keep 40 % of that",
-    "floor 1 80 comp^.5": "the default, layers keep 20 % of that",
-    "floor .25 80 comp^.5": "the default, layers keep 5 % of that",
+    "floor 80 comp^.5": "the default, layers keep 1 weight a unit",
+    "floor 2 80 comp^.5": "the default, layers keep 0.4 weights a unit",
+    "floor 1 80 comp^.5": "the default, layers keep 0.2 weights a unit",
+    "floor .25 80 comp^.5": "the default, layers keep 0.05 weights a unit",
     "erk 80 comp^.5": "the default, ERK shares a layer",
     "lamp 80 comp^.5": "the default, ranked by LAMP",
     "end .02 80 comp^.5": "80 %, ramp to 2 % of training, 1 / √density",

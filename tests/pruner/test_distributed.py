@@ -186,6 +186,7 @@ SLOW = [
     "fsdp magnitude",  # leaves empty shards
     "fsdp gradient",
     "partly magnitude",
+    "fsdp of tensor parallel magnitude",
     "fsdp of tensor parallel relative",
     "replicas of shards random",
     "fsdp set",
@@ -202,7 +203,7 @@ def test_training_sharded_over_four_is_that_of_one_process(four: Path, case: str
     _assert_same(four / f"{case} on four", case.split()[-1])
 
 
-@pytest.mark.parametrize("score", ["relative", "set"])
+@pytest.mark.parametrize("score", ["magnitude", "relative", "set"])
 def test_resume_on_fewer_ranks(one: Path, score: str):
     _assert_same(one / f"half way {score}", score)
 
@@ -321,14 +322,14 @@ def test_nan_on_one_rank_stops_every_rank_of_a_pattern(two: Path):
 
 # What each number of processes does.
 CASES = {
-    1: {f"half way {score}": (_train, "fsdp", score, 7, STEPS) for score in ("relative", "set")},
+    1: {f"half way {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "relative", "set")},
     2: {
         "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
         "fsdp relative": (_train, "fsdp", "relative", 0, STEPS),
         "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
         "fsdp set": (_train, "fsdp", "set", 0, STEPS),
         "fsdp rigl": (_train, "fsdp", "rigl", 0, STEPS),
-        **{f"half way {score}": (_train, "fsdp", score, 0, 7) for score in ("relative", "set")},
+        **{f"half way {score}": (_train, "fsdp", score, 0, 7) for score in ("magnitude", "relative", "set")},
         **{f"half way too {score}": (_train, "tensor parallel", score, 0, 7) for score in ("magnitude", "rigl")},
         "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
         "ddp gradient": (_data_parallel, "ddp", "gradient"),

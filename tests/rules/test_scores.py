@@ -43,7 +43,6 @@ def test_relative_scores_of_half_precision_are_not_rounded():
 def test_find_score():
     assert find_score("magnitude") is magnitude
     assert find_score(magnitude) is magnitude
-    with pytest.raises(
-        ValueError, match="'weight' is unknown; take one of magnitude, relative, usage, gradient, random"
-    ):
+    named = "score='weight' is unknown; take one of magnitude, relative, usage, gradient, random"
+    with pytest.raises(ValueError, match=named):
         find_score("weight")

@@ -77,7 +77,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "early": Algorithm(
         lambda sparsity, seed, ramp: sparsity,
-        "as “magnitude”, on a ramp over the first 5 % of training, or 100 steps if that is more",
+        "the smallest weights of the whole network, relative to the scale that their layer started with, are pruned "
+        "over the first 5 % of training, or 100 steps if that is more",
     ),
     "uncompensated": Algorithm(
         lambda sparsity, seed, ramp: sparsity,
