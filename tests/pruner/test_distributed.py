@@ -17,7 +17,7 @@ from helpers.processes.rank_processes import group, spawn
 from synaptic_pruning.core import Shard as Layout
 from synaptic_pruning.core.sharding import whole
 
-STEPS = 20
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -322,15 +322,15 @@ def test_nan_on_one_rank_stops_every_rank_of_a_pattern(two: Path):
 
 # What each number of processes does.
 CASES = {
-    1: {f"half way {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "relative", "set")},
+    1: {f"half way {score}": (_train, "fsdp", score, 5, STEPS) for score in ("magnitude", "relative", "set")},
     2: {
         "fsdp magnitude": (_train, "fsdp", "magnitude", 0, STEPS),
         "fsdp relative": (_train, "fsdp", "relative", 0, STEPS),
         "tensor parallel random": (_train, "tensor parallel", "random", 0, STEPS),
         "fsdp set": (_train, "fsdp", "set", 0, STEPS),
         "fsdp rigl": (_train, "fsdp", "rigl", 0, STEPS),
-        **{f"half way {score}": (_train, "fsdp", score, 0, 7) for score in ("magnitude", "relative", "set")},
-        **{f"half way too {score}": (_train, "tensor parallel", score, 0, 7) for score in ("magnitude", "rigl")},
+        **{f"half way {score}": (_train, "fsdp", score, 0, 5) for score in ("magnitude", "relative", "set")},
+        **{f"half way too {score}": (_train, "tensor parallel", score, 0, 5) for score in ("magnitude", "rigl")},
         "ddp magnitude": (_data_parallel, "ddp", "magnitude"),
         "ddp gradient": (_data_parallel, "ddp", "gradient"),
         "ddp disuse": (_data_parallel, "ddp", "disuse"),
@@ -345,6 +345,6 @@ CASES = {
     },
     4: {
         **{f"{case} on four": (_train, *case.rsplit(" ", 1), 0, STEPS) for case in SLOW},
-        **{f"half way too {score}": (_train, "fsdp", score, 7, STEPS) for score in ("magnitude", "rigl")},
+        **{f"half way too {score}": (_train, "fsdp", score, 5, STEPS) for score in ("magnitude", "rigl")},
     },
 }

@@ -314,6 +314,11 @@ def test_what_is_published_of_the_options_and_the_forecasts(tmp_path):
     assert table["validation_mae"].tolist()[2:] == [0.3, 50.3]
     assert table["validation_rmse"].tolist()[2:] == [0.6, 100.6]
     assert table["validation_mae"].isna().tolist() == [True, True, False, False]
+    none_well = to_options_table(
+        first, written(tmp_path, first, lambda *_: 1.0, {(cell.option, cell.seed) for cell in first})
+    )
+    assert none_well.dtypes.equals(table.dtypes)
+    assert none_well["validation_mae"].isna().all()
 
     _, _, runs = run(tmp_path, a_plan, lambda cell, passes: cell.option.dropout + passes)
     found = gather_forecasts(runs, a_plan, tmp_path)

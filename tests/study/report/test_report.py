@@ -105,6 +105,11 @@ def page(records, names, plan=PLAN, about=ABOUT, reading=""):
     return render(to_table(records, {}, {}), records, plan=plan, datasets=datasets, about=about)
 
 
+def undraw(monkeypatch, draw):
+    """Leave out pictures that a test does not look at; they take seconds."""
+    monkeypatch.setattr(f"synaptic_pruning.study.forecasting.report.page.{draw}", lambda *_: defaultdict(list))
+
+
 class Page(HTMLParser):
     """Collects what the checks ask for, and checks that tags nest."""
 
@@ -209,8 +214,7 @@ def test_a_study_says_where_it_came_from(names):
 
 
 def test_regimes_are_told_apart(monkeypatch):
-    networks = "synaptic_pruning.study.forecasting.report.page.draw_panels"
-    monkeypatch.setattr(networks, lambda *_: defaultdict(list))  # its panels take seconds
+    undraw(monkeypatch, "draw_panels")
     names, regimes = ["co2", "tides"], ("univariate", "multivariate")
     plan = replace(PLAN, models=("rnn",), lengths=(3,), regimes=regimes)
     records = make_records(names, plan)
@@ -280,7 +284,8 @@ def test_leaks_are_the_first_thing_said(names):
     assert "Chronological split" in honest
 
 
-def test_the_checks_take_no_part_in_the_ranking(names):
+def test_the_checks_take_no_part_in_the_ranking(monkeypatch, names):
+    undraw(monkeypatch, "draw_panels")
     plan = replace(PLAN, arms=(*PLAN.arms, "identical", "broken"))
     records = make_records(names, plan)
     for record in records:
@@ -294,7 +299,8 @@ def test_the_checks_take_no_part_in_the_ranking(names):
     assert "identical" not in re.search(r'<svg[^>]*aria-labelledby="rank-diagram.*?</svg>', html, re.DOTALL).group()
 
 
-def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table():
+def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table(monkeypatch):
+    undraw(monkeypatch, "draw_regime")
     plan = replace(PLAN, models=("rnn",), lengths=(3,), seeds=32)
     names = [f"series number {n}" for n in range(8)]
     parsed = Page(page(make_records(names, plan), names, plan))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from synaptic_pruning.study.classification import plots as figures
@@ -18,6 +17,7 @@ from synaptic_pruning.study.classification.results import REFERENCES, Row, layer
 from synaptic_pruning.study.classification.verdict import judge, percent, points
 from synaptic_pruning.study.engine import About, versions, write_atomically
 from synaptic_pruning.study.plots import COLOURS, DASHES, Panel
+from synaptic_pruning.study.templates import environment
 from synaptic_pruning.tasks.classification import ClassificationTask
 
 
@@ -54,19 +54,12 @@ def render(
         about: The command that gave the page.
         cells: Where the networks lie.
     """
-    environment = Environment(
-        loader=PackageLoader("synaptic_pruning.study", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "number": _number, "points": points}
+    templates = environment(percent=_percent, number=_number, points=points)
     runs = paired(table)
     rows = summary_rows(runs)
     failed = table[table["status"] != "ok"]
-    script = environment.get_template("sort.js").render()
-    return environment.get_template("images.html.jinja").render(
+    script = templates.get_template("sort.js").render()
+    return templates.get_template("images.html.jinja").render(
         about=about,
         plan=plan,
         task=task,

@@ -345,9 +345,9 @@ def to_options_table(cells: Sequence[Cell], records: Sequence[CellRecord]) -> pd
     return pd.DataFrame(rows).astype(kinds) if rows else pd.DataFrame()
 
 
-def _validation(record: CellRecord, passes: int) -> dict[str, float]:
+def _validation(record: CellRecord, passes: int) -> dict[str, float | None]:
     if record["status"] != "ok":
-        return {}
+        return dict.fromkeys(_VALIDATION)
     answer = record["answers"][str(passes)]
     return {"validation_mae": answer["validation_mae"], "validation_rmse": answer["validation_rmse"]}
 

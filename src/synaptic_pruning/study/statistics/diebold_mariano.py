@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.stats.multitest import multipletests
 from statsmodels.tsa.stattools import diebold_mariano_test
+
+from synaptic_pruning.study.statistics.rank_tests import holm
 
 
 @dataclass(frozen=True)
@@ -94,5 +95,5 @@ def over_series(losses: Mapping[str, tuple[ArrayLike, ArrayLike]], horizon: int 
     found = {name: diebold_mariano(first, second, horizon) for name, (first, second) in losses.items()}
     if not found:
         return {}
-    corrected = multipletests([one.p_value for one in found.values()], method="holm")[1]
+    corrected = holm([one.p_value for one in found.values()])
     return {name: replace(one, p_holm=float(p)) for (name, one), p in zip(found.items(), corrected, strict=True)}

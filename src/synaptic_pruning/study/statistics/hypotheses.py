@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from synaptic_pruning.study.statistics.blocks import log_ratios
 from synaptic_pruning.study.statistics.effect_sizes import Effect, effect, hodges_lehmann
 from synaptic_pruning.study.statistics.non_inferiority import non_inferior
-from synaptic_pruning.study.statistics.rank_tests import ALPHA, wilcoxon
+from synaptic_pruning.study.statistics.rank_tests import ALPHA, holm, wilcoxon
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def judge(hypotheses: Sequence[Hypothesis], errors: Mapping[str, RegimeErrors]) 
         return []
     compared = [_compared(hypothesis, errors) for hypothesis in hypotheses]
     p_values = [_p_value(hypothesis, table) for hypothesis, (table, _) in zip(hypotheses, compared, strict=True)]
-    corrected = multipletests(p_values, method="holm")[1]
+    corrected = holm(p_values)
     judgements = []
     for hypothesis, (table, chosen), p_value, p_holm in zip(hypotheses, compared, p_values, corrected, strict=True):
         smallest = len(hypotheses) * 2.0 ** ((0 if hypothesis.margin else 1) - len(table))

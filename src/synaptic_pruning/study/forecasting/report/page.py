@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from synaptic_pruning.study.engine import About, versions, write_atomically
@@ -43,6 +42,7 @@ from synaptic_pruning.study.statistics import (
     several_of,
     vos2025_statistic,
 )
+from synaptic_pruning.study.templates import environment
 from synaptic_pruning.tasks.forecasting import DATASETS, Times
 
 _MOST_ROWS = 1000
@@ -134,21 +134,13 @@ def render(
 
     The arguments are those of `write_report`.
     """
-    environment = Environment(
-        loader=PackageLoader("synaptic_pruning.study", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "fixed": _fixed, "p": _p, "signed": _signed, "p_is": p_is}
-    environment.filters["headings"] = _headings
+    templates = environment(number=_number, fixed=_fixed, p=_p, signed=_signed, p_is=p_is, headings=_headings)
     runs, left_out = paired(contestants(results))
     failed = results[results["status"] != "ok"]
     used = set(runs["dataset"])
     beside = results.iloc[:0] if baselines is None else baselines
-    script = environment.get_template("sort.js").render()
-    return environment.get_template("report.html.jinja").render(
+    script = templates.get_template("sort.js").render()
+    return templates.get_template("report.html.jinja").render(
         about=about,
         arm=ARM,
         plan=plan,
