@@ -39,7 +39,15 @@ def _one_sentence() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: it shows the help
             raise
         where = error.ctx.command_path if error.ctx else "synaptic-pruning"
-        refuse(f"{' '.join(error.format_message().split()).rstrip('.')} (see {where} --help).")
+        message = " ".join(error.format_message().split()).rstrip(".")
+        refuse(f"{message}{_given(error, message)} (see {where} --help).")
+
+
+def _given(error: Exception, message: str) -> str:
+    """Say what was given, where the parser does not: newer releases of typer leave out a number they refuse."""
+    told = getattr(error.__context__, "errors", None)
+    given = repr(told()[0]["input"]) if callable(told) else ""
+    return "" if given in message else f"; got {given}"
 
 
 class TaskCommand(TyperCommand):
@@ -139,8 +147,8 @@ def prepare(out: Path) -> None:
 
 
 def refuse(message: str) -> NoReturn:
-    """Print one sentence with reason and fix, and end with exit code 2."""
-    typer.echo(message, err=True)
+    """Print one sentence with reason and fix, and end with exit code 2; errors of the library lack the full stop."""
+    typer.echo(message if message.endswith((".", "?")) else f"{message}.", err=True)
     raise typer.Exit(2)
 
 

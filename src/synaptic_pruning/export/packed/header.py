@@ -44,15 +44,16 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
     size = int.from_bytes(first, "little")
     if len(first) < 8 or size > min(_MAX_HEADER, length - 8):
         raise FileError(
-            f"the file says its header has {size} bytes, but the file has {length}: not a whole safetensors file"
+            f"its header should have {size} bytes, but the file has {length}: it is no safetensors file, or a part "
+            "of one; give another, or copy it again"
         )
     sealed = has_checksum(file)
     if sealed and not checksum_holds(file):
-        raise FileError("the file is damaged: its checksum differs")
+        raise FileError("the file is damaged, for its checksum differs; copy it again")
     file.seek(8)
     text = file.read(size)
     if text[:1] != b"{" or text.rstrip(b" ")[-1:] != b"}":  # refused before a parser fills memory
-        raise FileError("the file's header is damaged, or this is no safetensors file")
+        raise FileError("its header is damaged, or it is no safetensors file; copy it again, or give another")
     try:
         header = json.loads(text.decode())
         metadata = header.pop("__metadata__", {})
