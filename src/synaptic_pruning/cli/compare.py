@@ -20,7 +20,8 @@ def compare(
         typer.Argument(
             metavar="DATA...",
             help="CSV (also .gz) or Parquet files, wide (a time column, numeric columns) or long (unique_id, ds, y), "
-            "or names of “datasets list”. Without any: the twelve small series that ship with the package.",
+            "or names of “datasets list”. Without any: the twelve small series that ship with the package, which take "
+            "hours without --quick.",
         ),
     ] = None,
     target: given.Target = None,
