@@ -1,0 +1,152 @@
+"""Print the tables of the primary study from its published runs, and draw it.
+
+    python experiments/primary.py table docs/results/primary.parquet
+    python experiments/primary.py draw docs/results/primary.parquet --out docs/results/primary.svg
+
+"Tuned dense" is the one of none, dropout and Monte-Carlo dropout with the smallest validation error on the series.
+Differences are relative changes of the test error, over all series the mean of their logarithms; negative is better.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from synaptic_pruning.study.engine import About
+from synaptic_pruning.study.forecasting.report.declared import declared
+from synaptic_pruning.study.forecasting.report.tables import unfinished
+from synaptic_pruning.study.forecasting.spec import read_spec
+from synaptic_pruning.study.statistics import effects_by_dataset
+
+SPEC = Path(__file__).parents[1] / "docs" / "results" / "primary.toml"
+DENSE = ("none", "dropout", "mc-dropout")
+REGIMES = {"features": "many inputs", "univariate": "the target alone"}
+WORDS = {
+    "none": "plain",
+    "dropout": "dropout",
+    "mc-dropout": "Monte-Carlo dropout",
+    "narrow": "dense with as few weights",
+    "synaptic": "**pruned**",
+    "inputs": "whole inputs pruned",
+}
+
+
+def networks(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of networks, and those of the tuned dense network as one more arm."""
+    runs = results[(results["model"] != "") & (results["status"] == "ok")]
+    keys = ["dataset", "regime"]
+    validation = runs[runs["arm"].isin(DENSE)].groupby([*keys, "arm"])["validation_mae"].mean()
+    chosen = pd.DataFrame(validation.groupby(keys).idxmin().tolist(), columns=[*keys, "arm"])
+    return pd.concat([runs, runs.merge(chosen, on=[*keys, "arm"]).assign(arm="tuned dense")], ignore_index=True)
+
+
+def by_series(runs: pd.DataFrame, value: str = "mae") -> pd.DataFrame:
+    """Return means over seeds: one row a regime and series, one column an arm."""
+    return runs.groupby(["regime", "dataset", "arm"])[value].mean().astype(float).unstack("arm")
+
+
+def change(errors: pd.DataFrame, arm: str, other: str) -> str:
+    """Say how far an arm lies from another, and on how many series it is better."""
+    logs = np.log(errors[arm] / errors[other]).dropna()
+    return f"{100 * np.expm1(logs.mean()):+.1f} % | {(logs < 0).sum()}–{(logs > 0).sum()}"
+
+
+def tables(results: pd.DataFrame) -> str:
+    """Return all tables as Markdown."""
+    spec = read_spec(SPEC)
+    about = About("", blocks=spec.blocks(), domains=spec.domain_of())
+    lines = ["| what was declared | test error | 95 % interval | won | p, Holm | |", "|---|---|---|---|---|---|"]
+    for one in declared(results, spec.plan().hypotheses, about):
+        effect = one.judgement.effect
+        assert effect.low is not None
+        assert effect.high is not None
+        lines.append(
+            f"| {one.judgement.hypothesis.name} | {100 * effect.estimate:+.1f} % "
+            f"| {100 * effect.low:+.1f} to {100 * effect.high:+.1f} | {effect.wins} of {effect.blocks} "
+            f"| {one.judgement.p_holm:.2g} | {'**holds**' if one.judgement.holds else 'not shown'} |"
+        )
+    runs = networks(results)
+    errors, late = by_series(runs), {one["arm"]: one["share"] for one in unfinished(results[results["model"] != ""])}
+    for regime, name in REGIMES.items():
+        part = errors.loc[regime]
+        alive = 1 - by_series(runs, "sparsity").loc[regime]
+        skill = by_series(runs, "skill").loc[regime].mean()
+        lines += ["", f"| {name} | against tuned dense | won–lost | against persistence | weights left | unfinished |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for arm, words in WORDS.items():
+            weights = f"{100 * alive[arm].median():.0f} %" if arm in ("synaptic", "inputs") else ""
+            lines.append(
+                f"| {words} | {change(part, arm, 'tuned dense')} | {-100 * skill[arm]:+.1f} % | {weights} "
+                f"| {100 * late[arm]:.0f} % |"
+            )
+    lines += [
+        "",
+        "| domain | series | many inputs | won–lost | the target alone | won–lost |",
+        "|---|---|---|---|---|---|",
+    ]
+    domain_of = errors.index.get_level_values("dataset").map(spec.domain_of())
+    for domain in sorted(set(domain_of)):
+        part = errors[domain_of == domain]
+        cells = [change(part.loc[regime], "synaptic", "tuned dense") for regime in REGIMES]
+        lines.append(f"| {domain} | {len(part) // 2} | {' | '.join(cells)} |")
+    lines += ["", "| do many inputs help? | test error with them | won–lost |", "|---|---|---|"]
+    for arm in ("tuned dense", "synaptic"):
+        both = pd.DataFrame({"with": errors.loc["features", arm], "without": errors.loc["univariate", "tuned dense"]})
+        name = {"synaptic": "pruned, many inputs", "tuned dense": "tuned dense, many inputs"}[arm]
+        lines.append(f"| {name}, against tuned dense of the target alone | {change(both, 'with', 'without')} |")
+    beside = results[(results["model"] == "") & (results["status"] == "ok")]
+    plain = beside.groupby(["regime", "dataset", "arm"])["mae"].mean().astype(float).unstack("arm")
+    lines += ["", "| baseline | many inputs | won–lost | the target alone | won–lost |", "|---|---|---|---|---|"]
+    both = errors.join(plain)
+    for name in plain:
+        cells = [change(both.loc[regime], name, "tuned dense") for regime in REGIMES]
+        lines.append(f"| {name}, against tuned dense | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(results: pd.DataFrame, out: Path) -> None:
+    """Draw what pruning changes on every series, with 95 % intervals over seeds."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "primary"
+    from matplotlib import pyplot as plt
+
+    runs = networks(results)
+    figure, places = plt.subplots(1, 2, figsize=(11, 6), layout="constrained")
+    for axes, (regime, name) in zip(places, REGIMES.items(), strict=True):
+        found = effects_by_dataset(runs[runs["regime"] == regime], "synaptic", "tuned dense")
+        rows = np.arange(len(found))
+        for chosen, colour in (
+            (found["high"] < 0, "#00798c"),
+            (found["low"] > 0, "#d1682b"),
+            ((found["high"] >= 0) & (found["low"] <= 0), "0.55"),
+        ):
+            axes.hlines(rows[chosen], 100 * found["low"][chosen], 100 * found["high"][chosen], color=colour, lw=1.2)
+            axes.plot(100 * found["estimate"][chosen], rows[chosen], "o", color=colour, ms=4)
+        axes.axvline(0, color="0.2", lw=0.8)
+        reach = 100 * min(0.4, float(found[["low", "high"]].abs().max().max()))
+        axes.set(xlim=(-reach, reach), ylim=(len(found) - 0.4, -0.6), title=f"With {name}")
+        axes.set_xlabel("test error of the pruned network against tuned dense (%)")
+        axes.set_yticks(rows, [str(one).rsplit("_", 1)[0].replace("_", " ") for one in found["dataset"]], fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, metadata={"Date": None})
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("table", "draw"))
+    parser.add_argument("runs", type=Path, help="table of runs (Parquet)")
+    parser.add_argument("--out", type=Path, default=SPEC.with_suffix(".svg"))
+    arguments = parser.parse_args()
+    results = pd.read_parquet(arguments.runs)
+    if arguments.what == "draw":
+        draw(results, arguments.out)
+    else:
+        print(tables(results))
+
+
+if __name__ == "__main__":
+    main()
