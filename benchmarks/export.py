@@ -7,7 +7,9 @@
 Candidates take turns (A, B, C, A, B, C, ...); printed is the median of each in milliseconds and, as the ratio
 that counts, the fastest dense PyTorch form (eager or compiled) over `compact`. "csr" is every weight matrix
 as a PyTorch CSR tensor, `W @ x.T`, for Linear only. At batch 1, where gcc is installed, "c" is the file of `to_c`
-(-O2 -march=native); of recurrent networks "c step" and "step" are one row of it and of `streaming`.
+(-O2 -march=native); of recurrent networks "c step" and "step" are one row of it and of `streaming`. "mkl" is a Linear
+layer as MKL's CSR matrix, where the packages mkl and sparse-dot-mkl are installed. "3 of 32" has three weights in each
+block of 32 inputs, as `ToSparsity(..., pattern=(3, 32))` leaves them.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import onnxruntime
 import torch
 from interleaved import RAMP
 from safetensors.torch import save_file
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from synaptic_pruning import SynapticPruner, export
@@ -84,11 +87,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 SHORT = ("Linear 1024", "MLP 1024", "LSTM 64 x2", "LSTM 256 x2", "LSTM 512 x2", "PatchTST 128", "PatchTST 64")
 
 
-def prune(model: nn.Module, sparsity: float) -> nn.Module:
+BLOCK, LEFT = 32, 3
+
+
+def prune(model: nn.Module, sparsity: float | None) -> nn.Module:
+    """Zero weights at random, each alone or all but `LEFT` of every `BLOCK` inputs of a row (None)."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "position" not in name:
-                weight *= torch.rand_like(weight) >= sparsity
+                chances = torch.rand_like(weight)
+                if sparsity is None and weight.shape[-1] % BLOCK == 0:
+                    last = chances.unflatten(-1, (-1, BLOCK)).topk(LEFT).values[..., -1:]
+                    weight *= (chances.unflatten(-1, (-1, BLOCK)) >= last).flatten(-2)
+                else:
+                    weight *= chances >= (0.9 if sparsity is None else sparsity)
     return model.eval().requires_grad_(False)
 
 
@@ -131,6 +143,19 @@ def c_code(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
     return forms
 
 
+def mkl(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
+    """A Linear layer as MKL's CSR matrix; nothing where MKL is not installed."""
+    try:
+        from sparse_dot_mkl import dot_product_mkl
+    except (ImportError, AttributeError):
+        return {}
+    if not isinstance(model, nn.Linear):
+        return {}
+    weight, bias = csr_matrix(model.weight.numpy()), model.bias.numpy()[:, None]
+    columns = x.T.contiguous().numpy()
+    return {"mkl": lambda: dot_product_mkl(weight, columns) + bias}
+
+
 def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[str, Callable[[], Any]]:
     compact = export.compact(model, x, threads=threads)
     forms: dict[str, Callable[[], Any]] = {"eager": lambda: model(x), "compact": lambda: compact(x)}
@@ -151,6 +176,7 @@ def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[
     sparse = csr(model)
     if sparse is not None:
         forms["csr"] = lambda: sparse(x)
+    forms |= mkl(model, x)
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -164,7 +190,7 @@ def candidates(model: nn.Module, x: Tensor, threads: int, others: bool) -> dict[
     return forms
 
 
-def speed(name: str, sparsity: float, batch: int, threads: int, others: bool, seconds: float) -> None:
+def speed(name: str, sparsity: float | None, batch: int, threads: int, others: bool, seconds: float) -> None:
     build, shape = NETWORKS[name]
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -176,7 +202,8 @@ def speed(name: str, sparsity: float, batch: int, threads: int, others: bool, se
     dense = min(times[form] for form in ("eager", "compile") if form in times)
     line = "  ".join(f"{form} {seconds * 1e3:8.3f}" for form, seconds in times.items())
     ratio = dense / times["compact"]
-    print(f"{name:13} {sparsity:4.0%} batch {batch:3} threads {threads}  {ratio:6.2f}x  {line}", flush=True)
+    zeros = f"{LEFT} of {BLOCK}" if sparsity is None else f"{sparsity:7.0%}"
+    print(f"{name:13} {zeros} batch {batch:3} threads {threads}  {ratio:6.2f}x  {line}", flush=True)
 
 
 def size(name: str, sparsity: float) -> None:
@@ -241,6 +268,8 @@ def main() -> None:
             size(name, sparsity)
     for threads, name, sparsity, batch in itertools.product(options.threads, names, sparsities, batches):
         speed(name, sparsity, batch, threads, others=options.full or sparsity == 0.9, seconds=options.seconds)
+    for threads, name, batch in itertools.product(options.threads, names, batches):
+        speed(name, None, batch, threads, others=False, seconds=options.seconds)
 
 
 if __name__ == "__main__":
