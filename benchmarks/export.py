@@ -18,9 +18,12 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import onnxruntime
 import torch
 from interleaved import RAMP
+from packaging.requirements import Requirement
 from safetensors.torch import save_file
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
@@ -219,6 +223,41 @@ def size(name: str, sparsity: float) -> None:
         print(f"{name:13} {sparsity:4.0%} file {dense.stat().st_size:9} bytes, smaller:  {'  '.join(line)}")
 
 
+def installed(*names: str) -> int:
+    """Bytes of these distributions and of all that they require."""
+    found: dict[str, Distribution] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = distribution(name)
+            wanted = map(Requirement, found[name].requires or ())
+            todo += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    files = [Path(str(file.locate())) for one in found.values() for file in one.files or ()]
+    return sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
+
+
+def deployment() -> None:
+    """Print what must lie on a machine to run one network: interpreter and libraries included."""
+    library = Path(sysconfig.get_path("stdlib"))
+    parts = [file for file in library.rglob("*") if not {"site-packages", "__pycache__", "test"} & set(file.parts)]
+    python = sum(file.stat().st_size for file in parts if file.is_file()) + Path(sys.executable).stat().st_size
+    rows = {
+        "Python, PyTorch": python + installed("torch"),
+        "Python, PyTorch, compact's kernels": python + installed("torch", "numba"),
+        "Python, ONNX Runtime": python + installed("onnxruntime"),
+    }
+    torch.manual_seed(0)
+    build, shape = NETWORKS["LSTM 256 x2"]
+    with tempfile.TemporaryDirectory() as folder:
+        export.to_c(prune(build(), 0.9), torch.randn(1, *shape), f"{folder}/net.c")
+        flags = ["-std=c99", "-Os", "-s", "-DNET_SELF_TEST"]
+        subprocess.run(["gcc", *flags, f"{folder}/net.c", "-lm", "-o", f"{folder}/net"], check=True)
+        rows["C, LSTM 256 x2 at 90% included"] = Path(folder, "net").stat().st_size
+    for name, size in rows.items():
+        print(f"{name:35} {size / 1e6:8.1f} MB", flush=True)
+
+
 def trained() -> None:
     """LSTM and PatchTST forecasters, pruned while training, on three series: error, bytes, latency before and after."""
     for series in embedded():
@@ -260,6 +299,8 @@ def main() -> None:
     if options.trained:
         torch.set_num_threads(1)
         return trained()
+    if shutil.which("gcc") is not None:
+        deployment()
     names = [n for n in (NETWORKS if options.full else SHORT) if options.only in n]
     sparsities = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if options.full else (0.7, 0.9)
     batches = (1, 32, 256) if options.full else (1, 32)
