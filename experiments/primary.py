@@ -67,9 +67,10 @@ def tables(results: pd.DataFrame) -> str:
             f"| {one.judgement.p_holm:.2g} | {'**holds**' if one.judgement.holds else 'not shown'} |"
         )
     runs = networks(results)
-    errors, late = by_series(runs), {one["arm"]: one["share"] for one in unfinished(results[results["model"] != ""])}
+    errors = by_series(runs)
     for regime, name in REGIMES.items():
         part = errors.loc[regime]
+        late = {one["arm"]: one["share"] for one in unfinished(runs[runs["regime"] == regime])}
         alive = 1 - by_series(runs, "sparsity").loc[regime]
         skill = by_series(runs, "skill").loc[regime].mean()
         lines += ["", f"| {name} | against tuned dense | won–lost | against persistence | weights left | unfinished |"]
@@ -126,7 +127,8 @@ def draw(results: pd.DataFrame, out: Path) -> None:
             axes.hlines(rows[chosen], 100 * found["low"][chosen], 100 * found["high"][chosen], color=colour, lw=1.2)
             axes.plot(100 * found["estimate"][chosen], rows[chosen], "o", color=colour, ms=4)
         axes.axvline(0, color="0.2", lw=0.8)
-        reach = 100 * min(0.4, float(found[["low", "high"]].abs().max().max()))
+        widest = min(0.4, float(found[["low", "high"]].abs().max().max()))
+        reach = 105 * max(widest, float(found["estimate"].abs().max()))  # every point is seen; long lines are cut
         axes.set(xlim=(-reach, reach), ylim=(len(found) - 0.4, -0.6), title=f"With {name}")
         axes.set_xlabel("test error of the pruned network against tuned dense (%)")
         axes.set_yticks(rows, [str(one).rsplit("_", 1)[0].replace("_", " ") for one in found["dataset"]], fontsize=8)

@@ -161,3 +161,53 @@ def test_the_recipes_page_shows_what_its_command_prints():
     runs = pd.read_parquet(RESULTS / "recipes.parquet")
     for _, group in runs.groupby(["model", "steps", "seed"], observed=True):
         assert f"{script['table'](group)}\n" in page
+
+
+@pytest.fixture(scope="module")
+def primary():
+    """The primary study's table, what its spec declares, and what the study said."""
+    spec = tomllib.loads((RESULTS / "primary.toml").read_text())
+    published = json.loads((RESULTS / "primary.json").read_text())
+    return pd.read_parquet(RESULTS / "primary.parquet"), spec, published
+
+
+def test_the_hypotheses_of_the_primary_study(primary):
+    table, spec, published = primary
+    runs = table[(table["model"] != "") & (table["status"] == "ok")]
+    p_values, differences = [], []
+    for declared in spec["hypotheses"]:
+        part = runs[runs["regime"] == declared["regime"]]
+        logs = []
+        for _, one in part.groupby("dataset"):
+            means = one.groupby("arm")[["mae", "validation_mae"]].mean().astype(float)
+            rival = means.loc[declared["against"], "validation_mae"].idxmin()
+            logs.append(np.log(means.loc[declared["arm"], "mae"] / means.loc[rival, "mae"]))
+        assert len(logs) == len(spec["files"])
+        margin = declared.get("margin", 0.0)
+        shifted = np.array(logs) - np.log1p(margin)
+        p_values.append(stats.wilcoxon(shifted, alternative="less" if margin else "two-sided").pvalue)
+        pairs = [(a + b) / 2 for i, a in enumerate(logs) for b in logs[i:]]  # Hodges and Lehmann by their definition
+        differences.append(np.expm1(np.median(pairs)))
+    for one, p, corrected, difference in zip(
+        published["hypotheses"], p_values, holm(p_values), differences, strict=True
+    ):
+        assert one["p_value"] == pytest.approx(p, rel=1e-6)
+        assert one["p_holm"] == pytest.approx(corrected, rel=1e-6)
+        assert one["effect"]["estimate"] == pytest.approx(difference, rel=1e-6)
+        right_way = one["hypothesis"]["margin"] > 0 or difference < 0
+        assert one["holds"] == (corrected < 0.05 and right_way)
+
+
+def test_the_primary_study_ran_as_its_spec_says(primary):
+    table, spec, _ = primary
+    runs = table[table["model"] != ""]
+    assert set(runs["model"]) == set(spec["models"])
+    assert set(runs["arm"]) == set(spec["arms"])
+    assert runs.groupby(["dataset", "regime", "arm"]).size().eq(spec["seeds"]).all()
+    assert runs["dataset"].nunique() == len(spec["files"])
+    assert len(runs) == len(spec["files"]) * len(spec["regimes"]) * len(spec["arms"]) * spec["seeds"]
+
+
+def test_the_results_page_shows_what_the_command_of_the_primary_study_prints(primary):
+    script = runpy.run_path(str(ROOT / "experiments" / "primary.py"))
+    assert script["tables"](primary[0]) in (RESULTS / "primary.md").read_text()
