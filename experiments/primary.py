@@ -26,7 +26,7 @@ WORDS = {
     "none": "plain",
     "dropout": "dropout",
     "mc-dropout": "Monte-Carlo dropout",
-    "narrow": "dense with as few weights",
+    "narrow": "narrow dense, width tuned",
     "synaptic": "**pruned**",
     "inputs": "whole inputs pruned",
 }
@@ -71,15 +71,15 @@ def tables(results: pd.DataFrame) -> str:
     for regime, name in REGIMES.items():
         part = errors.loc[regime]
         late = {one["arm"]: one["share"] for one in unfinished(runs[runs["regime"] == regime])}
-        alive = 1 - by_series(runs, "sparsity").loc[regime]
+        alive = by_series(runs, "alive").loc[regime]
         skill = by_series(runs, "skill").loc[regime].mean()
         lines += ["", f"| {name} | against tuned dense | won–lost | against persistence | weights left | unfinished |"]
         lines += ["|---|---|---|---|---|---|"]
         for arm, words in WORDS.items():
-            weights = f"{100 * alive[arm].median():.0f} %" if arm in ("synaptic", "inputs") else ""
+            weights = (alive[arm] / alive["none"]).median()
             lines.append(
-                f"| {words} | {change(part, arm, 'tuned dense')} | {-100 * skill[arm]:+.1f} % | {weights} "
-                f"| {100 * late[arm]:.0f} % |"
+                f"| {words} | {change(part, arm, 'tuned dense')} | {-100 * skill[arm]:+.1f} % "
+                f"| {100 * weights:.0f} % | {100 * late[arm]:.0f} % |"
             )
     lines += [
         "",
