@@ -104,6 +104,36 @@ def test_the_faster_form_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(m, Inference) for m in same.modules())
 
 
+@pytest.mark.parametrize(("alone", "kept"), [(0.9, 1), (0.99, 2)])
+def test_a_layer_that_is_faster_on_one_thread_keeps_to_one(
+    alone: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"dense": 2.0, "sparse": 1.0, "one thread": alone}
+    used: dict[str, set[int]] = {}
+
+    def measured(candidates: Any, **_: Any) -> dict[str, float]:
+        for name, run in candidates.items():
+            with monkeypatch.context() as within:
+                split = "synaptic_pruning.export.sparse.matrix.split_over_threads"
+                within.setattr(split, lambda *words, name=name: used.setdefault(name, set()).add(words[-1]))
+                run()
+        return {name: clock[name] for name in candidates}
+
+    monkeypatch.setattr(autotune, "time_interleaved", measured)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight *= torch.rand_like(layer.weight) < 0.1
+    x = torch.randn(64, 64)
+    fast = compact(model, x, threads=2)
+    assert [layer.threads for layer in fast.modules() if isinstance(layer, Inference)] == [kept, kept]
+    assert used["one thread"] == {1}
+    assert used["sparse"] == {2, kept}  # layer by layer, then the whole network
+    torch.testing.assert_close(fast(x), model(x), atol=1e-5, rtol=1e-5)
+    compact(model, x, threads=1)  # has no such choice
+    assert used["sparse"] == {1, 2}
+
+
 def test_refusals_name_the_argument() -> None:
     model = nn.Linear(4, 4)
     with pytest.raises(ValueError, match="threads must be 1 or more, not 0"):

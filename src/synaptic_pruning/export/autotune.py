@@ -1,7 +1,8 @@
 """Time every layer in several forms on this machine and keep the fastest."""
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -107,7 +108,7 @@ def compact(model: nn.Module, example_input: Inputs, *, threads: int | None = No
         model: Any module with zeros in its weights. It is not changed.
         example_input: A tensor, or a tuple of positional arguments, of the batch size that will be served.
         threads: Number of threads to time and later run with, 1 or more. None means those PyTorch uses at
-            each call.
+            each call. A layer that is faster on one keeps to one.
 
     Returns:
         A module in evaluation mode. Its attribute ``report`` is a printable `CompactReport`.
@@ -195,13 +196,21 @@ def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[Compa
         name = f"{prefix}{path}".removeprefix("model").removeprefix(".") or "(the model)"
         (args, kwargs), row = calls[path], None
         for form in _other_forms(layer):
+            for module in _sparse_modules(form):
+                module.threads = threads
             wrapper = _Wrapper(form)
             _replace_layers(wrapper, calls[path], "", [], threads)  # the layers inside an unfused form
-            form = wrapper.model
-            sparse = [module for module in form.modules() if isinstance(module, Inference)]
-            for module in sparse:
-                module.threads = threads
-            times = time_interleaved({"dense": _runner(layer, args, kwargs), "sparse": _runner(form, args, kwargs)})
+            form, several = wrapper.model, (threads or torch.get_num_threads()) > 1
+            sparse = _sparse_modules(form)
+            found: list[int | None] = [module.threads for module in sparse]
+            runners = {"dense": _runner(layer, args, kwargs), "sparse": _on(found, form, args, kwargs)}
+            if sparse and several:
+                runners["one thread"] = _on([1] * len(sparse), form, args, kwargs)
+            times = time_interleaved(runners)
+            alone = times.pop("one thread", math.inf)
+            if alone < _MARGIN * times["sparse"]:  # half of the samples take a thread more than half of the time
+                found, times["sparse"] = [1] * len(sparse), alone
+            _set_threads(sparse, found)
             wins = times["sparse"] < _MARGIN * times["dense"]
             chosen = times["sparse" if wins else "dense"]
             weights = [p for p in layer.parameters() if p.dim() > 1]
@@ -215,6 +224,29 @@ def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[Compa
             # Where the call for all of it has lost, its layers may still win.
             done += (f"{path}.",)
             rows.append(row)
+
+
+def _sparse_modules(form: nn.Module) -> list[Inference]:
+    return [module for module in form.modules() if isinstance(module, Inference)]
+
+
+def _set_threads(modules: Sequence[Inference], counts: Sequence[int | None]) -> None:
+    for module, count in zip(modules, counts, strict=True):
+        if module.threads != count:
+            module.threads = count
+
+
+def _on(
+    counts: Sequence[int | None], form: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Any]:
+    """Return a call of a form whose sparse modules run on these numbers of threads."""
+    modules = _sparse_modules(form)
+
+    def run() -> Any:
+        _set_threads(modules, counts)
+        return form(*args, **kwargs)
+
+    return run
 
 
 def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:
