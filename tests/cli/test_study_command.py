@@ -227,7 +227,7 @@ def test_the_ray_backend_without_ray_says_what_to_install(tmp_path, spec, monkey
     words = ["study", "run", str(spec), "--out", str(tmp_path / "out"), "--backend", "ray", "--address", address]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
-    assert result.stderr == "the Ray backend needs Ray; install synaptic-pruning with its extra [ray]\n"
+    assert result.stderr == "the Ray backend needs Ray; install synaptic-pruning with its extra [ray].\n"
 
 
 def test_a_spec_that_grows_adds_cells_and_keeps_the_old(tmp_path, spec, here):
