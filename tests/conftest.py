@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 import torch
 
+from helpers import combinations
 from helpers.processes.other_interpreter import OtherInterpreter
 from helpers.sources.http_server import Server
 
@@ -12,6 +13,11 @@ from helpers.sources.http_server import Server
 torch.set_num_threads(1)
 # Helpers hold no tests; pytest would import each of them a second time to look for doctests.
 collect_ignore = ["helpers"]
+
+
+def pytest_configure(config):
+    """Leave out combinations that the marks of this run rule out."""
+    combinations.SLOW_TOO = "not slow" not in config.option.markexpr
 
 
 def pytest_collection_finish():

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+SLOW_TOO = True
+"""Whether slow combinations are made at all: thousands of tests take seconds to be left out again."""
+
 
 def quick_or_slow(names: Sequence[str], quick: Collection[tuple[Any, ...]], *factors: Sequence[Any]) -> object:
     """Mark a test to run on every combination; those that are not among `quick` are slow."""
-    rows = itertools.product(*factors)
+    rows = [row for row in itertools.product(*factors) if SLOW_TOO or row in quick]
     values = [pytest.param(*row, marks=() if row in quick else pytest.mark.slow) for row in rows]
     return pytest.mark.parametrize(names, values)
 

@@ -19,7 +19,7 @@ import synaptic_pruning as sp
 from helpers.combinations import covering_array, in_turn, quick_or_slow
 from helpers.networks import DEVICE, NETWORKS, OPTIMIZERS
 
-STEPS, EVERY = 20, 3
+STEPS, EVERY = 14, 2
 CUBIC = sp.cubic(0.8, begin=0.1, end=0.7)
 
 RULES: dict[str, tuple[Callable[[], sp.Rule], Callable[[float, int], int] | None]] = {
@@ -201,7 +201,7 @@ def test_resumed_run_equals_uninterrupted_run(network, rule):
         _step(whole_model, loss, whole_optimizer)
 
     model, loss, optimizer, pruner = _start(network, rule)
-    for _ in range(8):
+    for _ in range(STEPS // 2):
         _step(model, loss, optimizer)
     file = io.BytesIO()
     torch.save([model.state_dict(), optimizer.state_dict(), pruner.state_dict()], file)
@@ -213,7 +213,7 @@ def test_resumed_run_equals_uninterrupted_run(network, rule):
     pruner = sp.SynapticPruner(model, optimizer, RULES[rule][0](), total_steps=STEPS, every=EVERY)
     for part, state in zip((model, optimizer, pruner), states, strict=True):
         part.load_state_dict(state)
-    for _ in range(STEPS - 8):
+    for _ in range(STEPS - STEPS // 2):
         _step(model, loss, optimizer)
 
     assert all(torch.equal(mask, whole.masks()[name]) for name, mask in pruner.masks().items())

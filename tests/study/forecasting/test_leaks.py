@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from helpers.combinations import in_turn
+from helpers.combinations import in_turn, quick_or_slow
 from helpers.planned import planned
 from synaptic_pruning.study.forecasting.arms import ARMS
 from synaptic_pruning.study.forecasting.cells import Cell
@@ -124,7 +124,8 @@ def test_the_future_moves_nothing(tmp_path, model, arm):
         assert leaks(cell, SUNSPOTS, tmp_path) == set()
 
 
-@in_turn(("arm", "model"), TRAINED, list(MODELS))
+# Quick: each model with one arm, for it is the protocol that leaks.
+@quick_or_slow(("arm", "model"), set(zip(TRAINED, MODELS, strict=False)), TRAINED, list(MODELS))
 def test_the_released_protocol_is_caught(tmp_path, model, arm):
     for cell in cells_of(SUNSPOTS, model, arm, "paper"):
         found = leaks(cell, SUNSPOTS, tmp_path)

@@ -301,6 +301,7 @@ def test_the_checks_take_no_part_in_the_ranking(monkeypatch, names):
 
 def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table(monkeypatch):
     undraw(monkeypatch, "draw_regime")
+    monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.null_check", lambda *_: None)
     plan = replace(PLAN, models=("rnn",), lengths=(3,), seeds=32)
     names = [f"series number {n}" for n in range(8)]
     parsed = Page(page(make_records(names, plan), names, plan))
