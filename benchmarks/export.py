@@ -101,8 +101,8 @@ def prune(model: nn.Module, sparsity: float | None) -> nn.Module:
             if weight.dim() > 1 and "position" not in name:
                 chances = torch.rand_like(weight)
                 if sparsity is None and weight.shape[-1] % BLOCK == 0:
-                    last = chances.unflatten(-1, (-1, BLOCK)).topk(LEFT).values[..., -1:]
-                    weight *= (chances.unflatten(-1, (-1, BLOCK)) >= last).flatten(-2)
+                    blocks = chances.unflatten(-1, (-1, BLOCK))
+                    weight *= (blocks >= blocks.topk(LEFT).values[..., -1:]).flatten(-2)
                 else:
                     weight *= chances >= (0.9 if sparsity is None else sparsity)
     return model.eval().requires_grad_(False)

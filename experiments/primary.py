@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from synaptic_pruning.study.engine import About
-from synaptic_pruning.study.forecasting.report.declared import declared
+from synaptic_pruning.study.forecasting.report import declared
 from synaptic_pruning.study.forecasting.report.tables import unfinished
 from synaptic_pruning.study.forecasting.spec import read_spec
-from synaptic_pruning.study.statistics import effects_by_dataset
+from synaptic_pruning.study.statistics import RegimeErrors, best_by_validation, effects_by_dataset
 
 SPEC = Path(__file__).parents[1] / "docs" / "results" / "primary.toml"
 DENSE = ("none", "dropout", "mc-dropout")
@@ -35,10 +35,9 @@ WORDS = {
 def networks(results: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of networks, and those of the tuned dense network as one more arm."""
     runs = results[(results["model"] != "") & (results["status"] == "ok")]
-    keys = ["dataset", "regime"]
-    validation = runs[runs["arm"].isin(DENSE)].groupby([*keys, "arm"])["validation_mae"].mean()
-    chosen = pd.DataFrame(validation.groupby(keys).idxmin().tolist(), columns=[*keys, "arm"])
-    return pd.concat([runs, runs.merge(chosen, on=[*keys, "arm"]).assign(arm="tuned dense")], ignore_index=True)
+    chosen = best_by_validation(RegimeErrors(by_series(runs), by_series(runs, "validation_mae")), DENSE)["arm"]
+    dense = runs.merge(chosen.reset_index(), on=["regime", "dataset", "arm"]).assign(arm="tuned dense")
+    return pd.concat([runs, dense], ignore_index=True)
 
 
 def by_series(runs: pd.DataFrame, value: str = "mae") -> pd.DataFrame:

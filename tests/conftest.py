@@ -31,10 +31,20 @@ def _seeded():
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Reports without their pictures, which take most of the time; for tests of tables and sentences."""
-    for draw in ("draw_panels", "draw_regime"):
-        monkeypatch.setattr(f"synaptic_pruning.study.forecasting.report.page.{draw}", lambda *_: defaultdict(list))
+def undraw(monkeypatch):
+    """A function that leaves pictures out of reports, which take most of the time, by the name of what draws them."""
+
+    def leave_out(*names):
+        for name in names:
+            monkeypatch.setattr(f"synaptic_pruning.study.forecasting.report.page.{name}", lambda *_: defaultdict(list))
+
+    return leave_out
+
+
+@pytest.fixture
+def undrawn(undraw):
+    """Reports without pictures, for tests of tables and sentences."""
+    undraw("draw_panels", "draw_regime")
 
 
 @pytest.fixture

@@ -155,11 +155,11 @@ ORDERS = [*itertools.permutations(("model", "optimizer", "pruner")), "before", "
 STARTS = list(RULES), [0, 1, 2, 25], ORDERS
 
 
-# Quick: each order with three rules, and each rule with three orders.
+# Quick: every rule at every step, with the orders in turn.
 ONCE = {
-    (list(RULES)[(place + turn) % len(RULES)], STARTS[1][(place + turn) % 4], order)
-    for place, order in enumerate(ORDERS)
-    for turn in range(3)
+    (rule, step, ORDERS[(3 * place + turn) % len(ORDERS)])
+    for place, rule in enumerate(RULES)
+    for turn, step in enumerate(STARTS[1])
 }
 
 

@@ -203,9 +203,10 @@ def _replace_layers(parent: nn.Module, call: Call, prefix: str, rows: list[Compa
             form, several = wrapper.model, (threads or torch.get_num_threads()) > 1
             sparse = _sparse_modules(form)
             found: list[int | None] = [module.threads for module in sparse]
-            runners = {"dense": _runner(layer, args, kwargs), "sparse": _on(found, form, args, kwargs)}
+            run = _runner(form, args, kwargs)
+            runners = {"dense": _runner(layer, args, kwargs), "sparse": _on_threads(sparse, found, run)}
             if sparse and several:
-                runners["one thread"] = _on([1] * len(sparse), form, args, kwargs)
+                runners["one thread"] = _on_threads(sparse, [1] * len(sparse), run)
             times = time_interleaved(runners)
             alone = times.pop("one thread", math.inf)
             if alone < _MARGIN * times["sparse"]:  # half of the samples take a thread more than half of the time
@@ -236,17 +237,16 @@ def _set_threads(modules: Sequence[Inference], counts: Sequence[int | None]) -> 
             module.threads = count
 
 
-def _on(
-    counts: Sequence[int | None], form: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _on_threads(
+    modules: Sequence[Inference], counts: Sequence[int | None], run: Callable[[], Any]
 ) -> Callable[[], Any]:
-    """Return a call of a form whose sparse modules run on these numbers of threads."""
-    modules = _sparse_modules(form)
+    """Return a call that first gives each sparse module its number of threads."""
 
-    def run() -> Any:
+    def set_and_run() -> Any:
         _set_threads(modules, counts)
-        return form(*args, **kwargs)
+        return run()
 
-    return run
+    return set_and_run
 
 
 def _other_forms(layer: nn.Module) -> Iterator[nn.Module]:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from collections import defaultdict
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -103,11 +102,6 @@ def make_records(names, plan=PLAN):
 def page(records, names, plan=PLAN, about=ABOUT, reading=""):
     datasets = [Dataset(name, name, 40, 1, 12, "0" * 64, reading) for name in names]
     return render(to_table(records, {}, {}), records, plan=plan, datasets=datasets, about=about)
-
-
-def undraw(monkeypatch, draw):
-    """Leave out pictures that a test does not look at; they take seconds."""
-    monkeypatch.setattr(f"synaptic_pruning.study.forecasting.report.page.{draw}", lambda *_: defaultdict(list))
 
 
 class Page(HTMLParser):
@@ -213,8 +207,8 @@ def test_a_study_says_where_it_came_from(names):
     assert "at most 0.5 % worse than “none”?" in text
 
 
-def test_regimes_are_told_apart(monkeypatch):
-    undraw(monkeypatch, "draw_panels")
+def test_regimes_are_told_apart(undraw):
+    undraw("draw_panels")
     names, regimes = ["co2", "tides"], ("univariate", "multivariate")
     plan = replace(PLAN, models=("rnn",), lengths=(3,), regimes=regimes)
     records = make_records(names, plan)
@@ -284,8 +278,8 @@ def test_leaks_are_the_first_thing_said(names):
     assert "Chronological split" in honest
 
 
-def test_the_checks_take_no_part_in_the_ranking(monkeypatch, names):
-    undraw(monkeypatch, "draw_panels")
+def test_the_checks_take_no_part_in_the_ranking(undraw, names):
+    undraw("draw_panels")
     plan = replace(PLAN, arms=(*PLAN.arms, "identical", "broken"))
     records = make_records(names, plan)
     for record in records:
@@ -299,8 +293,8 @@ def test_the_checks_take_no_part_in_the_ranking(monkeypatch, names):
     assert "identical" not in re.search(r'<svg[^>]*aria-labelledby="rank-diagram.*?</svg>', html, re.DOTALL).group()
 
 
-def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table(monkeypatch):
-    undraw(monkeypatch, "draw_regime")
+def test_of_many_data_sets_six_are_drawn_and_the_runs_are_left_to_the_table(monkeypatch, undraw):
+    undraw("draw_regime")
     monkeypatch.setattr("synaptic_pruning.study.forecasting.report.page.null_check", lambda *_: None)
     plan = replace(PLAN, models=("rnn",), lengths=(3,), seeds=32)
     names = [f"series number {n}" for n in range(8)]
