@@ -55,7 +55,10 @@ def tables(results: pd.DataFrame) -> str:
     """Return all tables as Markdown."""
     spec = read_spec(SPEC)
     about = About("", blocks=spec.blocks(), domains=spec.domain_of())
-    lines = ["| what was declared | test error | 95 % interval | won | p, Holm | |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| what was declared | test error | 95 % interval | won | p, Holm | | power |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for one in declared(results, spec.plan().hypotheses, about):
         effect = one.judgement.effect
         assert effect.low is not None
@@ -63,7 +66,8 @@ def tables(results: pd.DataFrame) -> str:
         lines.append(
             f"| {one.judgement.hypothesis.name} | {100 * effect.estimate:+.1f} % "
             f"| {100 * effect.low:+.1f} to {100 * effect.high:+.1f} | {effect.wins} of {effect.blocks} "
-            f"| {one.judgement.p_holm:.2g} | {'**holds**' if one.judgement.holds else 'not shown'} |"
+            f"| {one.judgement.p_holm:.2g} | {'**holds**' if one.judgement.holds else 'not shown'} "
+            f"| {100 * one.power:.0f} % |"
         )
     runs = networks(results)
     errors = by_series(runs)
@@ -80,6 +84,10 @@ def tables(results: pd.DataFrame) -> str:
                 f"| {words} | {change(part, arm, 'tuned dense')} | {-100 * skill[arm]:+.1f} % "
                 f"| {100 * weights:.0f} % | {100 * late[arm]:.0f} % |"
             )
+    lines += ["", "| largest loss of the pruned network | on | against tuned dense |", "|---|---|---|"]
+    for regime, name in REGIMES.items():
+        lost = errors.loc[regime, "synaptic"] / errors.loc[regime, "tuned dense"] - 1
+        lines.append(f"| {name} | {lost.idxmax()} | {100 * lost.max():+.1f} % |")
     lines += [
         "",
         "| domain | series | many inputs | won–lost | the target alone | won–lost |",
