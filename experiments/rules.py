@@ -1,8 +1,9 @@
 """Rules side by side on images: dense, Disuse, and every other rule brought to the sparsity that Disuse reached.
 
 Survival ends where its costs lead it, as Disuse does. All rules leave the layers of --exclude alone; sparsities and
-connections are of all layers. Choose settings on the validation part, with other seeds; each network meets the test
-part once, at the end.
+connections are of all layers. With --rates every rule, dense and dropout among them, first chooses a learning rate by
+validation accuracy, on a seed that is not used again. Each network meets the test part once, at the end. Seeds that the
+result file holds are not trained again.
 Run: OMP_NUM_THREADS=1 python experiments/rules.py mnist mlp --epochs 10 --out docs/results/mnist-mlp.json
 """
 
@@ -27,7 +28,10 @@ from synaptic_pruning.tasks.classification import ClassificationTask, accuracy, 
 
 EVENTS = 50  # the pruner's default, and so the windows of a training
 
-OTHERS: dict[str, Callable[[sp.Schedule, int], sp.Rule]] = {
+CHOICE = 1000  # the seed on which learning rates are chosen
+
+OTHERS: dict[str, Callable[[sp.Schedule, int], sp.Rule | float]] = {
+    "synaptic": lambda ramp, seed: ramp.final,
     "magnitude": lambda ramp, seed: sp.ToSparsity(ramp),
     "rigl": lambda ramp, seed: sp.RigL(ramp.final, seed=seed, scaled_start=True),
     "set": lambda ramp, seed: sp.SET(ramp.final, seed=seed, scaled_start=True),
@@ -35,20 +39,28 @@ OTHERS: dict[str, Callable[[sp.Schedule, int], sp.Rule]] = {
     "random": lambda ramp, seed: sp.ToSparsity(ramp, score=sp.scores.random(seed)),
     "survival": lambda ramp, seed: sp.Survival(),
 }
-"""Rules beside Disuse, given a ramp to the sparsity that it reached, over its time, and the seed."""
+"""Rules beside Disuse, given a ramp to the sparsity that it reached, over its time, and the seed.
+
+"synaptic" is the library's default at that sparsity, which has a ramp of its own. It alone is compensated.
+"""
 
 
-def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def trained(
+    task: ClassificationTask,
+    rule: sp.Rule | float | None,
+    seed: int,
+    options: argparse.Namespace,
+    *,
+    rate: float = 1e-3,
+    dropout: float = 0.0,
+) -> dict[str, Any]:
     """Train one network and return its figures."""
     sizes = {} if options.width is None else {"widths": (options.width, max(1, options.width // 3))}
-    model = build_model(options.model, task.shape, seed=seed, **sizes).to(options.device)
-    pruners: list[sp.SynapticPruner] = []
+    model = build_model(options.model, task.shape, seed=seed, dropout=dropout, **sizes).to(options.device)
+    compensate = {} if isinstance(rule, float) else {"compensate": 1.0}
 
     def attach(net: nn.Module, optimizer: Optimizer, steps: int) -> sp.SynapticPruner:
-        pruners.append(
-            sp.SynapticPruner(net, optimizer, rule, total_steps=steps, compensate=1, exclude=options.exclude)
-        )
-        return pruners[0]
+        return sp.SynapticPruner(net, optimizer, rule, total_steps=steps, exclude=options.exclude, **compensate)
 
     synapses = sp.Synapses(model)
 
@@ -61,6 +73,7 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
         task,
         epochs=options.epochs,
         seed=seed,
+        learning_rate=rate,
         weight_decay=options.weight_decay,
         penalty=price if options.l1 else None,
         attach=attach if rule else None,
@@ -68,6 +81,7 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
     alive = {layer.name: int((layer.parameter != 0).sum()) for layer in synapses.layers}
     return {
         "seed": seed,
+        "rate": rate,
         "status": run.status,
         "test": accuracy(model, task.test),
         "validation": [round(row["validation_accuracy"], 5) for row in run.history],
@@ -80,24 +94,51 @@ def trained(task: ClassificationTask, rule: sp.Rule | None, seed: int, options: 
     }
 
 
-def compared(seed: int, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Train one network of every rule."""
+def of_one_seed(seed: int, options: argparse.Namespace, rates: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Train one network of every rule; where there are several tables of rates, the best run by validation of each."""
     torch.set_num_threads(1)
     task = make_task(options.data, options.data_dir, rows=options.rows).to(options.device)
-    disuse = sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
-    found = {"dense": trained(task, None, seed, options), "disuse": trained(task, disuse, seed, options)}
-    for name in filter(None, options.others.split(",")):
-        ramp = sp.cubic(found["disuse"]["pruned"], begin=options.patience / EVENTS, end=options.end)
-        found[name] = trained(task, OTHERS[name](ramp, seed), seed, options)
+
+    def best(name: str, rule: Callable[[], sp.Rule | float | None]) -> dict[str, Any]:
+        dropout = options.dropout if name == "dropout" else 0.0
+        own = sorted({table[name] for table in rates})
+        runs = [trained(task, rule(), seed, options, rate=rate, dropout=dropout) for rate in own]
+        return max(runs, key=lambda run: max(run["validation"]))
+
+    found = {"dense": best("dense", lambda: None)}
+    if options.dropout:
+        found["dropout"] = best("dropout", lambda: None)
+    found["disuse"] = best(
+        "disuse", lambda: sp.Disuse(patience=options.patience, threshold=options.threshold, end=options.end)
+    )
+    ramp = sp.cubic(found["disuse"]["pruned"], begin=options.patience / EVENTS, end=options.end)
+    for name in options.others:
+        found[name] = best(name, lambda name=name: OTHERS[name](ramp, seed))
     return found
 
 
-def write(results: dict[str, list[dict[str, Any]]], out: Path) -> None:
+def chosen_rates(options: argparse.Namespace) -> dict[str, float]:
+    """Return the learning rate of every rule: the best of --rates by validation accuracy, on a seed of its own."""
+    names = ["dense", "dropout", "disuse", *options.others]
+    if len(options.rates) == 1:
+        return dict.fromkeys(names, options.rates[0])
+    found = of_one_seed(CHOICE, options, [dict.fromkeys(names, rate) for rate in options.rates])
+    return {name: run["rate"] for name, run in found.items()}
+
+
+def kept(out: Path, command: str) -> dict[str, Any]:
+    """Return what the result file holds of this command, to go on with; empty where there is none."""
+    if not out.exists():
+        return {}
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found if found["command"] == command else {}
+
+
+def write(found: dict[str, Any], out: Path) -> None:
     """Keep what there is, and the command that it came from."""
-    command = f"python experiments/rules.py {' '.join(sys.argv[1:])}"
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".partial")
-    partial.write_text(json.dumps({"command": command, "torch": torch.__version__, "results": results}, indent=1))
+    partial.write_text(json.dumps(found, indent=1))
     partial.replace(out)
 
 
@@ -105,8 +146,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the comparison as a table: means over seeds, differences to dense paired by seed, 95 % t-intervals."""
     dense = results["dense"]
     lines = [
-        "| rule | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
-        "|---|---|---|---|---|---|",
+        "| rule | rate | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():
         test = np.array([run["test"] for run in runs])
@@ -117,8 +158,9 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         reached = [speed for speed in speeds if speed is not None]
         speed = f"{np.mean(reached):.1f} ({len(reached)} of {len(speeds)})" if reached else "never"
         left = np.mean([sum(run["alive"].values()) for run in runs])
+        rate = runs[0].get("rate", 1e-3)
         lines.append(
-            f"| {name} | {np.mean([run['sparsity'] for run in runs]):.1%} | {left:,.0f} | {test.mean():.2%} "
+            f"| {name} | {rate:g} | {np.mean([run['sparsity'] for run in runs]):.1%} | {left:,.0f} | {test.mean():.2%} "
             f"± {test.std(ddof=1):.2%} | {f'{gain:+.2f} ± {half:.2f}' if name != 'dense' else ''} | {speed} |"
         )
     return "\n".join(lines).replace("%", " %")
@@ -148,17 +190,27 @@ def main() -> None:
     parser.add_argument("--l1", type=float, default=0.0, help="price of a weight's size in the loss, until --end")
     parser.add_argument("--width", type=int, help="of the MLP's first hidden layer; the second has a third of it")
     parser.add_argument("--others", default=",".join(OTHERS), help="rules beside Disuse; '' for none")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of a dense network with dropout; 0 for none")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="learning rates to choose from")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once, a process each")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    seeds = range(options.first_seed, options.first_seed + options.seeds)
-    results: dict[str, list[dict[str, Any]]] = {}
+    options.others = list(filter(None, options.others.split(",")))
+    command = f"python experiments/rules.py {' '.join(sys.argv[1:])}"
+    found = kept(options.out, command) or {"command": command, "torch": torch.__version__, "results": {}}
+    if "rates" not in found:
+        found["rates"] = chosen_rates(options)
+    results, rates = found["results"], found["rates"]
+    write(found, options.out)
+    done = {run["seed"] for run in results.get("dense", [])}
+    seeds = [s for s in range(options.first_seed, options.first_seed + options.seeds) if s not in done]
+    count = len(seeds)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        for seed, found in zip(seeds, pool.map(compared, seeds, [options] * len(seeds)), strict=True):
-            for name, run in found.items():
+        for seed, runs in zip(seeds, pool.map(of_one_seed, seeds, [options] * count, [[rates]] * count), strict=True):
+            for name, run in runs.items():
                 results.setdefault(name, []).append(run)
-            write(results, options.out)
+            write(found, options.out)
             print(f"seed {seed} done", file=sys.stderr)
     print(table(results))
 
