@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,8 +43,9 @@ def test_files_are_lossless(tmp_path: Path, sparsity: float) -> None:
     }
 
 
-def test_ninety_percent_sparse_is_seven_times_smaller(tmp_path: Path) -> None:
-    model = pruned(0.9, hidden=256)
+@pytest.mark.parametrize("hidden", [64, 256])
+def test_ninety_percent_sparse_is_seven_times_smaller(tmp_path: Path, hidden: int) -> None:
+    model = pruned(0.9, hidden=hidden)["body"]
     save(model, tmp_path / "packed.safetensors")
     save_file(model.state_dict(), tmp_path / "dense.safetensors")
     assert (tmp_path / "dense.safetensors").stat().st_size > 7 * (tmp_path / "packed.safetensors").stat().st_size
@@ -85,6 +88,36 @@ def test_other_readers_open_it(tmp_path: Path) -> None:
         assert file.get_tensor("body.weight_hh_l0::values").equal(alive[alive != 0])
     save_file(model.state_dict(), tmp_path / "plain.safetensors")
     assert read(tmp_path / "plain.safetensors")["head.weight"].equal(model["head"].weight)
+
+
+@pytest.mark.parametrize("sparsity", [0.6, 0.8, 0.9, 0.98])
+def test_masks_take_little_more_than_their_entropy(tmp_path: Path, sparsity: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(1024, 512, bias=False)
+    with torch.no_grad():
+        layer.weight *= torch.rand_like(layer.weight) >= sparsity
+    save(layer, tmp_path / "a.safetensors")
+    header, data = parts_of(tmp_path / "a.safetensors")
+    first, last = header["weight::mask"]["data_offsets"]
+    density = 1 - sparsity
+    entropy = -(density * math.log2(density) + sparsity * math.log2(sparsity))
+    assert 8 * (last - first) / layer.weight.numel() < min(1, entropy + 0.055)
+    bits = np.frombuffer(zlib.decompress(data[first:last]), np.uint8)
+    alive = np.unpackbits(bits, bitorder="little").astype(bool)
+    assert np.array_equal(alive, layer.weight.detach().numpy().ravel() != 0)
+
+
+def test_files_of_version_2_are_read(tmp_path: Path) -> None:
+    weight = torch.eye(16)
+    bits = np.packbits(weight.numpy().ravel() != 0, bitorder="little").tobytes()
+    ours = {"version": 2, "packed": {"weight": {"shape": [16, 16], "dtype": "F32"}}}
+    header = {
+        "__metadata__": {"crc32": "0" * 8, "synaptic_pruning": json.dumps(ours)},
+        "weight::mask": {"dtype": "U8", "shape": [32], "data_offsets": [0, 32]},
+        "weight::values": {"dtype": "F32", "shape": [16], "data_offsets": [32, 96]},
+    }
+    write(tmp_path / "old.safetensors", header, bits + np.ones(16, np.float32).tobytes())
+    assert read(tmp_path / "old.safetensors")["weight"].equal(weight)
 
 
 @pytest.mark.parametrize(("values", "bits"), [("float16", 16), ("int8", 8)])
@@ -230,6 +263,36 @@ def test_a_mask_that_counts_wrong_is_refused(good: Path) -> None:
         read(good)
 
 
+def with_stream(stream: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return header and data of a file of 64 × 64 zeros whose mask is this stream."""
+    ours = {"version": 3, "packed": {"weight": {"shape": [64, 64], "dtype": "F32"}}}
+    size = len(stream)
+    header = {
+        "__metadata__": {"crc32": "0" * 8, "synaptic_pruning": json.dumps(ours)},
+        "weight::mask": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
+        "weight::values": {"dtype": "F32", "shape": [0], "data_offsets": [size, size]},
+    }
+    return header, stream
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"x" * 100,
+        zlib.compress(os.urandom(3) + b"\0" * 10**7)[:500],
+        zlib.compress(b"\0" * 511, 0)[:500],
+        zlib.compress(b"\0" * 400, 0),
+        zlib.compress(b"\0" * 512) + b"\0" * 99,
+        zlib.compress(b"\0" * 512),
+    ],
+    ids=["no stream", "a longer one", "cut off", "too few bytes", "more behind", "shorter than any that is written"],
+)
+def test_damaged_streams_are_refused(tmp_path: Path, stream: bytes) -> None:
+    write(tmp_path / "a.safetensors", *with_stream(stream))
+    with pytest.raises(FileError, match="mask"):
+        read(tmp_path / "a.safetensors")
+
+
 def test_a_damaged_mask_leaves_the_model_as_it_was(good: Path) -> None:
     header, data = parts_of(good)
     last = max((name for name in header if name.endswith("::mask")), key=lambda name: header[name]["data_offsets"][0])
@@ -245,9 +308,9 @@ def test_a_damaged_mask_leaves_the_model_as_it_was(good: Path) -> None:
 
 def test_another_version_is_refused(good: Path) -> None:
     header, data = parts_of(good)
-    header["__metadata__"]["synaptic_pruning"] = json.dumps({"version": 3, "packed": {}})
+    header["__metadata__"]["synaptic_pruning"] = json.dumps({"version": 4, "packed": {}})
     write(good, header, data)
-    with pytest.raises(FileError, match="version 3"):
+    with pytest.raises(FileError, match="version 4"):
         read(good)
 
 

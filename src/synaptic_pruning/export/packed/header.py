@@ -10,7 +10,7 @@ import torch
 from synaptic_pruning.export.packed.checksum import checksum_holds, has_checksum
 
 KEY = "synaptic_pruning"
-VERSION = 2  # files of version 1 carry no checksum
+VERSION = 3  # files of version 1 carry no checksum, and masks before 3 are never compressed
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 DTYPES = {
     "BOOL": torch.bool,
@@ -59,9 +59,9 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, Any], int]:
         metadata = header.pop("__metadata__", {})
         ours: dict[str, Any] = json.loads(metadata[KEY]) if KEY in metadata else {"version": VERSION, "packed": {}}
         packed = ours["packed"]
-        if ours["version"] not in (1, VERSION):
+        if ours["version"] not in (1, 2, VERSION):
             raise FileError(f"the file has format version {ours['version']}; this program reads up to {VERSION}")
-        if KEY in metadata and ours["version"] == VERSION and not sealed:
+        if KEY in metadata and ours["version"] != 1 and not sealed:
             raise FileError("the file is damaged: it should carry a checksum")
         _check(header, packed, length - 8 - size)
     except FileError:
@@ -89,7 +89,8 @@ def _check(header: dict[str, Any], packed: dict[str, Any], data: int) -> None:
             raise FileError(f"{name} is in the file twice, packed and plain")
         count = _numel(name, entry["shape"])
         wanted, stored = DTYPES[entry["dtype"]], DTYPES[values["dtype"]]
-        if mask["dtype"] != "U8" or mask["shape"] != [(count + 7) // 8]:
+        size, stored_size = (count + 7) // 8, math.prod(mask["shape"])
+        if mask["dtype"] != "U8" or len(mask["shape"]) != 1 or not size <= 8 * stored_size <= 8 * size:
             raise FileError(f"{name} has {count} weights, but its mask is {mask['dtype']} of shape {mask['shape']}")
         if len(values["shape"]) != 1 or values["shape"][0] > count:
             raise FileError(f"{name} has {count} weights, but values of shape {values['shape']}")

@@ -1,10 +1,10 @@
 """Save and load packed files: safetensors with a bit mask and the non-zero values of each pruned weight.
 
 A tensor ``NAME`` with enough zeros is stored as two tensors. ``NAME::mask`` holds one bit a weight, the first
-weight in the lowest bit of the first byte. ``NAME::values`` holds the weights whose bit is set, in order. Every
-other tensor is stored as it is. The metadata key ``synaptic_pruning`` holds JSON with the format's version and the
-shape and dtype of each packed tensor. The key ``crc32`` holds a checksum of the file, verified before anything is
-read. Any safetensors reader opens the file.
+weight in the lowest bit of the first byte; where that is shorter, the zlib stream of these bytes. ``NAME::values``
+holds the weights whose bit is set, in order. Every other tensor is stored as it is. The metadata key
+``synaptic_pruning`` holds JSON with the format's version and the shape and dtype of each packed tensor. The key
+``crc32`` holds a checksum of the file, verified before anything is read. Any safetensors reader opens the file.
 
 The mask is read off the weights: a bit is set if the weight is not 0. No pruner's mask is stored.
 
@@ -16,6 +16,7 @@ length.
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -33,7 +34,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], values: Values = "float32") -> None:
-    """Write a model's ``state_dict`` to a file, zeros at one bit each.
+    """Write a model's ``state_dict`` to a file, zeros at one bit each or less.
 
     Args:
         model: Any module. Tied tensors are written once under each name.
@@ -98,11 +99,11 @@ def save_state(
             packed[name]["scale"] = _scale(name, tensor)
         if kept == torch.float16 != tensor.dtype and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
             raise ValueError(f"{name} holds weights beyond 65504, too large for float16; use values='float32'")
-        add(f"{name}::mask", torch.uint8, [(tensor.numel() + 7) // 8])
+        add(f"{name}::mask", torch.uint8, [len(_mask_bytes(tensor))])  # made twice, not kept: memory
         add(f"{name}::values", kept, [alive])
         scale = packed[name].get("scale")
         parts.append(lambda tensor=tensor, kept=kept, scale=scale: _pack(tensor, kept, scale))  # type: ignore[misc]
-    metadata[KEY] = json.dumps({"version": VERSION, "packed": packed})
+    metadata[KEY] = json.dumps({"version": VERSION, "packed": packed}, separators=(",", ":"))
     _write(Path(path), header, parts)
 
 
@@ -177,8 +178,10 @@ def _shapes(entries: dict[str, Any], packed: dict[str, Any]) -> dict[str, tuple[
 
 def packed_bytes(tensor: Tensor) -> int:
     """Return the number of bytes that `save` writes for the data of a tensor, lossless."""
-    dense, packed = tensor.numel() * tensor.element_size(), _packed_size(tensor, _count_alive(tensor))
-    return packed if _worth_packing(tensor, _count_alive(tensor)) else dense
+    alive = _count_alive(tensor)
+    if not _worth_packing(tensor, alive):
+        return tensor.numel() * tensor.element_size()
+    return len(_mask_bytes(tensor)) + alive * tensor.element_size()
 
 
 def _targets(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -229,13 +232,10 @@ def _count_alive(tensor: Tensor) -> int:
     return int(tensor.count_nonzero()) if tensor.is_floating_point() else tensor.numel()
 
 
-def _packed_size(tensor: Tensor, alive: int) -> int:
-    return (tensor.numel() + 7) // 8 + alive * tensor.element_size()
-
-
 def _worth_packing(tensor: Tensor, alive: int) -> bool:
     # Each packed tensor costs about 150 bytes of header more than a plain one.
-    return _packed_size(tensor, alive) + 150 < tensor.numel() * tensor.element_size()
+    size = tensor.element_size()
+    return (tensor.numel() + 7) // 8 + alive * size + 150 < tensor.numel() * size
 
 
 def _value_dtype(tensor: Tensor, values: Values) -> torch.dtype:
@@ -251,15 +251,40 @@ def _scale(name: str, tensor: Tensor) -> float:
 
 
 def _pack(tensor: Tensor, kept: torch.dtype, scale: float | None) -> Iterable[Tensor]:
+    yield torch.frombuffer(bytearray(_mask_bytes(tensor)), dtype=torch.uint8)
     flat = tensor.detach().flatten().cpu()
-    mask = flat != 0
-    yield pack(mask)
-    values = flat.masked_select(mask)
+    values = flat.masked_select(flat != 0)
     yield values.to(kept) if scale is None else (values / scale).round().to(kept)
 
 
+def _mask_bytes(tensor: Tensor) -> bytes:
+    """Return the mask as it is stored: one bit a weight, or the zlib stream of these where that is shorter.
+
+    The stream has Huffman codes alone, within 2 % of the entropy of zeros in no order. They take at least one bit a
+    byte, so what a file makes a reader allocate has a limit.
+    """
+    bits = pack(tensor.detach().flatten().cpu() != 0).numpy().tobytes()
+    stream = zlib.compressobj(strategy=zlib.Z_HUFFMAN_ONLY)
+    return min(bits, stream.compress(bits) + stream.flush(), key=len)
+
+
+def _inflated(stored: Tensor, size: int, name: str) -> Tensor:
+    """Return a stored mask as one bit a weight, ``size`` bytes; no more than these are ever made."""
+    if stored.numel() == size:
+        return stored
+    stream = zlib.decompressobj()
+    try:
+        bits = stream.decompress(stored.numpy().tobytes(), size + 1)
+    except zlib.error as error:
+        raise FileError(f"{name} has a mask that is damaged ({error}); copy the file again") from error
+    if len(bits) != size or not stream.eof or stream.unused_data:
+        raise FileError(f"{name} has a mask that is damaged: it should have {size} bytes; copy the file again")
+    return torch.frombuffer(bytearray(bits), dtype=torch.uint8)
+
+
 def _mask(file: BinaryIO, begin: int, name: str, entries: dict[str, Any], entry: dict[str, Any]) -> Tensor:
-    bits, count = _read(file, begin, entries[f"{name}::mask"]), math.prod(entry["shape"])
+    count = math.prod(entry["shape"])
+    bits = _inflated(_read(file, begin, entries[f"{name}::mask"]), (count + 7) // 8, name)
     mask = unpack(bits, (bits.numel() * 8,))
     values = entries[f"{name}::values"]["shape"][0]
     if int(mask.sum()) != values or bool(mask[count:].any()):
