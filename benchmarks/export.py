@@ -136,7 +136,7 @@ def c_code(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
             report = export.to_c(model, x, f"{folder}/net.c")
         except ValueError:
             return {}
-        flags = ["-std=c99", "-O2", "-march=native", "-shared", "-fPIC"]
+        flags = ["-std=c99", "-O3", "-march=native", "-shared", "-fPIC"]
         subprocess.run(["gcc", *flags, report.path, "-lm", "-o", f"{folder}/net.so"], check=True)
         library = ctypes.CDLL(f"{folder}/net.so")
     y, state = torch.empty(model(x).shape), torch.zeros(report.state)

@@ -93,23 +93,37 @@ def forecaster(name: str) -> nn.Module:
 QUICK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "sequential": (sequential, (1, 4, 11)),
     "gru": (lambda: Recurrent(nn.GRU(5, 8, 2, batch_first=True), start=True, every=True), (1, 7, 3)),
+    # Matrices that are multiplied by eight rows at once, and a window that is no multiple of eight.
+    "blocks": (lambda: Recurrent(nn.LSTM(5, 48, 3, batch_first=True), every=True), (1, 19, 3)),
 }
-NETWORKS = QUICK | {
-    **{f"our_{name}": (lambda name=name: forecaster(name), (1, 31, 2)) for name in ("rnn", "lstm", "mlp", "patchtst")},
-    "lstm": (lambda: Recurrent(nn.LSTM(5, 8, 2, batch_first=True)), (1, 7, 3)),
-    "rnn_relu": (lambda: Recurrent(nn.RNN(5, 8, 3, nonlinearity="relu", bias=False)), (7, 1, 3)),
-    "rnn_rows": (lambda: Recurrent(nn.RNN(5, 8, batch_first=True), every=True), (1, 7, 3)),
-    "projected": (lambda: Recurrent(nn.LSTM(5, 8, 2, proj_size=3, batch_first=True)), (1, 7, 3)),
-    "both_ways": (lambda: Recurrent(nn.GRU(5, 6, 2, bidirectional=True, batch_first=True)), (1, 7, 3)),
-    "both_projected": (lambda: Recurrent(nn.LSTM(5, 6, 2, proj_size=2, bidirectional=True)), (7, 1, 3)),
-    "named": (Named, (1, 7, 3)),
-    "wide": (lambda: nn.Linear(300, 4), (1, 300)),
-    "mixed": (lambda: Function(mixed), (1, 5, 6)),
-    "encoder": (
-        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, nn.LayerNorm(8)),
-        (1, 5, 8),
-    ),
+BLOCKS = {
+    "blocks_gru": (lambda: Recurrent(nn.GRU(40, 48, batch_first=True), start=True), (1, 9, 3)),
+    "blocks_projected": (lambda: Recurrent(nn.LSTM(40, 48, 2, proj_size=40, batch_first=True)), (1, 16, 3)),
+    "blocks_rnn": (lambda: Recurrent(nn.RNN(40, 48, 3, nonlinearity="relu")), (10, 1, 3)),
 }
+NETWORKS = (
+    QUICK
+    | BLOCKS
+    | {
+        **{
+            f"our_{name}": (lambda name=name: forecaster(name), (1, 31, 2))
+            for name in ("rnn", "lstm", "mlp", "patchtst")
+        },
+        "lstm": (lambda: Recurrent(nn.LSTM(5, 8, 2, batch_first=True)), (1, 7, 3)),
+        "rnn_relu": (lambda: Recurrent(nn.RNN(5, 8, 3, nonlinearity="relu", bias=False)), (7, 1, 3)),
+        "rnn_rows": (lambda: Recurrent(nn.RNN(5, 8, batch_first=True), every=True), (1, 7, 3)),
+        "projected": (lambda: Recurrent(nn.LSTM(5, 8, 2, proj_size=3, batch_first=True)), (1, 7, 3)),
+        "both_ways": (lambda: Recurrent(nn.GRU(5, 6, 2, bidirectional=True, batch_first=True)), (1, 7, 3)),
+        "both_projected": (lambda: Recurrent(nn.LSTM(5, 6, 2, proj_size=2, bidirectional=True)), (7, 1, 3)),
+        "named": (Named, (1, 7, 3)),
+        "wide": (lambda: nn.Linear(300, 4), (1, 300)),
+        "mixed": (lambda: Function(mixed), (1, 5, 6)),
+        "encoder": (
+            lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, nn.LayerNorm(8)),
+            (1, 5, 8),
+        ),
+    }
+)
 
 
 def made(name: str, zeros: float) -> nn.Module:
@@ -173,6 +187,7 @@ def test_networks_compute_what_pytorch_does(tmp_path: Path) -> None:
     for name, (model, report) in written.items():
         check(name, model, report, compiled)
         assert report.steps == (name != "sequential")
+        assert ("_block_" in report.path.read_text()) == (name == "blocks")
 
 
 @needs_compiler
@@ -184,8 +199,11 @@ def test_every_network_dense_and_pruned_under_sanitizers(zeros: float, tmp_path:
     for name, (model, report) in written.items():
         check(name, model, report, compiled)
         assert report.steps == (
-            name in ("lstm", "gru", "named", "our_rnn", "our_lstm", "rnn_relu", "rnn_rows", "projected")
+            name
+            in ("lstm", "gru", "named", "our_rnn", "our_lstm", "rnn_relu", "rnn_rows", "projected", "blocks", *BLOCKS)
         )
+        if zeros == 0.5:
+            assert ("_block_" in report.path.read_text()) == (name == "blocks" or name in BLOCKS)
         self_test(report.path, ["gcc", *FLAGS, *SANITIZERS])
     assert written["both_ways"][1].reason == "layer is bidirectional: it reads the window from its end, " \
         "which a step has not seen"  # fmt: skip

@@ -74,6 +74,15 @@ class Product:
         """Return the statement ``y = start + W x``; ``start`` is a vector of outputs or NULL."""
         return f"NET_{self.function}({self.arguments}, {start}, {x}, {y});"
 
+    @property
+    def block(self) -> str:
+        """Return the name of the C function that multiplies `BLOCK` rows at once, for the sparse form."""
+        return self.function.replace("sparse", "block")
+
+    def block_call(self, start: str, x: str, y: str) -> str:
+        """Return the statement that is `call` for `BLOCK` rows: ``x`` column by column, ``y`` row by row."""
+        return f"NET_{self.block}({self.arguments}, {start}, {x}, {y});"
+
 
 class Constants:
     """The constant arrays of one C file; equal arrays are written once.

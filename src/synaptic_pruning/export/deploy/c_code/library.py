@@ -1,10 +1,18 @@
 """C source of the functions that written networks call; a file gets those that it uses."""
 
+BLOCK = 8
+"""Rows that the block products take together."""
+
 _TANH = """\
-/* tanh as a ratio of two polynomials: within 4e-7 of it, and faster than that of libm. NaN stays NaN. */
+/* tanh as a ratio of two polynomials: within 4e-7 of it, and faster than that of libm. NaN stays NaN. Sizes above 9
+   become 9 by their bits, for a comparison of floats may trap, and then compilers make no vectors of a loop. */
 static float NET_tanh(float x) {
-    x = x > 9.0f ? 9.0f : x;
-    x = x < -9.0f ? -9.0f : x;
+    union { float value; uint32_t bits; } limited;
+    limited.value = x;
+    const uint32_t size = limited.bits & 0x7fffffffu;
+    const uint32_t kept = size - 0x41100000u <= 0x3e700000u ? 0x41100000u : size;
+    limited.bits = (limited.bits & 0x80000000u) | kept;
+    x = limited.value;
     const float s = x * x;
     const float p = (((1.33534144e-8f * s + 2.06081841e-5f) * s + 3.49553442e-3f) * s + 0.133809805f) * s + 1.0f;
     const float q = (((7.77604725e-7f * s + 3.28554626e-4f) * s + 2.58767791e-2f) * s + 0.467142969f) * s + 1.0f;
@@ -16,6 +24,13 @@ _SIGMOID = """\
 static float NET_sigmoid(float x) { return 0.5f + 0.5f * NET_tanh(0.5f * x); }
 """
 
+_FOUR = """\
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define MACRO_FOUR /* GCC and Clang have vectors of four floats; plain loops elsewhere */
+typedef float NET_four __attribute__((vector_size(16), aligned(4), may_alias));
+#endif
+"""
+
 _SPARSE = """\
 /* y = from + W x over the non-zero weights: how many each row has, then their columns and values. */
 static void NET_sparse_TYPE(int rows, const uint16_t *count, const TYPE *column, const float *value,
@@ -23,6 +38,17 @@ static void NET_sparse_TYPE(int rows, const uint16_t *count, const TYPE *column,
     for (int row = 0; row < rows; row++) {
         float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
         int left = count[row];
+#ifdef MACRO_FOUR
+        NET_four sum = {0.0f};
+        for (; left >= 4; left -= 4) {
+            const NET_four w = {(float)value[0], (float)value[1], (float)value[2], (float)value[3]};
+            const NET_four v = {x[column[0]], x[column[1]], x[column[2]], x[column[3]]};
+            sum += w * v;
+            value += 4;
+            column += 4;
+        }
+        a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+#else
         for (; left >= 4; left -= 4) {
             a += value[0] * x[column[0]];
             b += value[1] * x[column[1]];
@@ -31,10 +57,47 @@ static void NET_sparse_TYPE(int rows, const uint16_t *count, const TYPE *column,
             value += 4;
             column += 4;
         }
+#endif
         for (; left > 0; left--) {
             a += *value++ * x[*column++];
         }
         y[row] = (from ? from[row] : 0.0f) + ((a + b) + (c + d));
+    }
+}
+"""
+
+_BLOCK = """\
+/* y = from + W x for eight rows of x at once: x column by column, eight floats each, y row by row. */
+static void NET_block_TYPE(int rows, const uint16_t *count, const TYPE *column, const float *value,
+                           const float *from, const float *x, float *y) {
+    for (int row = 0; row < rows; row++) {
+        float sum[8] = {0.0f};
+        int left = count[row];
+#ifdef MACRO_FOUR
+        NET_four a = {0.0f}, b = a, c = a, d = a;
+        for (; left >= 2; left -= 2) {
+            const NET_four *const first = (const NET_four *)(const void *)(x + 8 * column[0]);
+            const NET_four *const second = (const NET_four *)(const void *)(x + 8 * column[1]);
+            a += (float)value[0] * first[0];
+            b += (float)value[0] * first[1];
+            c += (float)value[1] * second[0];
+            d += (float)value[1] * second[1];
+            value += 2;
+            column += 2;
+        }
+        *(NET_four *)(void *)sum = a + c;
+        *(NET_four *)(void *)(sum + 4) = b + d;
+#endif
+        for (; left > 0; left--) {
+            const float weight = (float)*value++;
+            const float *const at = x + 8 * *column++;
+            for (int k = 0; k < 8; k++) {
+                sum[k] += weight * at[k];
+            }
+        }
+        for (int k = 0; k < 8; k++) {
+            y[k * rows + row] = (from ? from[row] : 0.0f) + sum[k];
+        }
     }
 }
 """
@@ -166,10 +229,12 @@ def _int8(source: str) -> str:
     """Return a product with whole numbers as weights and a scale a row."""
     changes = {
         "NET_sparse_": "NET_sparse8_",
+        "NET_block_": "NET_block8_",
         "NET_dense": "NET_dense8",
         "const float *value,": "const int8_t *value, const float *scale,",
         "const float *weight,": "const int8_t *weight, const float *scale,",
         "+ ((a + b) + (c + d))": "+ scale[row] * ((a + b) + (c + d))",
+        "+ sum[k]": "+ scale[row] * sum[k]",
         "+= weight[row] * factor": "+= scale[row] * (float)weight[row] * factor",
         "y = from + W x": "y = from + scale W x",
     }
@@ -178,6 +243,7 @@ def _int8(source: str) -> str:
     return source
 
 
+_KINDS = ("uint8_t", "uint16_t", "uint32_t")
 # In an order in which each stands after what it calls.
 _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tanh": (_TANH, ()),
@@ -186,8 +252,11 @@ _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gelu": (_GELU, ()),
     "gelu_tanh": (_GELU_TANH, ("tanh",)),
     "silu": (_SILU, ("sigmoid",)),
-    **{f"sparse_{kind}": (_SPARSE.replace("TYPE", kind), ()) for kind in ("uint8_t", "uint16_t", "uint32_t")},
-    **{f"sparse8_{kind}": (_int8(_SPARSE).replace("TYPE", kind), ()) for kind in ("uint8_t", "uint16_t", "uint32_t")},
+    "four": (_FOUR, ()),
+    **{f"sparse_{kind}": (_SPARSE.replace("TYPE", kind), ("four",)) for kind in _KINDS},
+    **{f"sparse8_{kind}": (_int8(_SPARSE).replace("TYPE", kind), ("four",)) for kind in _KINDS},
+    **{f"block_{kind}": (_BLOCK.replace("TYPE", kind), ("four",)) for kind in _KINDS},
+    **{f"block8_{kind}": (_int8(_BLOCK).replace("TYPE", kind), ("four",)) for kind in _KINDS},
     "dense": (_DENSE, ()),
     "dense8": (_int8(_DENSE), ()),
     "lstm": (_LSTM, ("sigmoid", "tanh")),

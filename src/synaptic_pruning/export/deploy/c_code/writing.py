@@ -166,7 +166,7 @@ class Source:
             f"state {self.state_bytes} bytes. Matrices:",
             *rows,
             " *",
-            f" * Test: cc -std=c99 -O2 -DMACRO_SELF_TEST {self.name}.c -lm && ./a.out",
+            f" * Test: cc -std=c99 -O3 -DMACRO_SELF_TEST {self.name}.c -lm && ./a.out",
             " */",
             "",
         ]
