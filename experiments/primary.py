@@ -2,6 +2,7 @@
 
     python experiments/primary.py table docs/results/primary.parquet
     python experiments/primary.py draw docs/results/primary.parquet --out docs/results/primary.svg
+    python experiments/primary.py forecasts FOLDER/forecasts.npz --out docs/results/primary-forecasts.parquet
 
 "Tuned dense" is the one of none, dropout and Monte-Carlo dropout with the smallest validation error on the series.
 Differences are relative changes of the test error, over all series the mean of their logarithms; negative is better.
@@ -143,13 +144,43 @@ def draw(results: pd.DataFrame, out: Path) -> None:
     figure.savefig(out, metadata={"Date": None})
 
 
+def pack_forecasts(found: Path, out: Path) -> None:
+    """Write what the study's networks forecast of the test parts, as errors rounded to one part in 8,000.
+
+    One row a forecast, in the order of time. Rows of the arm ``truth`` hold what was forecast, with seed -1.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = []
+    with np.load(found) as kept:
+        for key in kept.files:
+            dataset, regime, horizon, *run, part = key.split(" / ")
+            if part != "test":
+                continue
+            truth, values = kept[f"{dataset} / {regime} / {horizon} / test"][:, 0], kept[key][:, 0]
+            arm, seed = ("truth", -1) if not run else (run[2], int(run[3]))
+            if run:
+                bits = (values.astype(float) - truth).astype(np.float32).view(np.uint32)
+                values = ((bits + 0x800) & np.uint32(0xFFFFF000)).view(np.float32)
+            names = {"regime": regime, "dataset": dataset, "arm": arm, "seed": np.int8(seed)}
+            parts.append(pd.DataFrame({"value": values}).assign(**names))
+    table = pa.Table.from_pandas(pd.concat(parts), preserve_index=False)
+    names = ["regime", "dataset", "arm", "seed"]
+    stored = {"compression": "zstd", "compression_level": 19, "use_dictionary": names}
+    pq.write_table(table, out, column_encoding={"value": "BYTE_STREAM_SPLIT"}, **stored)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("table", "draw"))
-    parser.add_argument("runs", type=Path, help="table of runs (Parquet)")
+    parser.add_argument("what", choices=("table", "draw", "forecasts"))
+    parser.add_argument("runs", type=Path, help="table of runs (Parquet), or forecasts of the study (.npz)")
     parser.add_argument("--out", type=Path, default=SPEC.with_suffix(".svg"))
     arguments = parser.parse_args()
+    if arguments.what == "forecasts":
+        pack_forecasts(arguments.runs, arguments.out)
+        return
     results = pd.read_parquet(arguments.runs)
     if arguments.what == "draw":
         draw(results, arguments.out)

@@ -208,6 +208,24 @@ def test_the_primary_study_ran_as_its_spec_says(primary):
     assert len(runs) == len(spec["files"]) * len(spec["regimes"]) * len(spec["arms"]) * spec["seeds"]
 
 
+def test_errors_of_the_primary_study_follow_from_its_forecasts(primary):
+    table, _, _ = primary
+    found = pd.read_parquet(RESULTS / "primary-forecasts.parquet")
+    keys = ["regime", "dataset", "arm", "seed"]
+    errors = found[found["arm"] != "truth"].assign(mae=lambda runs: runs["value"].abs())
+    mean = errors.groupby(keys, observed=True)["mae"].mean()
+    runs = table[table["model"] != ""].set_index(keys)["mae"]
+    mean.index = mean.index.set_levels([level.astype(runs.index.dtypes[level.name]) for level in mean.index.levels])
+    both = pd.concat([mean, runs], axis=1, keys=["again", "published"])
+    assert len(both) == len(runs) == 27 * 2 * 6 * 5
+    np.testing.assert_allclose(both["again"], both["published"], rtol=2e-4)
+    sizes = found.groupby(keys, observed=True)["value"].size()
+    truth = sizes.xs("truth", level="arm").droplevel("seed")
+    each = sizes.drop("truth", level="arm").groupby(["regime", "dataset"], observed=True).agg(["min", "max"])
+    assert each["min"].eq(truth).all()
+    assert each["max"].eq(truth).all()
+
+
 def test_the_results_page_shows_what_the_command_of_the_primary_study_prints(primary):
     script = runpy.run_path(str(ROOT / "experiments" / "primary.py"))
     assert script["tables"](primary[0]) in (RESULTS / "primary.md").read_text()
