@@ -1,11 +1,12 @@
-"""Print the tables of the primary study from its published runs, and draw it.
+"""Print the tables of a study that declared hypotheses from its published runs, and draw it.
 
     python experiments/primary.py table docs/results/primary.parquet
     python experiments/primary.py draw docs/results/primary.parquet --out docs/results/primary.svg
     python experiments/primary.py forecasts FOLDER/forecasts.npz --out docs/results/primary-forecasts.parquet
 
-"Tuned dense" is the one of none, dropout and Monte-Carlo dropout with the smallest validation error on the series.
-Differences are relative changes of the test error, over all series the mean of their logarithms; negative is better.
+The spec of that name lies beside the runs, such as primary.toml or inputs.toml. "Tuned dense" is the one of none,
+dropout and Monte-Carlo dropout with the smallest validation error on the series. Differences are relative changes of
+the test error, over all series the mean of their logarithms; negative is better.
 """
 
 import argparse
@@ -17,10 +18,9 @@ import pandas as pd
 from synaptic_pruning.study.engine import About
 from synaptic_pruning.study.forecasting.report import declared
 from synaptic_pruning.study.forecasting.report.tables import unfinished
-from synaptic_pruning.study.forecasting.spec import read_spec
+from synaptic_pruning.study.forecasting.spec import Spec, read_spec
 from synaptic_pruning.study.statistics import RegimeErrors, best_by_validation, effects_by_dataset
 
-SPEC = Path(__file__).parents[1] / "docs" / "results" / "primary.toml"
 DENSE = ("none", "dropout", "mc-dropout")
 REGIMES = {"features": "many inputs", "univariate": "the target alone"}
 WORDS = {
@@ -52,9 +52,16 @@ def change(errors: pd.DataFrame, arm: str, other: str) -> str:
     return f"{100 * np.expm1(logs.mean()):+.1f} % | {(logs < 0).sum()}–{(logs > 0).sum()}"
 
 
-def tables(results: pd.DataFrame) -> str:
+def views(spec: Spec) -> dict[tuple[str, str], str]:
+    """Return the regimes and arms that hypotheses are about, with what tells them apart."""
+    pairs = list(dict.fromkeys((one.regime, one.arm) for one in spec.plan().hypotheses))
+    if len({regime for regime, _ in pairs}) > 1:
+        return {(regime, arm): REGIMES[regime] for regime, arm in pairs}
+    return {(regime, arm): WORDS[arm].replace("*", "") for regime, arm in pairs}
+
+
+def tables(results: pd.DataFrame, spec: Spec) -> str:
     """Return all tables as Markdown."""
-    spec = read_spec(SPEC)
     about = About("", blocks=spec.blocks(), domains=spec.domain_of())
     lines = [
         "| what was declared | test error | 95 % interval | won | p, Holm | | power |",
@@ -71,50 +78,55 @@ def tables(results: pd.DataFrame) -> str:
             f"| {100 * one.power:.0f} % |"
         )
     runs = networks(results)
-    errors = by_series(runs)
-    for regime, name in REGIMES.items():
+    errors, shown = by_series(runs), views(spec)
+    regimes = [regime for regime in REGIMES if regime in spec.regimes]
+    for regime in regimes:
         part = errors.loc[regime]
         late = {one["arm"]: one["share"] for one in unfinished(runs[runs["regime"] == regime])}
         alive = by_series(runs, "alive").loc[regime]
         skill = by_series(runs, "skill").loc[regime].mean()
-        lines += ["", f"| {name} | against tuned dense | won–lost | against persistence | weights left | unfinished |"]
+        lines += [
+            "",
+            f"| {REGIMES[regime]} | against tuned dense | won–lost | against persistence | weights left | unfinished |",
+        ]
         lines += ["|---|---|---|---|---|---|"]
         for arm, words in WORDS.items():
+            if arm not in part:
+                continue
             weights = (alive[arm] / alive["none"]).median()
             lines.append(
                 f"| {words} | {change(part, arm, 'tuned dense')} | {-100 * skill[arm]:+.1f} % "
                 f"| {100 * weights:.0f} % | {100 * late[arm]:.0f} % |"
             )
     lines += ["", "| largest loss of the pruned network | on | against tuned dense |", "|---|---|---|"]
-    for regime, name in REGIMES.items():
-        lost = errors.loc[regime, "synaptic"] / errors.loc[regime, "tuned dense"] - 1
+    for (regime, arm), name in shown.items():
+        lost = errors.loc[regime, arm] / errors.loc[regime, "tuned dense"] - 1
         lines.append(f"| {name} | {lost.idxmax()} | {100 * lost.max():+.1f} % |")
-    lines += [
-        "",
-        "| domain | series | many inputs | won–lost | the target alone | won–lost |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = " | ".join(f"{name} | won–lost" for name in shown.values())
+    lines += ["", f"| domain | series | {titles} |", f"|---|---|{'---|---|' * len(shown)}"]
     domain_of = errors.index.get_level_values("dataset").map(spec.domain_of())
     for domain in sorted(set(domain_of)):
         part = errors[domain_of == domain]
-        cells = [change(part.loc[regime], "synaptic", "tuned dense") for regime in REGIMES]
-        lines.append(f"| {domain} | {len(part) // 2} | {' | '.join(cells)} |")
-    lines += ["", "| do many inputs help? | test error with them | won–lost |", "|---|---|---|"]
-    for arm in ("tuned dense", "synaptic"):
-        both = pd.DataFrame({"with": errors.loc["features", arm], "without": errors.loc["univariate", "tuned dense"]})
-        name = {"synaptic": "pruned, many inputs", "tuned dense": "tuned dense, many inputs"}[arm]
-        lines.append(f"| {name}, against tuned dense of the target alone | {change(both, 'with', 'without')} |")
+        cells = [change(part.loc[regime], arm, "tuned dense") for regime, arm in shown]
+        lines.append(f"| {domain} | {len(part) // len(regimes)} | {' | '.join(cells)} |")
+    if len(regimes) > 1:
+        lines += ["", "| do many inputs help? | test error with them | won–lost |", "|---|---|---|"]
+        alone = errors.loc["univariate", "tuned dense"]
+        for arm, name in (("tuned dense", "tuned dense, many inputs"), ("synaptic", "pruned, many inputs")):
+            both = pd.DataFrame({"with": errors.loc["features", arm], "without": alone})
+            lines.append(f"| {name}, against tuned dense of the target alone | {change(both, 'with', 'without')} |")
     beside = results[(results["model"] == "") & (results["status"] == "ok")]
     plain = beside.groupby(["regime", "dataset", "arm"])["mae"].mean().astype(float).unstack("arm")
-    lines += ["", "| baseline | many inputs | won–lost | the target alone | won–lost |", "|---|---|---|---|---|"]
+    titles = " | ".join(f"{REGIMES[regime]} | won–lost" for regime in regimes)
+    lines += ["", f"| baseline | {titles} |", f"|---|{'---|---|' * len(regimes)}"]
     both = errors.join(plain)
     for name in plain:
-        cells = [change(both.loc[regime], name, "tuned dense") for regime in REGIMES]
+        cells = [change(both.loc[regime], name, "tuned dense") for regime in regimes]
         lines.append(f"| {name}, against tuned dense | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def draw(results: pd.DataFrame, out: Path) -> None:
+def draw(results: pd.DataFrame, spec: Spec, out: Path) -> None:
     """Draw what pruning changes on every series, with 95 % intervals over seeds."""
     import matplotlib as mpl
 
@@ -124,8 +136,8 @@ def draw(results: pd.DataFrame, out: Path) -> None:
 
     runs = networks(results)
     figure, places = plt.subplots(1, 2, figsize=(11, 6), layout="constrained")
-    for axes, (regime, name) in zip(places, REGIMES.items(), strict=True):
-        found = effects_by_dataset(runs[runs["regime"] == regime], "synaptic", "tuned dense")
+    for axes, ((regime, arm), name) in zip(places, views(spec).items(), strict=True):
+        found = effects_by_dataset(runs[runs["regime"] == regime], arm, "tuned dense")
         rows = np.arange(len(found))
         for chosen, colour in (
             (found["high"] < 0, "#00798c"),
@@ -137,7 +149,11 @@ def draw(results: pd.DataFrame, out: Path) -> None:
         axes.axvline(0, color="0.2", lw=0.8)
         widest = min(0.4, float(found[["low", "high"]].abs().max().max()))
         reach = 105 * max(widest, float(found["estimate"].abs().max()))  # every point is seen; long lines are cut
-        axes.set(xlim=(-reach, reach), ylim=(len(found) - 0.4, -0.6), title=f"With {name}")
+        axes.set(
+            xlim=(-reach, reach),
+            ylim=(len(found) - 0.4, -0.6),
+            title=f"With {name}" if name in REGIMES.values() else name,
+        )
         axes.set_xlabel("test error of the pruned network against tuned dense (%)")
         axes.set_yticks(rows, [str(one).rsplit("_", 1)[0].replace("_", " ") for one in found["dataset"]], fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -176,16 +192,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("table", "draw", "forecasts"))
     parser.add_argument("runs", type=Path, help="table of runs (Parquet), or forecasts of the study (.npz)")
-    parser.add_argument("--out", type=Path, default=SPEC.with_suffix(".svg"))
+    parser.add_argument("--out", type=Path, help="what to write")
     arguments = parser.parse_args()
     if arguments.what == "forecasts":
         pack_forecasts(arguments.runs, arguments.out)
         return
-    results = pd.read_parquet(arguments.runs)
+    results, spec = pd.read_parquet(arguments.runs), read_spec(arguments.runs.with_suffix(".toml"))
     if arguments.what == "draw":
-        draw(results, arguments.out)
+        draw(results, spec, arguments.out)
     else:
-        print(tables(results))
+        print(tables(results, spec))
 
 
 if __name__ == "__main__":

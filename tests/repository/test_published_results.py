@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from synaptic_pruning.study.forecasting.spec import read_spec
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 PUBLISHED = {
@@ -228,4 +230,5 @@ def test_errors_of_the_primary_study_follow_from_its_forecasts(primary):
 
 def test_the_results_page_shows_what_the_command_of_the_primary_study_prints(primary):
     script = runpy.run_path(str(ROOT / "experiments" / "primary.py"))
-    assert script["tables"](primary[0]) in (RESULTS / "primary.md").read_text()
+    printed = script["tables"](primary[0], read_spec(RESULTS / "primary.toml"))
+    assert printed in (RESULTS / "primary.md").read_text()
