@@ -171,7 +171,7 @@ class Stack:
             width = self.layers[0].inner.columns
             put = [
                 f"for (int i = 0; i < {width}; i++) {{",
-                f"    {inputs.name}[{BLOCK} * i + t] = {x}[(s + t) * {width} + i];",
+                f"    {inputs.name}[{BLOCK} * i + t] = ({x})[(s + t) * {width} + i];",
             ]
             lines += _rows([*put, "}"])
         parts = sorted({0, *blocked})
