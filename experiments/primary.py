@@ -120,9 +120,11 @@ def tables(results: pd.DataFrame, spec: Spec) -> str:
     titles = " | ".join(f"{REGIMES[regime]} | won–lost" for regime in regimes)
     lines += ["", f"| baseline | {titles} |", f"|---|{'---|---|' * len(regimes)}"]
     both = errors.join(plain)
-    for name in plain:
-        cells = [change(both.loc[regime], name, "tuned dense") for regime in regimes]
-        lines.append(f"| {name}, against tuned dense | {' | '.join(cells)} |")
+    for arm in ("tuned dense", *dict.fromkeys(arm for _, arm in shown)):
+        words = WORDS.get(arm, arm).replace("*", "")
+        for name in plain:
+            cells = [change(both.loc[regime], name, arm) for regime in regimes]
+            lines.append(f"| {name}, against {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
