@@ -23,13 +23,13 @@ RULES = {
 }
 
 
-def _task(missing: bool = False, channels: int = 1):
+def _task(missing: bool = False, channels: int = 1, length: int = 6):
     rows = 200
     values = np.sin(np.arange(rows) / 3)[:, None] + 0.1 * np.random.default_rng(0).normal(size=(rows, channels))
     if missing:
         values[40:44] = np.nan
     times = np.arange(rows).astype("datetime64[h]").astype("datetime64[ns]")
-    task = make_task(Series("wave", "y", ("y", "z")[:channels], times, values, 1), length=6, horizon=2)
+    task = make_task(Series("wave", "y", ("y", "z")[:channels], times, values, 1), length=length, horizon=2)
     double = {
         name: replace(part, inputs=part.inputs.double(), targets=part.targets.double(), last=part.last.double())
         for name, part in (("train", task.train), ("validation", task.validation))
@@ -62,10 +62,11 @@ LOCKED = {"dropout": 0.3, "locked": True}
         *(("none", {"dropout": 0.3}, missing) for missing in (False, True)),
         ("none", LOCKED, True),
         ("none", LOCKED | {"channels": 2}, False),
+        *((rule, {"length": 1}, False) for rule in RULES),
     ],
 )
 def test_each_is_what_it_would_be_alone(rule, options, missing):
-    task = _task(missing, options.get("channels", 1))
+    task = _task(missing, options.get("channels", 1), options.get("length", 6))
     settings = {"epochs": 4, "batch_size": 16, "learning_rate": 5e-3, "schedule": "cosine"}
     settings["weight_decay"] = 1e-3
     alone = [_model(seed, **options) for seed in SEEDS]

@@ -129,9 +129,10 @@ class _Stack:
             together.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         for name, together in self._stacked.items():
-            assert together.grad is not None
+            # A window of one row reads no recurrent weights; PyTorch's own layer gives them zeros then, not nothing.
+            gradient = torch.zeros_like(together) if together.grad is None else together.grad
             for place in places:
-                self._models[place].get_parameter(name).grad = together.grad[place]
+                self._models[place].get_parameter(name).grad = gradient[place]
 
     def dissolve(self) -> None:
         """Give every network memory of its own again."""
