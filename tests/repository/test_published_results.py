@@ -242,3 +242,17 @@ def test_the_page_of_a_declared_study_shows_what_its_command_prints(declared: De
     script = runpy.run_path(str(ROOT / "experiments" / "primary.py"))
     printed = script["tables"](declared.table, read_spec(RESULTS / f"{declared.name}.toml"))
     assert f"{printed}\n" in (RESULTS / f"{declared.name}.md").read_text()
+
+
+def test_the_page_on_the_sources_data_shows_what_its_command_prints():
+    script = runpy.run_path(str(ROOT / "experiments" / "source.py"))
+    runs, page = pd.read_parquet(RESULTS / "source.parquet"), (RESULTS / "source.md").read_text()
+    cells = script["cells"](runs)
+    for lines in (script["against"](cells), script["by_length"](cells), script["skills"](runs)):
+        assert "\n".join(["", *lines, ""]) in page
+    networks = runs[runs["model"] != ""]
+    assert networks.groupby(["dataset", "length", "arm"]).size().eq(3).all()
+    means = networks.groupby(["dataset", "length", "arm"])["mae"].mean().unstack("arm").astype(float)
+    for arm, better in (("vos2025", 1), ("synaptic", 20)):
+        assert (means[arm] < means["none"]).sum() == better
+        assert f"{better if better > 12 else 24 - better} of 24" in page
