@@ -146,8 +146,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the comparison as a table: means over seeds, differences to dense paired by seed, 95 % t-intervals."""
     dense = results["dense"]
     lines = [
-        "| rule | rate | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
-        "|---|---|---|---|---|---|---|",
+        "| rule | sparsity | connections left | test accuracy | minus dense (points) | epochs to dense's end |",
+        "|---|---|---|---|---|---|",
     ]
     for name, runs in results.items():
         test = np.array([run["test"] for run in runs])
@@ -158,9 +158,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         reached = [speed for speed in speeds if speed is not None]
         speed = f"{np.mean(reached):.1f} ({len(reached)} of {len(speeds)})" if reached else "never"
         left = np.mean([sum(run["alive"].values()) for run in runs])
-        rate = runs[0].get("rate", 1e-3)
         lines.append(
-            f"| {name} | {rate:g} | {np.mean([run['sparsity'] for run in runs]):.1%} | {left:,.0f} | {test.mean():.2%} "
+            f"| {name} | {np.mean([run['sparsity'] for run in runs]):.1%} | {left:,.0f} | {test.mean():.2%} "
             f"± {test.std(ddof=1):.2%} | {f'{gain:+.2f} ± {half:.2f}' if name != 'dense' else ''} | {speed} |"
         )
     return "\n".join(lines).replace("%", " %")
@@ -213,6 +212,8 @@ def main() -> None:
             write(found, options.out)
             print(f"seed {seed} done", file=sys.stderr)
     print(table(results))
+    if len(options.rates) > 1:
+        print(f"\nLearning rates: {', '.join(f'{name} {rate:g}' for name, rate in rates.items())}.")
 
 
 if __name__ == "__main__":
