@@ -1,6 +1,7 @@
 """Every p-value that docs/results publishes, computed again from the committed table with plain SciPy."""
 
 import json
+import re
 import runpy
 import tomllib
 from pathlib import Path
@@ -256,3 +257,14 @@ def test_the_page_on_the_sources_data_shows_what_its_command_prints():
     for arm, better in (("vos2025", 1), ("synaptic", 20)):
         assert (means[arm] < means["none"]).sum() == better
         assert f"{better if better > 12 else 24 - better} of 24" in page
+
+
+def test_the_page_on_images_shows_what_its_commands_print():
+    script, page = runpy.run_path(str(ROOT / "experiments" / "rules.py")), (RESULTS / "images.md").read_text()
+    named = re.findall(r"rules\.py .*--out docs/results/([\w-]+\.json)", page)
+    written = {name: json.loads((RESULTS / name).read_text()) for name in named if (RESULTS / name).exists()}
+    # Networks of other widths are shown together, in a table of their own.
+    tables = {name: script["table"](found["results"]) for name, found in written.items() if "width" not in name}
+    assert len(tables) >= 7
+    for name, table in tables.items():
+        assert f"{table}\n" in page, name
