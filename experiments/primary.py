@@ -154,7 +154,7 @@ def draw(results: pd.DataFrame, spec: Spec, out: Path) -> None:
         axes.set(
             xlim=(-reach, reach),
             ylim=(len(found) - 0.4, -0.6),
-            title=f"With {name}" if name in REGIMES.values() else name,
+            title=f"With {name}" if name in REGIMES.values() else name.capitalize(),
         )
         axes.set_xlabel("test error of the pruned network against tuned dense (%)")
         axes.set_yticks(rows, [str(one).rsplit("_", 1)[0].replace("_", " ") for one in found["dataset"]], fontsize=8)
