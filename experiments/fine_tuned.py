@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 from transformers import PatchTSTConfig, PatchTSTForPrediction, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from rules import interval
 from synaptic_pruning.integrations.transformers import SynapticPruning
 
 CONTEXT, HORIZON = 96, 24
@@ -114,9 +114,8 @@ def main() -> None:
         cells = []
         for metric in range(2):
             values, dense = found[:, place, metric], found[:, 0, metric]
-            change = 100 * (values / dense - 1)
-            half = stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / len(change) ** 0.5
-            cells += [f"{values.mean():.4f}", f"{change.mean():+.2f} % ± {half:.2f}" if sparsity else ""]
+            change, half = interval(100 * (values / dense - 1))
+            cells += [f"{values.mean():.4f}", f"{change:+.2f} % ± {half:.2f}" if sparsity else ""]
         print(f"| {f'{sparsity:.0%} pruned' if sparsity else 'dense'} | {' | '.join(cells)} |")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from recipes import choose
 
 DENSE = ("none", "dropout 0.3")
 ARMS = {
@@ -46,19 +47,18 @@ def gather(recipes: Path, longer: Path, out: Path) -> None:
     runs[runs.dataset.isin(whole)].reset_index(drop=True).to_parquet(out, compression="zstd")
 
 
-def chosen(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the run of each regime, length, series and recipe at its best rate; "tuned" is the best dense one."""
-    keys = ["regime", "steps", "dataset"]
-    best = runs.loc[runs.groupby([*keys, "recipe"]).validation_mae.idxmin()]
-    dense = best[best.recipe.isin(DENSE)]
-    tuned = dense.loc[dense.groupby(keys).validation_mae.idxmin()].assign(recipe="tuned")
-    return pd.concat([best, tuned])
-
-
 def changes(runs: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Return logarithms of test errors over those of another arm, one column an arm."""
-    errors = np.log(chosen(runs).set_index(["regime", "steps", "dataset", "recipe"]).mae.unstack())
-    return errors[list(ARMS)].sub(errors[against], axis=0)
+    """Return logarithms of test errors over those of another arm, one column an arm.
+
+    "Tuned" is the better of the dense networks by validation error.
+    """
+    found = {}
+    for place, part in runs.groupby(["regime", "steps"]):
+        validation, test, _ = choose(part)
+        best = validation[list(DENSE)].idxmin(axis=1)
+        test["tuned"] = [test.loc[name, arm] for name, arm in best.items()]
+        found[place] = np.log(test[list(ARMS)]).sub(np.log(test[against]), axis=0)
+    return pd.concat(found, names=["regime", "steps"])
 
 
 def arms(regime: str) -> list[str]:
@@ -68,7 +68,7 @@ def arms(regime: str) -> list[str]:
 
 def table(runs: pd.DataFrame) -> str:
     """Return, for every regime and length, each arm against the dense network and against the tuned one."""
-    best = chosen(runs)
+    best = runs.loc[runs.groupby(["regime", "steps", "dataset", "recipe"]).validation_mae.idxmin()]
     late = (best.best_epoch > 0.9 * best.epochs).groupby([best.regime, best.steps, best.recipe]).mean().unstack()
     parts = []
     for regime, name in REGIMES.items():

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 from torch.optim import Optimizer
 
 import synaptic_pruning as sp
+from rules import interval
 from synaptic_pruning.tasks.classification import accuracy, build_model, make_task, train
 
 SPARSITIES = (0.5, 0.8, 0.9)
@@ -58,9 +58,8 @@ def main() -> None:
     print("| network | test accuracy | minus trained on dense (points) |\n|---|---|---|")
     names = ["before", "trained on dense", *(f"trained on, {sparsity:.0%} pruned" for sparsity in SPARSITIES)]
     for name, values in zip(names, found.T, strict=True):
-        change = values - found[:, 1]
-        half = stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / len(change) ** 0.5
-        told = "" if name == "trained on dense" else f"{change.mean():+.2f} ± {half:.2f}"
+        change, half = interval(values - found[:, 1])
+        told = "" if name == "trained on dense" else f"{change:+.2f} ± {half:.2f}"
         print(f"| {name} | {values.mean():.2f} % | {told} |")
 
 

@@ -169,11 +169,7 @@ class Stack:
             lines = [f"const int rows = {BLOCK};"]
         if blocked[0] == 0:
             width = self.layers[0].inner.columns
-            put = [
-                f"for (int i = 0; i < {width}; i++) {{",
-                f"    {inputs.name}[{BLOCK} * i + t] = ({x})[(s + t) * {width} + i];",
-            ]
-            lines += _rows([*put, "}"])
+            lines += _over(_copy(_at(x, "(s + t)", width), f"{inputs.name}[{BLOCK} * i + t]", width), "rows")
         parts = sorted({0, *blocked})
         for first, after in zip(parts, [*parts[1:], len(self.layers)], strict=True):
             layer, body = self.layers[first], list[str]()
@@ -190,9 +186,8 @@ class Stack:
                 body += self._keep(last, f"{inputs.name}[{BLOCK} * i + t]")
             elif rows is not None:
                 body += self._keep(last, f"{rows}[(s + t) * {self.output} + i]")
-            lines += _rows(body)
-        loop = f"for (int s = 0; s < {steps}; s += {BLOCK}) {{"
-        return [loop, *(f"    {line}" for line in lines), "}"], [inputs, products]
+            lines += _over(body, "rows")
+        return _loop(f"int s = 0; s < {steps}; s += {BLOCK}", lines), [inputs, products]
 
     def _run_both_ways(
         self, x: str, states: Sequence[str], gates: Buffer, steps: int, rows: str | None, function: Function
@@ -226,20 +221,23 @@ class Stack:
         return f"{self.layers[number].name}({', '.join([product, *own, gates.name])});"
 
     def _keep(self, source: str, target: str) -> list[str]:
-        return [f"for (int i = 0; i < {self.output}; i++) {{", f"    {target} = ({source})[i];", "}"]
+        return _copy(source, target, self.output)
 
 
-def _over(lines: list[str], steps: int, backward: bool = False, always: bool = False) -> list[str]:
-    """Return lines in a loop over the rows of a window."""
+def _over(lines: list[str], steps: int | str, backward: bool = False, always: bool = False) -> list[str]:
+    """Return lines in a loop over the rows of a window, or of a block with as many as a variable says."""
     if steps == 1 and not always:
         return lines
-    loop = f"for (int t = {steps - 1}; t >= 0; t--) {{" if backward else f"for (int t = 0; t < {steps}; t++) {{"
-    return [loop, *(f"    {line}" for line in lines), "}"]
+    return _loop(f"int t = {steps} - 1; t >= 0; t--" if backward else f"int t = 0; t < {steps}; t++", lines)
 
 
-def _rows(lines: list[str]) -> list[str]:
-    """Return lines in a loop over the rows of a block."""
-    return ["for (int t = 0; t < rows; t++) {", *(f"    {line}" for line in lines), "}"]
+def _copy(source: str, target: str, width: int) -> list[str]:
+    """Return a loop that gives the first ``width`` numbers of an array to the places ``target``, which names i."""
+    return _loop(f"int i = 0; i < {width}; i++", [f"{target} = ({source})[i];"])
+
+
+def _loop(head: str, lines: list[str]) -> list[str]:
+    return [f"for ({head}) {{", *(f"    {line}" for line in lines), "}"]
 
 
 def _at(x: str, index: str, width: int) -> str:
